@@ -1,0 +1,1 @@
+//! One file per command of sterna; no logic lives here.

@@ -1,0 +1,1 @@
+//! JSON configs with spans: reading, and the treatment of every key.

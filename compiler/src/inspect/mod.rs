@@ -1,0 +1,1 @@
+//! Pictures of the IR: text, dot, json, html.

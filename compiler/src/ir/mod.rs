@@ -1,0 +1,1 @@
+//! The typed intermediate representation: values, operations, regions, entries, states.

@@ -1,0 +1,1 @@
+//! The graph language: grammar, syntax tree, names, and elaboration into the IR.

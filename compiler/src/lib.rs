@@ -1,0 +1,15 @@
+//! Sterna: a declarative compiler for ternary and 1-bit language models.
+#![allow(missing_docs)]
+
+pub mod cli;
+pub mod config;
+pub mod diagnostics;
+pub mod interp;
+pub mod inspect;
+pub mod ir;
+pub mod kernel;
+pub mod lang;
+pub mod package;
+pub mod passes;
+pub mod target;
+pub mod weights;

@@ -1,0 +1,1 @@
+//! IR to IR: one file per pass; this module is the list.

@@ -1,0 +1,1 @@
+//! Cranelift: kernels and drivers to CLIF, JIT and objects.

@@ -1,0 +1,2 @@
+//! Emitters: kernels to machine code.
+pub mod clif;

@@ -1,0 +1,1 @@
+//! Checkpoint files: named tensors that stay on disk until they are read.

@@ -1,0 +1,1 @@
+//! The small runtime: packages, streams, the thread pool, sampling and generation.
