@@ -4,8 +4,8 @@
 pub mod cli;
 pub mod config;
 pub mod diagnostics;
-pub mod interp;
 pub mod inspect;
+pub mod interp;
 pub mod ir;
 pub mod kernel;
 pub mod lang;

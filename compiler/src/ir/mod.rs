@@ -1,1 +1,25 @@
-//! The typed intermediate representation: values, operations, regions, entries, states.
+//! The typed intermediate representation: what a model computes, without any trace of how its text was
+//! written or on which machine it will run.
+//!
+//! A [`Module`] holds the declarations (weights, states, inputs, host functions) and the entries. An
+//! [`Entry`] has one [`Region`]: a dataflow graph (petgraph) of [`Node`]s, each an [`Op`] with typed results.
+//! Control flow nests regions inside ops. Regions are isolated: what one reads from outside is passed in as
+//! an operand and named by a region parameter, so a region can be lifted over time, moved or printed alone.
+//!
+//! What does not live here: the language (`lang`), evaluation (`interp`), rewriting (`passes`).
+
+pub mod graph;
+pub mod module;
+pub mod op;
+pub mod types;
+
+pub use graph::{Node, NodeId, Region, Value, ValueDef};
+pub use module::{
+    Axis, AxisCapacity, AxisId, CheckpointRule, ConfigUse, Entry, HostDecl, HostId, Initial,
+    Module, Origin, OriginId, OutputDecl, Param, ParamKind, Start, StateDecl, StateId, Treatment,
+    WeightDecl, WeightId, WeightSource,
+};
+pub use op::{BinaryOp, CompareOp, FusedKind, Op, ReduceOp, UnaryOp};
+pub use types::{
+    Data, Dim, Elem, Encoding, Group, InputQuant, Keep, Literal, ScaleFormat, Type, Undo,
+};
