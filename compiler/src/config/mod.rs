@@ -1,1 +1,6 @@
-//! JSON configs with spans: reading, and the treatment of every key.
+//! JSON configs with spans: reading them, presets in the same form, and looking things up.
+//! What keys mean is declared in graph files and checked where those are elaborated.
+
+mod value;
+
+pub use value::{Json, JsonKind, Object, Property, abbreviated};

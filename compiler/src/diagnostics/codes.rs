@@ -1,0 +1,103 @@
+//! The table of diagnostic codes. A code never changes its meaning; new ones are added at the end of
+//! their group: 01 syntax, 03 names, 04 types and stages, 05 parts and states, 06 config, 07 checkpoint.
+
+macro_rules! codes {
+    ($($number:literal $name:ident $doc:literal;)*) => {
+        /// A stable diagnostic code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $(#[doc = $doc] $name,)*
+        }
+
+        impl Code {
+            /// Every code, ascending.
+            pub const ALL: &[Code] = &[$(Code::$name),*];
+
+            /// The number that follows the letter: 301 for `E0301`.
+            pub fn number(self) -> u16 {
+                match self { $(Code::$name => $number,)* }
+            }
+
+            /// What the code stands for, in one sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Code::$name => $doc,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    0101 Syntax "The text does not follow the grammar.";
+    0102 Bracket "A bracket is never closed, never opened, or closed by another kind.";
+    0103 OpenText "A text literal does not end on its line.";
+    0104 TooDeep "More than 64 brackets inside one another, or an expression too long to follow.";
+    0105 Misplaced "A statement that belongs elsewhere: `return` outside a block, `entry` inside one, ...";
+    0106 Template "A `{...}` inside a message or a path is not an expression.";
+    0107 Number "A number that no integer of 128 bits or finite double holds.";
+    0108 TooLarge "A text above the size limit of its kind, or one that is not UTF-8.";
+    0201 MissingFile "A graph, library or config that cannot be found or read.";
+    0301 UnknownName "A name that is not declared where it is used.";
+    0302 DuplicateName "Two declarations of one name in one scope.";
+    0303 BranchNotTaken "A name that only a branch not taken would have made.";
+    0304 Cycle "Names, defaults, presets, imports or blocks that need each other.";
+    0305 NotABlock "Something is called or made a part that is no block, operation or weight.";
+    0306 UnusedName "A parameter, local, weight or state that nothing reads.";
+    0307 Rebound "A name of model level, a part or a weight is assigned.";
+    0308 UnknownLibrary "An imported library does not exist.";
+    0309 UnknownArgument "A named argument that the callee does not have, or one given twice.";
+    0310 UnknownPreset "A preset that no graph declares.";
+    0311 UnknownMember "A member (`.name`) that the object, part or entry does not have.";
+    0401 ShapeMismatch "Operands of an operator do not have fitting shapes.";
+    0402 ArgumentType "An argument does not have the type that its parameter declares.";
+    0403 ElementType "Elements that do not fit: a conversion must be written.";
+    0404 BranchType "A dynamic branch or loop changes the type of a name.";
+    0405 NotStatic "A value that must be known before running is not.";
+    0406 ArgumentCount "Too many or too few arguments, results or names.";
+    0407 Unguarded "A value that may be absent is read without a guard.";
+    0408 ReturnType "What a block returns is not what it declares.";
+    0409 NotInferable "A static parameter can neither be read off an argument nor has a default.";
+    0410 StaticValue "A static value of the wrong kind or outside its range.";
+    0411 Arithmetic "Static arithmetic fails: division by zero, overflow, a bad index.";
+    0412 NoArm "No arm of a static `match` fits.";
+    0413 WrongStage "A statement or operation that its stage does not have.";
+    0414 StateType "A value assigned to a state does not have the state's type.";
+    0415 TooBig "A graph that unrolls beyond the size limit.";
+    0416 Encoding "An encoding with parameters that are unknown, missing or out of range.";
+    0501 NeedsPart "A block with weights or states is called without a part.";
+    0502 UnusedPart "A part that nobody calls.";
+    0503 StateTwice "A part with state runs twice in one step.";
+    0504 DuplicatePath "Two weights, states or parts have the same path.";
+    0505 EntryForm "An entry, output, input or start that breaks the runtime's conventions.";
+    0506 IndexedState "An array of parts with state is indexed by a vector.";
+    0507 GrowingState "A growing state is used as only a fixed one may be, or the reverse.";
+    0601 UnknownKey "A config key that the graph does not declare.";
+    0602 ValueNotAllowed "A config value outside its type, range or allowed values.";
+    0603 CheckFailed "A `check` of the graph does not hold.";
+    0604 Claim "A `warn` of the graph holds not.";
+    0605 UnreadKey "A declared config key that nothing reads.";
+    0606 MissingKey "A required config key is absent.";
+    0607 DuplicateKey "A key that occurs twice in one object.";
+    0608 Json "The config is not JSON.";
+    0609 WarnedKey "A key that the graph accepts with a warning.";
+    0610 PresetValue "A preset sets something that is not a constant.";
+    0701 MissingTensor "A tensor that the graph reads is not in the checkpoint.";
+    0702 TensorShape "A tensor has another shape or form than the graph needs.";
+    0703 LeftOver "A tensor of the checkpoint that nothing reads.";
+    0704 Checkpoint "The checkpoint cannot be read.";
+    0705 TensorClash "Renaming gives two tensors the same name.";
+    0706 LoadCheck "A check on the weights does not hold.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Code;
+
+    #[test]
+    fn numbers_ascend_and_are_unique() {
+        assert!(
+            Code::ALL
+                .windows(2)
+                .all(|pair| pair[0].number() < pair[1].number())
+        );
+    }
+}
