@@ -1,1 +1,2 @@
 //! The small runtime: packages, streams, the thread pool, sampling and generation.
+pub mod abi;

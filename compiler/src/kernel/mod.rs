@@ -1,1 +1,13 @@
 //! The kernel IR, the lowering of fused regions into it, the memory plan and the schedule.
+//!
+//! [`ir`] is a kernel as data, made by [`build::Builder`] (with [`math`] and the functions of
+//! [`crate::numerics`]), shown by [`print`], checked by [`verify`] and given its meaning by [`interp`].
+//! [`program`] is what launches kernels, [`run`] walks it without machine code. Nothing here knows a target.
+
+pub mod build;
+pub mod ir;
+pub mod math;
+pub mod print;
+pub mod program;
+pub mod typing;
+pub mod verify;
