@@ -1,5 +1,4 @@
 //! Sterna: a declarative compiler for ternary and 1-bit language models.
-#![allow(missing_docs)]
 
 pub mod cli;
 pub mod config;

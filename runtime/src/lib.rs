@@ -1,2 +1,25 @@
-//! The small runtime: packages, streams, the thread pool, sampling and generation.
+//! The runtime of Sterna: what runs a model once it is compiled. It maps a package, keeps the state of each stream,
+//! shares work between threads, samples and generates.
+//!
+//! It knows nothing of the compiler: a model is a table ([`model`]) and an [`engine`] that computes entries. Compiled
+//! code comes in as functions of the ABI in spec/abi.md; the interpreter implements the same trait from outside.
+
 pub mod abi;
+pub mod decode;
+pub mod engine;
+pub mod error;
+pub mod float_control;
+pub mod generate;
+pub mod memory;
+pub mod model;
+pub mod pool;
+pub mod sample;
+pub mod text;
+
+pub use decode::{Decoder, Mode, Stream};
+pub use engine::{Engine, Rows};
+pub use error::{Error, Result};
+pub use generate::generate;
+pub use memory::Buffer;
+pub use pool::Pool;
+pub use sample::{Options, Sampler};

@@ -102,26 +102,11 @@ impl Region {
     }
 
     /// Puts a node at `place` in the order. Its operands must be defined before that.
-    pub fn insert(
-        &mut self,
-        place: usize,
-        op: Op,
-        inputs: &[Value],
-        types: Vec<Type>,
-        origin: OriginId,
-    ) -> NodeId {
-        let index = self.graph.add_node(Node {
-            op,
-            inputs: inputs.to_vec(),
-            results: Vec::new(),
-            origin,
-        });
+    pub fn insert(&mut self, place: usize, op: Op, inputs: &[Value], types: Vec<Type>, origin: OriginId) -> NodeId {
+        let index = self.graph.add_node(Node { op, inputs: inputs.to_vec(), results: Vec::new(), origin });
         let id = NodeId(index);
-        let results = types
-            .into_iter()
-            .enumerate()
-            .map(|(i, ty)| self.new_value(ty, ValueDef::Result(id, i)))
-            .collect();
+        let results =
+            types.into_iter().enumerate().map(|(i, ty)| self.new_value(ty, ValueDef::Result(id, i))).collect();
         self.graph[index].results = results;
         self.link(id);
         self.order.insert(place, id);
@@ -137,11 +122,7 @@ impl Region {
     }
 
     fn unlink(&mut self, id: NodeId) {
-        let edges: Vec<_> = self
-            .graph
-            .edges_directed(id.0, Direction::Incoming)
-            .map(|e| e.id())
-            .collect();
+        let edges: Vec<_> = self.graph.edges_directed(id.0, Direction::Incoming).map(|e| e.id()).collect();
         for edge in edges {
             self.graph.remove_edge(edge);
         }
@@ -183,12 +164,7 @@ impl Region {
             return;
         }
         for id in self.users(old) {
-            let inputs = self
-                .node(id)
-                .inputs
-                .iter()
-                .map(|&v| if v == old { new } else { v })
-                .collect();
+            let inputs = self.node(id).inputs.iter().map(|&v| if v == old { new } else { v }).collect();
             self.set_inputs(id, inputs);
         }
         for r in &mut self.results {
@@ -272,22 +248,15 @@ impl Region {
                 found.sort_unstable();
                 found.dedup();
                 if found.len() > 1 {
-                    let places: std::collections::HashMap<NodeId, usize> = self
-                        .order
-                        .iter()
-                        .enumerate()
-                        .map(|(i, &n)| (n, i))
-                        .collect();
+                    let places: std::collections::HashMap<NodeId, usize> =
+                        self.order.iter().enumerate().map(|(i, &n)| (n, i)).collect();
                     found.sort_unstable_by_key(|n| places[n]);
                 }
                 found
             }
-            ValueDef::Param(_) => self
-                .order
-                .iter()
-                .copied()
-                .filter(|&n| self.graph[n.0].inputs.contains(&value))
-                .collect(),
+            ValueDef::Param(_) => {
+                self.order.iter().copied().filter(|&n| self.graph[n.0].inputs.contains(&value)).collect()
+            }
         }
     }
 
@@ -298,9 +267,7 @@ impl Region {
 
     /// Whether a value of this number is defined here (for readers and verifiers of foreign text).
     pub fn has_value(&self, value: Value) -> bool {
-        self.values
-            .get(value.0 as usize)
-            .is_some_and(|v| v.is_some())
+        self.values.get(value.0 as usize).is_some_and(|v| v.is_some())
     }
 
     fn data(&self, value: Value) -> &ValueData {

@@ -299,19 +299,12 @@ impl Module {
 
     /// The entry of this name with its index.
     pub fn entry(&self, name: &str) -> Option<(usize, &Entry)> {
-        self.entries
-            .iter()
-            .enumerate()
-            .find(|(_, e)| e.name == name)
+        self.entries.iter().enumerate().find(|(_, e)| e.name == name)
     }
 
     /// Number of weights that come from the checkpoint.
     pub fn parameters(&self) -> usize {
-        self.weights
-            .iter()
-            .filter(|w| matches!(w.source, WeightSource::Checkpoint))
-            .map(|w| w.elements())
-            .sum()
+        self.weights.iter().filter(|w| matches!(w.source, WeightSource::Checkpoint)).map(|w| w.elements()).sum()
     }
 }
 

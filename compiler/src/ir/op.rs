@@ -44,11 +44,7 @@ pub enum Op {
     /// (x) -> result axis i is operand axis `axes[i]`.
     Permute { axes: Vec<usize> },
     /// (x) -> `len` places from `start` along `axis`.
-    Slice {
-        axis: usize,
-        start: usize,
-        len: usize,
-    },
+    Slice { axis: usize, start: usize, len: usize },
     /// (x...) -> one after the other along `axis`; at most the last may grow.
     Concat { axis: usize },
     /// (table[B.., n, R..], index: i32|u32|u8 [B.., I..]) -> [B.., I.., R..]; `batch` axes B are shared.
@@ -95,12 +91,7 @@ pub enum Op {
     If { then: Region, otherwise: Region },
     /// (count: i32, carried..., captures...) -> carried...: the body takes (r: i32, carried..., captures...) and
     /// yields (exit: bool, carried...). `r` runs from `first` for `count` rounds, at most `max`; a true exit leaves after its round's values.
-    Repeat {
-        first: i64,
-        max: usize,
-        carried: usize,
-        body: Box<Region>,
-    },
+    Repeat { first: i64, max: usize, carried: usize, body: Box<Region> },
     /// (index: i32[k], captures...) -> each result stacked [k, ..]: region index[j] runs for place j; -1 gives zeros.
     Experts { regions: Vec<Region> },
     /// (captures...) -> results: the body is run for each time step in order; captures with a time axis are

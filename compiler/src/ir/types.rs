@@ -45,9 +45,7 @@ impl Elem {
     /// The inverse of [`Elem::name`].
     pub fn from_name(name: &str) -> Option<Elem> {
         use Elem::*;
-        [F32, F16, Bf16, I32, U32, U64, I8, U8, Bool, Ternary, Sign]
-            .into_iter()
-            .find(|e| e.name() == name)
+        [F32, F16, Bf16, I32, U32, U64, I8, U8, Bool, Ternary, Sign].into_iter().find(|e| e.name() == name)
     }
 
     /// Bytes of one element in an arena or a state; `None` for elements that exist only packed.
@@ -63,10 +61,7 @@ impl Elem {
 
     /// Whether the element is one of the integers.
     pub fn is_integer(self) -> bool {
-        matches!(
-            self,
-            Elem::I32 | Elem::U32 | Elem::U64 | Elem::I8 | Elem::U8
-        )
+        matches!(self, Elem::I32 | Elem::U32 | Elem::U64 | Elem::I8 | Elem::U8)
     }
 }
 
@@ -101,26 +96,17 @@ pub struct Type {
 impl Type {
     /// A type of any shape.
     pub fn new(elem: Elem, shape: impl Into<Vec<Dim>>) -> Type {
-        Type {
-            elem,
-            shape: shape.into(),
-        }
+        Type { elem, shape: shape.into() }
     }
 
     /// A type whose axes are all constants.
     pub fn of(elem: Elem, shape: &[usize]) -> Type {
-        Type {
-            elem,
-            shape: shape.iter().map(|&n| Dim::Const(n)).collect(),
-        }
+        Type { elem, shape: shape.iter().map(|&n| Dim::Const(n)).collect() }
     }
 
     /// A scalar.
     pub fn scalar(elem: Elem) -> Type {
-        Type {
-            elem,
-            shape: Vec::new(),
-        }
+        Type { elem, shape: Vec::new() }
     }
 
     /// Number of axes.
@@ -135,9 +121,7 @@ impl Type {
 
     /// Number of elements, if all axes are constants.
     pub fn elements(&self) -> Option<usize> {
-        self.shape
-            .iter()
-            .try_fold(1usize, |n, d| n.checked_mul(d.constant()?))
+        self.shape.iter().try_fold(1usize, |n, d| n.checked_mul(d.constant()?))
     }
 
     /// Whether the first axis is time.
@@ -149,22 +133,12 @@ impl Type {
     pub fn lifted(&self) -> Type {
         let mut shape = vec![Dim::Time];
         shape.extend(self.shape.iter().copied());
-        Type {
-            elem: self.elem,
-            shape,
-        }
+        Type { elem: self.elem, shape }
     }
 
     /// The type of one step of a lifted value; itself if it has no time axis.
     pub fn step(&self) -> Type {
-        if self.is_lifted() {
-            Type {
-                elem: self.elem,
-                shape: self.shape[1..].to_vec(),
-            }
-        } else {
-            self.clone()
-        }
+        if self.is_lifted() { Type { elem: self.elem, shape: self.shape[1..].to_vec() } } else { self.clone() }
     }
 
     /// Whether an axis is that of a growing state.
@@ -174,10 +148,7 @@ impl Type {
 
     /// The same shape with another element.
     pub fn with_elem(&self, elem: Elem) -> Type {
-        Type {
-            elem,
-            shape: self.shape.clone(),
-        }
+        Type { elem, shape: self.shape.clone() }
     }
 }
 
@@ -295,18 +266,12 @@ pub struct Literal {
 impl Literal {
     /// A scalar of type f32.
     pub fn f32(value: f32) -> Literal {
-        Literal {
-            shape: Vec::new(),
-            data: Arc::new(Data::F32(vec![value])),
-        }
+        Literal { shape: Vec::new(), data: Arc::new(Data::F32(vec![value])) }
     }
 
     /// A scalar of type i32.
     pub fn i32(value: i32) -> Literal {
-        Literal {
-            shape: Vec::new(),
-            data: Arc::new(Data::I32(vec![value])),
-        }
+        Literal { shape: Vec::new(), data: Arc::new(Data::I32(vec![value])) }
     }
 
     /// Its type.

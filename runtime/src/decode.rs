@@ -1,0 +1,627 @@
+//! Streams: feeding elements to a model and reading what it predicts, one step at a time or many at once.
+//!
+//! A stream consumes elements (bytes or tokens). The main entry takes `patch` of them per step; an inner entry, if
+//! there is one, runs for each element inside a step and starts anew with the next. Elements that do not fill a
+//! patch yet are pending: they are the known prefix of the patch being predicted. Nothing is ever padded.
+
+use crate::engine::{Engine, Rows};
+use crate::error::{Error, Result};
+use crate::memory::Buffer;
+use crate::model::{Element, EntryTable, ModelTable, Port, Source, Start};
+
+/// Entries with more ports than this are refused, so that a step needs no allocation for its tables.
+const MAX_PORTS: usize = 32;
+
+/// Whether many steps are evaluated in one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// As decoding does: one step, one call.
+    Step,
+    /// As a prompt is read: up to `max_rows` steps in one call.
+    Batch,
+}
+
+/// How to drive a model's entries as a stream of elements.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    outer: usize,
+    inner: Option<usize>,
+    patch: usize,
+    vocabulary: usize,
+    logits: usize,
+    start: Option<Start>,
+    max_rows: usize,
+    tables: Vec<EntryTable>,
+    groups: (usize, usize),
+}
+
+/// Buffers for the ports of one entry at the largest number of rows.
+#[derive(Debug, Default)]
+struct Ports {
+    inputs: Vec<Buffer>,
+    outputs: Vec<Buffer>,
+}
+
+impl Ports {
+    fn new(table: &EntryTable, rows: usize) -> Result<Ports> {
+        let buffer = |p: &Port| match p.source {
+            Some(Source::Position) => Buffer::zeroed(0),
+            _ => Buffer::zeroed(p.stride * rows),
+        };
+        let mut ports = Ports {
+            inputs: table.inputs.iter().map(buffer).collect::<Result<_>>()?,
+            outputs: table.outputs.iter().map(buffer).collect::<Result<_>>()?,
+        };
+        for (port, bytes) in table.inputs.iter().zip(&mut ports.inputs) {
+            if let Some(Source::Input(neutral)) = &port.source {
+                for row in bytes.chunks_mut(port.stride.max(1)) {
+                    row[..neutral.len()].copy_from_slice(neutral);
+                }
+            }
+        }
+        Ok(ports)
+    }
+}
+
+/// One stream of elements with its own state. Streams of one model share its weights.
+#[derive(Debug)]
+pub struct Stream<S> {
+    outer: S,
+    inner: Option<S>,
+    /// State blocks for the inner entry over many outer steps, made when first needed.
+    inner_batch: Option<S>,
+    outer_ports: Ports,
+    inner_ports: Ports,
+    positions: Vec<i32>,
+    /// Outer steps done.
+    steps: usize,
+    pending: Vec<u32>,
+    /// Inner steps done in the current outer step.
+    inner_steps: usize,
+    /// Row of `outer_ports` that holds the outputs of the last step.
+    last_row: usize,
+    logits: Vec<f32>,
+}
+
+impl<S> Stream<S> {
+    /// Outer steps done so far.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Elements of the patch being predicted that are known already.
+    pub fn pending(&self) -> &[u32] {
+        &self.pending
+    }
+}
+
+impl Decoder {
+    /// Finds the entries that make a stream: the main one, and the inner one if it has no logits itself.
+    pub fn new(table: &ModelTable) -> Result<Decoder> {
+        let outer = table.main().ok_or_else(|| Error::Missing("entry that consumes a stream".into()))?;
+        let inner = if table.entries[outer].output("logits").is_some() { None } else { table.inner(outer) };
+        let speaking = inner.unwrap_or(outer);
+        let entry = &table.entries[speaking];
+        let logits = entry.output("logits").ok_or_else(|| Error::Missing("output named logits".into()))?;
+        let port = &entry.outputs[logits];
+        let patch = table.entries[outer].patch();
+        let fits = match (inner, port.shape.as_slice()) {
+            (Some(_), [_]) => entry.patch() == 1,
+            (None, [_]) => patch == 1,
+            (None, [rows, _]) => *rows == patch,
+            _ => false,
+        };
+        let vocabulary = port.shape.last().copied().unwrap_or(0);
+        if !fits || patch == 0 || vocabulary == 0 || port.element != Element::F32 {
+            return Err(Error::Missing("logits of the shape that its stream needs".into()));
+        }
+        for entry in [Some(outer), inner].into_iter().flatten().map(|i| &table.entries[i]) {
+            if entry.inputs.len().max(entry.outputs.len()) > MAX_PORTS {
+                let value = entry.inputs.len().max(entry.outputs.len());
+                return Err(Error::Limit { what: "ports of an entry", value, limit: MAX_PORTS });
+            }
+            if let Some(port) = entry.inputs.iter().find(|p| p.source == Some(Source::Value)) {
+                return Err(Error::Missing(format!("way to fill the input `{}` from a stream", port.name)));
+            }
+        }
+        Ok(Decoder {
+            outer,
+            inner,
+            patch,
+            vocabulary,
+            logits,
+            start: table.entries[outer].start.clone(),
+            max_rows: table.max_rows.max(1),
+            groups: (table.entries[outer].group, inner.map_or(0, |i| table.entries[i].group)),
+            tables: table.entries.clone(),
+        })
+    }
+
+    /// Elements one step of the main entry consumes.
+    pub fn patch(&self) -> usize {
+        self.patch
+    }
+
+    /// Number of different elements that can be predicted.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// Whether predictions begin with the first element, because something is always fed before it.
+    pub fn predicts_first(&self) -> bool {
+        self.start.as_ref().is_some_and(|s| !s.only_if_empty)
+    }
+
+    /// Whether elements are bytes.
+    pub fn is_bytes(&self) -> bool {
+        self.tables[self.outer].stream().is_some_and(|p| p.element == Element::U8)
+    }
+
+    /// A new stream, to which nothing has been fed.
+    pub fn stream<E: Engine>(&self, engine: &E) -> Result<Stream<E::States>> {
+        let inner = self.inner.map(|_| engine.new_states(self.groups.1, 1)).transpose()?;
+        Ok(Stream {
+            outer: engine.new_states(self.groups.0, 1)?,
+            inner,
+            inner_batch: None,
+            outer_ports: Ports::new(&self.tables[self.outer], self.max_rows)?,
+            inner_ports: self
+                .inner
+                .map(|i| Ports::new(&self.tables[i], self.max_rows))
+                .transpose()?
+                .unwrap_or_default(),
+            positions: vec![0; self.max_rows],
+            steps: 0,
+            pending: Vec::with_capacity(self.patch),
+            inner_steps: 0,
+            last_row: 0,
+            logits: vec![0.0; self.vocabulary],
+        })
+    }
+
+    /// Feeds a prompt to a new stream, after the model's start elements if it has them.
+    pub fn prompt<E: Engine>(&self, engine: &mut E, stream: &mut Stream<E::States>, elements: &[u32]) -> Result<()> {
+        self.begin(engine, stream, elements.is_empty())?;
+        self.feed(engine, stream, elements)
+    }
+
+    /// Feeds the start elements that a prompt needs.
+    fn begin<E: Engine>(&self, engine: &mut E, stream: &mut Stream<E::States>, empty: bool) -> Result<()> {
+        match &self.start {
+            Some(start) if empty || !start.only_if_empty => self.feed(engine, stream, &start.elements),
+            _ => Ok(()),
+        }
+    }
+
+    /// Feeds elements; whole patches advance the state, the rest stays pending.
+    pub fn feed<E: Engine>(&self, engine: &mut E, stream: &mut Stream<E::States>, elements: &[u32]) -> Result<()> {
+        self.check(elements)?;
+        let mut rest = elements;
+        while stream.pending.len() + rest.len() >= self.patch {
+            let rows = ((stream.pending.len() + rest.len()) / self.patch).min(self.max_rows);
+            let taken = rows * self.patch - stream.pending.len();
+            self.outer_rows(engine, stream, &rest[..taken], rows)?;
+            rest = &rest[taken..];
+        }
+        stream.pending.extend_from_slice(rest);
+        Ok(())
+    }
+
+    fn check(&self, elements: &[u32]) -> Result<()> {
+        let Some(port) = self.tables[self.outer].stream() else {
+            return Ok(());
+        };
+        let (least, most) = port.range.unwrap_or(match port.element {
+            Element::U8 => (0.0, 255.0),
+            _ => (0.0, f64::from(u32::MAX)),
+        });
+        match elements.iter().find(|&&e| f64::from(e) < least || f64::from(e) > most) {
+            Some(&e) => Err(Error::Range { name: port.name.clone(), value: f64::from(e), least, most }),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `rows` outer steps over the pending elements followed by `elements`.
+    fn outer_rows<E: Engine>(
+        &self,
+        engine: &mut E,
+        stream: &mut Stream<E::States>,
+        elements: &[u32],
+        rows: usize,
+    ) -> Result<()> {
+        let table = &self.tables[self.outer];
+        let mut source = stream.pending.iter().chain(elements).copied();
+        for (port, bytes) in table.inputs.iter().zip(&mut stream.outer_ports.inputs) {
+            if port.source == Some(Source::Stream) {
+                for row in 0..rows {
+                    for place in 0..self.patch {
+                        put(port.element, &mut bytes[row * port.stride..], place, source.next().unwrap_or(0));
+                    }
+                }
+            }
+        }
+        for row in 0..rows {
+            stream.positions[row] = position(stream.steps + row)?;
+        }
+        call(
+            engine,
+            self.outer,
+            table,
+            &mut stream.outer,
+            Rows::Steps,
+            &stream.positions[..rows],
+            &mut stream.outer_ports,
+        )?;
+        stream.steps += rows;
+        stream.pending.clear();
+        stream.inner_steps = 0;
+        stream.last_row = rows - 1;
+        Ok(())
+    }
+
+    /// The logits of the next element.
+    pub fn logits<'s, E: Engine>(&self, engine: &mut E, stream: &'s mut Stream<E::States>) -> Result<&'s [f32]> {
+        if stream.steps == 0 {
+            return Err(Error::EmptyPrompt);
+        }
+        match self.inner {
+            None => {
+                let port = &self.tables[self.outer].outputs[self.logits];
+                let place = if port.shape.len() == 2 { stream.pending.len() } else { 0 };
+                let offset = stream.last_row * port.stride + place * self.vocabulary * 4;
+                floats(&stream.outer_ports.outputs[self.logits][offset..], &mut stream.logits);
+            }
+            Some(inner) => {
+                if stream.inner_steps == 0
+                    && let Some(states) = &mut stream.inner
+                {
+                    engine.reset(self.groups.1, states, 1)?;
+                }
+                while stream.inner_steps <= stream.pending.len() {
+                    let place = stream.inner_steps;
+                    let previous = if place == 0 { 0 } else { stream.pending[place - 1] };
+                    self.fill_inner(stream, 0, stream.last_row, previous);
+                    stream.positions[0] = place as i32;
+                    let Some(states) = &mut stream.inner else {
+                        break;
+                    };
+                    let table = &self.tables[inner];
+                    call(engine, inner, table, states, Rows::Steps, &stream.positions[..1], &mut stream.inner_ports)?;
+                    stream.inner_steps += 1;
+                }
+                floats(&stream.inner_ports.outputs[self.logits], &mut stream.logits);
+            }
+        }
+        Ok(&stream.logits)
+    }
+
+    /// Prepares row `row` of the inner inputs for the outer step in row `from`, after `previous`.
+    fn fill_inner<S>(&self, stream: &mut Stream<S>, row: usize, from: usize, previous: u32) {
+        let Some(inner) = self.inner else { return };
+        let outer = &self.tables[self.outer];
+        for (port, bytes) in self.tables[inner].inputs.iter().zip(&mut stream.inner_ports.inputs) {
+            let at = (row * port.stride).min(bytes.len());
+            let bytes = &mut bytes[at..];
+            match &port.source {
+                Some(Source::Stream) => put(port.element, bytes, 0, previous),
+                Some(Source::Outer(name)) => {
+                    if let Some(i) = outer.output(name) {
+                        let offset = from * outer.outputs[i].stride;
+                        let n = port.bytes();
+                        bytes[..n].copy_from_slice(&stream.outer_ports.outputs[i][offset..offset + n]);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Evaluates all predictions along a prompt and hands each row of logits to `sink`, in order. With a start
+    /// element row i predicts element i, and one more row predicts what follows; without, the first row predicts element 1.
+    pub fn all_logits<E: Engine>(
+        &self,
+        engine: &mut E,
+        elements: &[u32],
+        mode: Mode,
+        mut sink: impl FnMut(&[f32]) -> Result<()>,
+    ) -> Result<()> {
+        self.check(elements)?;
+        let mut stream = self.stream(engine)?;
+        self.begin(engine, &mut stream, elements.is_empty())?;
+        match mode {
+            Mode::Step => {
+                if stream.steps > 0 {
+                    sink(self.logits(engine, &mut stream)?)?;
+                }
+                for &element in elements {
+                    self.feed(engine, &mut stream, &[element])?;
+                    if stream.steps > 0 {
+                        sink(self.logits(engine, &mut stream)?)?;
+                    }
+                }
+                Ok(())
+            }
+            Mode::Batch => {
+                // Rows of outputs now held: those of the start step, if there was one.
+                let mut held = stream.steps.min(1);
+                let mut rest = elements;
+                loop {
+                    if held > 0 {
+                        self.spread(engine, &mut stream, held, rest, &mut sink)?;
+                    }
+                    held = (rest.len() / self.patch).min(self.max_rows);
+                    if held == 0 {
+                        return Ok(());
+                    }
+                    let (now, later) = rest.split_at(held * self.patch);
+                    self.outer_rows(engine, &mut stream, now, held)?;
+                    self.keep(&mut stream, now);
+                    rest = later;
+                }
+            }
+        }
+    }
+
+    /// Remembers the elements of the rows just run: all but the first row's are what the rows before predict.
+    fn keep<S>(&self, stream: &mut Stream<S>, now: &[u32]) {
+        stream.pending.clear();
+        stream.pending.extend_from_slice(&now[self.patch.min(now.len())..]);
+    }
+
+    /// Emits the predictions of the `rows` outer steps whose outputs are held; `rest` are the elements that follow.
+    fn spread<E: Engine>(
+        &self,
+        engine: &mut E,
+        stream: &mut Stream<E::States>,
+        rows: usize,
+        rest: &[u32],
+        sink: &mut impl FnMut(&[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let mut ahead = std::mem::take(&mut stream.pending);
+        let known_last = rest.len().min(self.patch);
+        ahead.extend_from_slice(&rest[..known_last]);
+        let places = |row: usize| {
+            if row + 1 < rows { self.patch } else { (known_last + 1).min(self.patch) }
+        };
+        let Some(inner) = self.inner else {
+            let port = &self.tables[self.outer].outputs[self.logits];
+            for row in 0..rows {
+                for place in 0..places(row) {
+                    let offset = row * port.stride + place * self.vocabulary * 4;
+                    floats(&stream.outer_ports.outputs[self.logits][offset..], &mut stream.logits);
+                    sink(&stream.logits)?;
+                }
+            }
+            return Ok(());
+        };
+        let mut states = match stream.inner_batch.take() {
+            Some(states) => states,
+            None => engine.new_states(self.groups.1, self.max_rows)?,
+        };
+        engine.reset(self.groups.1, &mut states, rows)?;
+        let mut collected = vec![0f32; rows * self.patch * self.vocabulary];
+        let table = &self.tables[inner];
+        let stride = table.outputs[self.logits].stride;
+        for place in 0..self.patch {
+            let active = (0..rows).take_while(|&row| place < places(row)).count();
+            for row in 0..active {
+                let previous = if place == 0 { 0 } else { ahead[row * self.patch + place - 1] };
+                self.fill_inner(stream, row, row, previous);
+                stream.positions[row] = place as i32;
+            }
+            if active == 0 {
+                break;
+            }
+            let positions = &stream.positions[..active];
+            call(engine, inner, table, &mut states, Rows::Streams, positions, &mut stream.inner_ports)?;
+            for row in 0..active {
+                let at = (row * self.patch + place) * self.vocabulary;
+                let bytes = &stream.inner_ports.outputs[self.logits][row * stride..];
+                floats(bytes, &mut collected[at..at + self.vocabulary]);
+            }
+        }
+        stream.inner_batch = Some(states);
+        for row in 0..rows {
+            for place in 0..places(row) {
+                let at = (row * self.patch + place) * self.vocabulary;
+                sink(&collected[at..at + self.vocabulary])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn position(step: usize) -> Result<i32> {
+    i32::try_from(step).map_err(|_| Error::Limit { what: "steps of a stream", value: step, limit: i32::MAX as usize })
+}
+
+/// Writes an element of the stream; range checks have been made.
+fn put(element: Element, row: &mut [u8], place: usize, value: u32) {
+    match element {
+        Element::U8 => row[place] = value as u8,
+        _ => row[4 * place..4 * place + 4].copy_from_slice(&value.to_le_bytes()),
+    }
+}
+
+fn floats(bytes: &[u8], out: &mut [f32]) {
+    for (value, chunk) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+        *value = f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
+    }
+}
+
+fn call<E: Engine>(
+    engine: &mut E,
+    entry: usize,
+    table: &EntryTable,
+    states: &mut E::States,
+    rows: Rows,
+    positions: &[i32],
+    ports: &mut Ports,
+) -> Result<()> {
+    let mut inputs: [&[u8]; MAX_PORTS] = [&[]; MAX_PORTS];
+    for ((slot, bytes), port) in inputs.iter_mut().zip(&ports.inputs).zip(&table.inputs) {
+        *slot = &bytes[..(positions.len() * port.stride).min(bytes.len())];
+    }
+    let mut outputs: [&mut [u8]; MAX_PORTS] = std::array::from_fn(|_| &mut [] as &mut [u8]);
+    for ((slot, bytes), port) in outputs.iter_mut().zip(&mut ports.outputs).zip(&table.outputs) {
+        *slot = &mut bytes[..positions.len() * port.stride];
+    }
+    let (inputs, outputs) = (&inputs[..table.inputs.len()], &mut outputs[..table.outputs.len()]);
+    engine.run(entry, states, rows, positions, inputs, outputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::StateTable;
+
+    /// A model whose logits are a digest of everything they may depend on, so that any misalignment shows.
+    struct Digest(ModelTable);
+
+    fn mix(a: u64, b: u64) -> u64 {
+        (a ^ b.wrapping_add(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(29)
+    }
+
+    fn port(name: &str, element: Element, shape: &[usize], source: Option<Source>) -> Port {
+        let bytes = shape.iter().product::<usize>() * element.bytes();
+        Port {
+            name: name.into(),
+            element,
+            shape: shape.into(),
+            stride: bytes.next_multiple_of(64),
+            source,
+            range: None,
+        }
+    }
+
+    /// `patch` bytes a step; with `inner`, an inner entry predicts byte by byte, else the step predicts all at once.
+    fn model(patch: usize, inner: bool, start: Option<Start>) -> Digest {
+        let stream = port("patch", Element::U8, &[patch], Some(Source::Stream));
+        let position = port("position", Element::I32, &[], Some(Source::Position));
+        let logits = |shape: &[usize]| port("logits", Element::F32, shape, None);
+        let entry = |name: &str, inputs, outputs, within, group| EntryTable {
+            name: name.into(),
+            within,
+            start: None,
+            inputs,
+            outputs,
+            group,
+        };
+        let mut entries = if inner {
+            let y = port("y", Element::U64, &[], None);
+            let outer_y = port("y", Element::U64, &[], Some(Source::Outer("y".into())));
+            let byte = port("prev", Element::U8, &[], Some(Source::Stream));
+            vec![
+                entry("step", vec![stream, position.clone()], vec![y], None, 0),
+                entry("byte", vec![byte, outer_y, position], vec![logits(&[3])], Some(0), 1),
+            ]
+        } else {
+            vec![entry("step", vec![stream, position], vec![logits(&[patch, 3])], None, 0)]
+        };
+        entries[0].start = start;
+        Digest(ModelTable {
+            entries,
+            states: vec![StateTable { bytes: 64, resets: vec![] }; 2],
+            max_rows: 5,
+            ..ModelTable::default()
+        })
+    }
+
+    impl Engine for Digest {
+        type States = Vec<u64>;
+
+        fn table(&self) -> &ModelTable {
+            &self.0
+        }
+
+        fn new_states(&self, _: usize, blocks: usize) -> Result<Vec<u64>> {
+            Ok(vec![1; blocks])
+        }
+
+        fn reset(&self, _: usize, states: &mut Vec<u64>, blocks: usize) -> Result<()> {
+            states[..blocks].fill(1);
+            Ok(())
+        }
+
+        fn run(
+            &mut self,
+            entry: usize,
+            states: &mut Vec<u64>,
+            rows: Rows,
+            positions: &[i32],
+            inputs: &[&[u8]],
+            outputs: &mut [&mut [u8]],
+        ) -> Result<()> {
+            let table = &self.0.entries[entry];
+            for (row, &position) in positions.iter().enumerate() {
+                let state = &mut states[if rows == Rows::Steps { 0 } else { row }];
+                *state = mix(*state, position as u64);
+                for (port, bytes) in table.inputs.iter().zip(inputs) {
+                    if port.source != Some(Source::Position) {
+                        for &byte in &bytes[row * port.stride..row * port.stride + port.bytes()] {
+                            *state = mix(*state, u64::from(byte));
+                        }
+                    }
+                }
+                let port = &table.outputs[0];
+                for (i, chunk) in outputs[0][row * port.stride..][..port.bytes()].chunks_mut(4).enumerate() {
+                    let value = (mix(*state, i as u64) >> 40) as f32;
+                    chunk.copy_from_slice(&value.to_le_bytes());
+                }
+            }
+            Ok(())
+        }
+    }
+
+    fn rows(engine: &mut Digest, elements: &[u32], mode: Mode) -> Vec<Vec<f32>> {
+        let decoder = Decoder::new(&engine.0).unwrap();
+        let mut all = Vec::new();
+        decoder
+            .all_logits(engine, elements, mode, |row| {
+                all.push(row.to_vec());
+                Ok(())
+            })
+            .unwrap();
+        all
+    }
+
+    #[test]
+    fn many_at_once_equals_one_by_one() {
+        let always = |patch| Some(Start { elements: vec![0; patch], only_if_empty: false });
+        for patch in [1, 3, 4] {
+            for inner in [false, true] {
+                for start in [None, always(patch)] {
+                    let started = start.is_some();
+                    let mut engine = model(patch, inner, start);
+                    for n in [0, 1, 2, 3, 4, 5, 11, 12, 13, 40, 61, 80] {
+                        let elements: Vec<u32> = (0..n).map(|i| i * 7 % 251).collect();
+                        let batch = rows(&mut engine, &elements, Mode::Batch);
+                        let count = if started { n as usize + 1 } else { (n as usize + 1).saturating_sub(patch) };
+                        assert_eq!(batch.len(), count, "patch {patch} inner {inner} n {n}");
+                        assert_eq!(
+                            batch,
+                            rows(&mut engine, &elements, Mode::Step),
+                            "patch {patch} inner {inner} n {n}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_start_for_empty_prompts_only() {
+        let mut engine = model(1, false, Some(Start { elements: vec![0], only_if_empty: true }));
+        assert_eq!(rows(&mut engine, &[], Mode::Batch), rows(&mut engine, &[0], Mode::Batch));
+        assert_eq!(rows(&mut engine, &[5, 6], Mode::Step).len(), 2);
+    }
+
+    #[test]
+    fn nothing_fed_predicts_nothing() {
+        let mut engine = model(1, false, None);
+        let decoder = Decoder::new(&engine.0).unwrap();
+        let mut stream = decoder.stream(&engine).unwrap();
+        assert!(matches!(decoder.logits(&mut engine, &mut stream), Err(Error::EmptyPrompt)));
+        assert!(matches!(decoder.feed(&mut engine, &mut stream, &[256]), Err(Error::Range { .. })));
+    }
+}
