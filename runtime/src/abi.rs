@@ -10,13 +10,8 @@ pub type KernelFn = unsafe extern "C" fn(args: *const u64, begin: i32, end: i32)
 
 /// Calls `kernel(args, begin, end)` on disjoint ranges of at most `grain` units (a multiple of `grain` but for
 /// the last) that cover `0 .. units`, on any threads in any order, and returns when all have finished.
-pub type ParallelFor = unsafe extern "C" fn(
-    pool: *mut c_void,
-    kernel: KernelFn,
-    args: *const u64,
-    units: i32,
-    grain: i32,
-);
+pub type ParallelFor =
+    unsafe extern "C" fn(pool: *mut c_void, kernel: KernelFn, args: *const u64, units: i32, grain: i32);
 
 /// An entry of a compiled model: 0, or the code of what went wrong.
 pub type EntryFn = unsafe extern "C" fn(context: *mut Context) -> i32;
