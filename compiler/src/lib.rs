@@ -8,6 +8,7 @@ pub mod interp;
 pub mod ir;
 pub mod kernel;
 pub mod lang;
+pub mod numerics;
 pub mod package;
 pub mod passes;
 pub mod target;
