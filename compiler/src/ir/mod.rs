@@ -9,8 +9,12 @@
 //! What does not live here: the language (`lang`), evaluation (`interp`), rewriting (`passes`).
 
 pub mod graph;
+pub mod infer;
 pub mod module;
+pub mod names;
 pub mod op;
+pub mod print;
+pub mod show;
 pub mod types;
 
 pub use graph::{Node, NodeId, Region, Value, ValueDef};

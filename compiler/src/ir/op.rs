@@ -64,8 +64,8 @@ pub enum Op {
     /// (a[B.., M?, k], b[B.., k, N?]) -> [B.., M?, N?]; `batch` axes B. Without N the sum over k is a lane-axis sum of
     /// products; with N it is, for each output, ascending in k. An encoded weight acts by its dequantised values.
     MatMul { batch: usize },
-    /// (x[.., k], w[m, k]) -> f32[.., m]: a linear layer before `quantise` has chosen its arithmetic; the input
-    /// quantisation is that of the weight's encoding. Float: sum of products over the lane axis; ternary or sign
+    /// (x[.., k], w[m, k]...) -> one f32[.., m] per weight: linear layers before `quantise` has chosen their arithmetic (one
+    /// weight until `fuse_shared_input`); the input quantisation is that of each weight's encoding. Float: sum of products over the lane axis; ternary or sign
     /// with float input: the lane-axis sum of code * x per group, then its scale; groups are added ascending.
     Linear,
     /// (x[.., n]) -> (q: i8[.., n], a: f32[.., blocks]): the int8 quantiser with its block maxima (not yet divided by 127).
