@@ -8,8 +8,7 @@ use std::ffi::c_void;
 /// A kernel: runs the work units `begin .. end` on an argument table of 8-byte slots.
 pub type KernelFn = unsafe extern "C" fn(args: *const u64, begin: i32, end: i32);
 
-/// Calls `kernel(args, begin, end)` on disjoint ranges of at most `grain` units (a multiple of `grain` but for
-/// the last) that cover `0 .. units`, on any threads in any order, and returns when all have finished.
+/// Calls `kernel(args, begin, end)` on disjoint ranges of a multiple of `grain` units (but for the last) that cover `0 .. units`, on any threads in any order, and returns when all have finished.
 pub type ParallelFor =
     unsafe extern "C" fn(pool: *mut c_void, kernel: KernelFn, args: *const u64, units: i32, grain: i32);
 

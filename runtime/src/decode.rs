@@ -9,9 +9,6 @@ use crate::error::{Error, Result};
 use crate::memory::Buffer;
 use crate::model::{Element, EntryTable, ModelTable, Port, Source, Start};
 
-/// Entries with more ports than this are refused, so that a step needs no allocation for its tables.
-const MAX_PORTS: usize = 32;
-
 /// Whether many steps are evaluated in one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -116,10 +113,6 @@ impl Decoder {
             return Err(Error::Missing("logits of the shape that its stream needs".into()));
         }
         for entry in [Some(outer), inner].into_iter().flatten().map(|i| &table.entries[i]) {
-            if entry.inputs.len().max(entry.outputs.len()) > MAX_PORTS {
-                let value = entry.inputs.len().max(entry.outputs.len());
-                return Err(Error::Limit { what: "ports of an entry", value, limit: MAX_PORTS });
-            }
             if let Some(port) = entry.inputs.iter().find(|p| p.source == Some(Source::Value)) {
                 return Err(Error::Missing(format!("way to fill the input `{}` from a stream", port.name)));
             }
@@ -243,15 +236,8 @@ impl Decoder {
         for row in 0..rows {
             stream.positions[row] = position(stream.steps + row)?;
         }
-        call(
-            engine,
-            self.outer,
-            table,
-            &mut stream.outer,
-            Rows::Steps,
-            &stream.positions[..rows],
-            &mut stream.outer_ports,
-        )?;
+        let (positions, ports) = (&stream.positions[..rows], &mut stream.outer_ports);
+        engine.run(self.outer, &mut stream.outer, Rows::Steps, positions, &ports.inputs, &mut ports.outputs)?;
         stream.steps += rows;
         stream.pending.clear();
         stream.inner_steps = 0;
@@ -285,8 +271,8 @@ impl Decoder {
                     let Some(states) = &mut stream.inner else {
                         break;
                     };
-                    let table = &self.tables[inner];
-                    call(engine, inner, table, states, Rows::Steps, &stream.positions[..1], &mut stream.inner_ports)?;
+                    let (positions, ports) = (&stream.positions[..1], &mut stream.inner_ports);
+                    engine.run(inner, states, Rows::Steps, positions, &ports.inputs, &mut ports.outputs)?;
                     stream.inner_steps += 1;
                 }
                 floats(&stream.inner_ports.outputs[self.logits], &mut stream.logits);
@@ -413,7 +399,8 @@ impl Decoder {
                 break;
             }
             let positions = &stream.positions[..active];
-            call(engine, inner, table, &mut states, Rows::Streams, positions, &mut stream.inner_ports)?;
+            let ports = &mut stream.inner_ports;
+            engine.run(inner, &mut states, Rows::Streams, positions, &ports.inputs, &mut ports.outputs)?;
             for row in 0..active {
                 let at = (row * self.patch + place) * self.vocabulary;
                 let bytes = &stream.inner_ports.outputs[self.logits][row * stride..];
@@ -449,179 +436,5 @@ fn floats(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-fn call<E: Engine>(
-    engine: &mut E,
-    entry: usize,
-    table: &EntryTable,
-    states: &mut E::States,
-    rows: Rows,
-    positions: &[i32],
-    ports: &mut Ports,
-) -> Result<()> {
-    let mut inputs: [&[u8]; MAX_PORTS] = [&[]; MAX_PORTS];
-    for ((slot, bytes), port) in inputs.iter_mut().zip(&ports.inputs).zip(&table.inputs) {
-        *slot = &bytes[..(positions.len() * port.stride).min(bytes.len())];
-    }
-    let mut outputs: [&mut [u8]; MAX_PORTS] = std::array::from_fn(|_| &mut [] as &mut [u8]);
-    for ((slot, bytes), port) in outputs.iter_mut().zip(&mut ports.outputs).zip(&table.outputs) {
-        *slot = &mut bytes[..positions.len() * port.stride];
-    }
-    let (inputs, outputs) = (&inputs[..table.inputs.len()], &mut outputs[..table.outputs.len()]);
-    engine.run(entry, states, rows, positions, inputs, outputs)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::StateTable;
-
-    /// A model whose logits are a digest of everything they may depend on, so that any misalignment shows.
-    struct Digest(ModelTable);
-
-    fn mix(a: u64, b: u64) -> u64 {
-        (a ^ b.wrapping_add(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(29)
-    }
-
-    fn port(name: &str, element: Element, shape: &[usize], source: Option<Source>) -> Port {
-        let bytes = shape.iter().product::<usize>() * element.bytes();
-        Port {
-            name: name.into(),
-            element,
-            shape: shape.into(),
-            stride: bytes.next_multiple_of(64),
-            source,
-            range: None,
-        }
-    }
-
-    /// `patch` bytes a step; with `inner`, an inner entry predicts byte by byte, else the step predicts all at once.
-    fn model(patch: usize, inner: bool, start: Option<Start>) -> Digest {
-        let stream = port("patch", Element::U8, &[patch], Some(Source::Stream));
-        let position = port("position", Element::I32, &[], Some(Source::Position));
-        let logits = |shape: &[usize]| port("logits", Element::F32, shape, None);
-        let entry = |name: &str, inputs, outputs, within, group| EntryTable {
-            name: name.into(),
-            within,
-            start: None,
-            inputs,
-            outputs,
-            group,
-        };
-        let mut entries = if inner {
-            let y = port("y", Element::U64, &[], None);
-            let outer_y = port("y", Element::U64, &[], Some(Source::Outer("y".into())));
-            let byte = port("prev", Element::U8, &[], Some(Source::Stream));
-            vec![
-                entry("step", vec![stream, position.clone()], vec![y], None, 0),
-                entry("byte", vec![byte, outer_y, position], vec![logits(&[3])], Some(0), 1),
-            ]
-        } else {
-            vec![entry("step", vec![stream, position], vec![logits(&[patch, 3])], None, 0)]
-        };
-        entries[0].start = start;
-        Digest(ModelTable {
-            entries,
-            states: vec![StateTable { bytes: 64, resets: vec![] }; 2],
-            max_rows: 5,
-            ..ModelTable::default()
-        })
-    }
-
-    impl Engine for Digest {
-        type States = Vec<u64>;
-
-        fn table(&self) -> &ModelTable {
-            &self.0
-        }
-
-        fn new_states(&self, _: usize, blocks: usize) -> Result<Vec<u64>> {
-            Ok(vec![1; blocks])
-        }
-
-        fn reset(&self, _: usize, states: &mut Vec<u64>, blocks: usize) -> Result<()> {
-            states[..blocks].fill(1);
-            Ok(())
-        }
-
-        fn run(
-            &mut self,
-            entry: usize,
-            states: &mut Vec<u64>,
-            rows: Rows,
-            positions: &[i32],
-            inputs: &[&[u8]],
-            outputs: &mut [&mut [u8]],
-        ) -> Result<()> {
-            let table = &self.0.entries[entry];
-            for (row, &position) in positions.iter().enumerate() {
-                let state = &mut states[if rows == Rows::Steps { 0 } else { row }];
-                *state = mix(*state, position as u64);
-                for (port, bytes) in table.inputs.iter().zip(inputs) {
-                    if port.source != Some(Source::Position) {
-                        for &byte in &bytes[row * port.stride..row * port.stride + port.bytes()] {
-                            *state = mix(*state, u64::from(byte));
-                        }
-                    }
-                }
-                let port = &table.outputs[0];
-                for (i, chunk) in outputs[0][row * port.stride..][..port.bytes()].chunks_mut(4).enumerate() {
-                    let value = (mix(*state, i as u64) >> 40) as f32;
-                    chunk.copy_from_slice(&value.to_le_bytes());
-                }
-            }
-            Ok(())
-        }
-    }
-
-    fn rows(engine: &mut Digest, elements: &[u32], mode: Mode) -> Vec<Vec<f32>> {
-        let decoder = Decoder::new(&engine.0).unwrap();
-        let mut all = Vec::new();
-        decoder
-            .all_logits(engine, elements, mode, |row| {
-                all.push(row.to_vec());
-                Ok(())
-            })
-            .unwrap();
-        all
-    }
-
-    #[test]
-    fn many_at_once_equals_one_by_one() {
-        let always = |patch| Some(Start { elements: vec![0; patch], only_if_empty: false });
-        for patch in [1, 3, 4] {
-            for inner in [false, true] {
-                for start in [None, always(patch)] {
-                    let started = start.is_some();
-                    let mut engine = model(patch, inner, start);
-                    for n in [0, 1, 2, 3, 4, 5, 11, 12, 13, 40, 61, 80] {
-                        let elements: Vec<u32> = (0..n).map(|i| i * 7 % 251).collect();
-                        let batch = rows(&mut engine, &elements, Mode::Batch);
-                        let count = if started { n as usize + 1 } else { (n as usize + 1).saturating_sub(patch) };
-                        assert_eq!(batch.len(), count, "patch {patch} inner {inner} n {n}");
-                        assert_eq!(
-                            batch,
-                            rows(&mut engine, &elements, Mode::Step),
-                            "patch {patch} inner {inner} n {n}"
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_start_for_empty_prompts_only() {
-        let mut engine = model(1, false, Some(Start { elements: vec![0], only_if_empty: true }));
-        assert_eq!(rows(&mut engine, &[], Mode::Batch), rows(&mut engine, &[0], Mode::Batch));
-        assert_eq!(rows(&mut engine, &[5, 6], Mode::Step).len(), 2);
-    }
-
-    #[test]
-    fn nothing_fed_predicts_nothing() {
-        let mut engine = model(1, false, None);
-        let decoder = Decoder::new(&engine.0).unwrap();
-        let mut stream = decoder.stream(&engine).unwrap();
-        assert!(matches!(decoder.logits(&mut engine, &mut stream), Err(Error::EmptyPrompt)));
-        assert!(matches!(decoder.feed(&mut engine, &mut stream, &[256]), Err(Error::Range { .. })));
-    }
-}
+mod tests;

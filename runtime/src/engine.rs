@@ -1,6 +1,7 @@
 //! The one interface between streams and whatever computes an entry: compiled code, or an interpreter.
 
 use crate::error::Result;
+use crate::memory::Buffer;
 use crate::model::ModelTable;
 
 /// Which time axis the rows of a call lie on.
@@ -27,14 +28,14 @@ pub trait Engine {
     fn reset(&self, group: usize, states: &mut Self::States, blocks: usize) -> Result<()>;
 
     /// Runs an entry over `positions.len()` rows, at most `max_rows`. `inputs` and `outputs` follow the entry's
-    /// table; position ports are filled from `positions`, and their slice is ignored.
+    /// table and hold at least so many rows; position ports are filled from `positions`, and their buffer is ignored.
     fn run(
         &mut self,
         entry: usize,
         states: &mut Self::States,
         rows: Rows,
         positions: &[i32],
-        inputs: &[&[u8]],
-        outputs: &mut [&mut [u8]],
+        inputs: &[Buffer],
+        outputs: &mut [Buffer],
     ) -> Result<()>;
 }

@@ -101,11 +101,11 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs `job` over `0..units` in chunks of at least `grain` units and returns when all are done. A launch from
+    /// Runs `job` over `0..units` in chunks of whole `grain`s (the last may be short) and returns when all are done. A launch from
     /// within a launch, or from two threads at once, runs on its caller alone.
     pub fn launch<F: Fn(usize, usize) + Sync>(&self, units: usize, grain: usize, job: F) {
-        let target = self.threads() * CHUNKS_PER_THREAD;
-        let chunk = grain.max(units.div_ceil(target)).max(1);
+        let grain = grain.max(1);
+        let chunk = grain * units.div_ceil(grain * self.threads() * CHUNKS_PER_THREAD).max(1);
         let chunks = units.div_ceil(chunk);
         if chunks < 2 || self.workers.is_empty() || self.shared.leading.swap(true, Ordering::Acquire) {
             if units > 0 {
@@ -178,7 +178,9 @@ fn claim(shared: &Shared) -> bool {
     let begin = (shared.chunks.load(Ordering::Relaxed) - left) * chunk;
     // SAFETY: only `launch` stores here, always a function of type `Run`, before the ticket that was just claimed.
     let run: Run = unsafe { std::mem::transmute::<usize, Run>(shared.run.load(Ordering::Relaxed)) };
+    let unwinding = AbortOnUnwind;
     run(shared.data.load(Ordering::Relaxed), begin, (begin + chunk).min(units));
+    std::mem::forget(unwinding);
     shared.done.0.fetch_add(1, Ordering::Release);
     true
 }

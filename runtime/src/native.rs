@@ -1,0 +1,242 @@
+//! The engine of compiled code: entry functions of the ABI over mapped weights.
+
+use std::any::Any;
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use crate::abi::{Context, EntryFn, KernelFn};
+use crate::engine::{Engine, Rows};
+use crate::error::{Error, Result};
+use crate::float_control::DefaultFloats;
+use crate::memory::Buffer;
+use crate::model::{Fill, ModelTable, Port, Source};
+use crate::pool::Pool;
+
+/// Entries with more inputs or outputs than this are refused, so that a step needs no allocation for its tables.
+const MAX_PORTS: usize = 32;
+
+/// Bytes that stay where they are for as long as the value lives, aligned to 64 and readable one vector past the end.
+///
+/// # Safety
+/// `bytes` must give the same slice each time, also after the owner has moved, with that alignment and padding.
+pub unsafe trait Weights: Send + Sync {
+    /// The weight section.
+    fn bytes(&self) -> &[u8];
+}
+
+// SAFETY: the map stays where it is when the buffer moves; it starts on a page and is padded.
+unsafe impl Weights for Buffer {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Compiled entries with what they need to live.
+#[derive(Clone)]
+pub struct Code {
+    /// One per entry of the table.
+    entries: Vec<EntryFn>,
+    /// Keeps the pages of the functions mapped.
+    _owner: Arc<dyn Any + Send + Sync>,
+}
+
+impl Code {
+    /// Wraps entry functions together with the owner of their pages.
+    ///
+    /// # Safety
+    /// Each function must be an entry of the ABI, compiled for the model table and weight layout that the engine is
+    /// later given, for this processor, and must stay callable while `owner` lives.
+    pub unsafe fn new(entries: Vec<EntryFn>, owner: Arc<dyn Any + Send + Sync>) -> Code {
+        Code { entries, _owner: owner }
+    }
+}
+
+/// An engine of compiled code. Cheap to make: several, one per thread, may share code, weights and pool.
+pub struct NativeEngine {
+    table: Arc<ModelTable>,
+    code: Code,
+    weights: Arc<dyn Weights>,
+    pool: Arc<Pool>,
+    scratch: Buffer,
+    positions: Buffer,
+}
+
+/// State blocks of one group, one after the other.
+#[derive(Debug)]
+pub struct StateBlocks {
+    buffer: Buffer,
+    bytes: usize,
+}
+
+impl StateBlocks {
+    /// The bytes of one block, to save and to put back.
+    pub fn block(&self, index: usize) -> &[u8] {
+        &self.buffer[index * self.bytes..][..self.bytes]
+    }
+
+    /// The bytes of one block.
+    pub fn block_mut(&mut self, index: usize) -> &mut [u8] {
+        &mut self.buffer[index * self.bytes..][..self.bytes]
+    }
+}
+
+impl NativeEngine {
+    /// An engine; fails if code or weights are not of the table's size.
+    pub fn new(table: Arc<ModelTable>, code: Code, weights: Arc<dyn Weights>, pool: Arc<Pool>) -> Result<NativeEngine> {
+        let found = weights.bytes().len();
+        if found < table.weight_bytes {
+            return Err(Error::Size { name: "the weight section".into(), expected: table.weight_bytes, found });
+        }
+        if code.entries.len() != table.entries.len() {
+            return Err(Error::Missing("code for each of its entries".into()));
+        }
+        let ports = table.entries.iter().map(|e| e.inputs.len().max(e.outputs.len())).max().unwrap_or(0);
+        if ports > MAX_PORTS {
+            return Err(Error::Limit { what: "ports of an entry", value: ports, limit: MAX_PORTS });
+        }
+        Ok(NativeEngine {
+            scratch: Buffer::zeroed(table.scratch_bytes)?,
+            positions: Buffer::zeroed(4 * table.max_rows)?,
+            table,
+            code,
+            weights,
+            pool,
+        })
+    }
+
+    /// The pool its launches run on.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    fn fill(&self, group: usize, block: &mut [u8], fresh: bool) -> Result<()> {
+        for reset in &self.table.states[group].resets {
+            let range = reset.offset..reset.offset + reset.bytes;
+            let target = block.get_mut(range).ok_or_else(|| Error::Missing("room for its state".into()))?;
+            match &reset.fill {
+                Fill::Zero if fresh => {}
+                Fill::Zero => target.fill(0),
+                Fill::Pattern(pattern) => {
+                    for chunk in target.chunks_exact_mut(pattern.len().max(1)) {
+                        chunk.copy_from_slice(pattern);
+                    }
+                }
+                Fill::Weights(offset) => {
+                    let source = self.weights.bytes().get(*offset..*offset + reset.bytes);
+                    target.copy_from_slice(source.ok_or_else(|| Error::Missing("initial state".into()))?);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fits(port: &Port, rows: usize, buffer: &Buffer) -> Result<()> {
+    if port.source != Some(Source::Position) && buffer.len() < rows * port.stride {
+        return Err(Error::Size { name: port.name.clone(), expected: rows * port.stride, found: buffer.len() });
+    }
+    Ok(())
+}
+
+impl Engine for NativeEngine {
+    type States = StateBlocks;
+
+    fn table(&self) -> &ModelTable {
+        &self.table
+    }
+
+    fn new_states(&self, group: usize, blocks: usize) -> Result<StateBlocks> {
+        let bytes = self.table.states[group].bytes;
+        let mut states = StateBlocks { buffer: Buffer::zeroed(bytes * blocks)?, bytes };
+        for block in states.buffer.chunks_exact_mut(bytes.max(1)) {
+            self.fill(group, block, true)?;
+        }
+        Ok(states)
+    }
+
+    fn reset(&self, group: usize, states: &mut StateBlocks, blocks: usize) -> Result<()> {
+        for block in states.buffer.chunks_exact_mut(states.bytes.max(1)).take(blocks) {
+            self.fill(group, block, false)?;
+        }
+        Ok(())
+    }
+
+    fn run(
+        &mut self,
+        entry: usize,
+        states: &mut StateBlocks,
+        rows: Rows,
+        positions: &[i32],
+        inputs: &[Buffer],
+        outputs: &mut [Buffer],
+    ) -> Result<()> {
+        let table = &self.table.entries[entry];
+        let count = positions.len();
+        if count == 0 {
+            return Ok(());
+        }
+        if count > self.table.max_rows {
+            return Err(Error::Limit { what: "rows of a call", value: count, limit: self.table.max_rows });
+        }
+        let blocks = if rows == Rows::Steps { 1 } else { count };
+        let bytes = self.table.states[table.group].bytes;
+        if states.bytes != bytes || states.buffer.len() < bytes * blocks {
+            let (expected, found) = (bytes * blocks, states.buffer.len());
+            return Err(Error::Size { name: "the state".into(), expected, found });
+        }
+        if inputs.len() != table.inputs.len() || outputs.len() != table.outputs.len() {
+            return Err(Error::Missing("buffer for each of its ports".into()));
+        }
+        for (port, buffer) in table.inputs.iter().zip(inputs).chain(table.outputs.iter().zip(outputs.iter())) {
+            fits(port, count, buffer)?;
+        }
+        for (slot, position) in self.positions.chunks_exact_mut(4).zip(positions) {
+            slot.copy_from_slice(&position.to_ne_bytes());
+        }
+        let mut input_pointers = [std::ptr::null(); MAX_PORTS];
+        for ((slot, buffer), port) in input_pointers.iter_mut().zip(inputs).zip(&table.inputs) {
+            *slot = if port.source == Some(Source::Position) { self.positions.as_ptr() } else { buffer.as_ptr() };
+        }
+        let mut output_pointers = [std::ptr::null_mut(); MAX_PORTS];
+        for (slot, buffer) in output_pointers.iter_mut().zip(outputs) {
+            *slot = buffer.as_mut_ptr();
+        }
+        let mut context = Context {
+            weights: self.weights.bytes().as_ptr(),
+            state: states.buffer.as_mut_ptr(),
+            state_stride: if rows == Rows::Steps { 0 } else { bytes as u64 },
+            scratch: self.scratch.as_mut_ptr(),
+            inputs: input_pointers.as_ptr(),
+            outputs: output_pointers.as_ptr(),
+            position: self.positions.as_ptr().cast(),
+            rows: count as u64,
+            parallel_for: (self.pool.threads() > 1).then_some(parallel_for as _),
+            pool: Arc::as_ptr(&self.pool).cast_mut().cast(),
+        };
+        let _floats = DefaultFloats::set();
+        // SAFETY: the function is an entry compiled for this table (the contract of `Code::new`); every buffer of the
+        // context is aligned, padded and of the table's size for so many rows, as checked above, and outlives the call.
+        let code = unsafe { self.code.entries[entry](&raw mut context) };
+        match code {
+            0 => Ok(()),
+            code => Err(match self.table.messages.get((code as usize).wrapping_sub(1)) {
+                Some(message) => Error::Check(message.clone()),
+                None => Error::Code { entry: table.name.clone(), code },
+            }),
+        }
+    }
+}
+
+/// What compiled entries call to share a launch between threads.
+///
+/// # Safety
+/// `pool` is a live [`Pool`]; `kernel` may be called on disjoint ranges from several threads.
+unsafe extern "C" fn parallel_for(pool: *mut c_void, kernel: KernelFn, args: *const u64, units: i32, grain: i32) {
+    // SAFETY: the engine puts its own pool into the context and keeps it for the call.
+    let pool = unsafe { &*pool.cast_const().cast::<Pool>() };
+    let args = args as usize;
+    pool.launch(units.max(0) as usize, grain.max(1) as usize, |begin, end| {
+        // SAFETY: the caller's contract; the argument table lives until the launch ends.
+        unsafe { kernel(args as *const u64, begin as i32, end as i32) }
+    });
+}
