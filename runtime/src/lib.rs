@@ -13,6 +13,7 @@ pub mod generate;
 pub mod memory;
 pub mod model;
 pub mod native;
+pub mod package;
 pub mod pool;
 pub mod sample;
 pub mod text;
