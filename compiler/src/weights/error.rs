@@ -27,7 +27,9 @@ pub enum WeightsError {
         source: Box<WeightsError>,
     },
     /// Not a format that is read here.
-    #[error("not a checkpoint of a known format: it starts with {start:02x?}, expected a torch .pt archive, safetensors or .bit2")]
+    #[error(
+        "not a checkpoint of a known format: it starts with {start:02x?}, expected a torch .pt archive, safetensors or .bit2"
+    )]
     UnknownFormat {
         /// The first bytes of the file, at most eight.
         start: Vec<u8>,
@@ -93,7 +95,9 @@ pub enum TensorProblem {
         index: usize,
     },
     /// The stored bytes differ from what was written.
-    #[error("the checksum of its data at byte {offset} is {found:08x}, the archive says {expected:08x}: the file is damaged")]
+    #[error(
+        "the checksum of its data at byte {offset} is {found:08x}, the archive says {expected:08x}: the file is damaged"
+    )]
     Checksum {
         /// Where the data starts in the file.
         offset: u64,
@@ -127,7 +131,9 @@ pub enum TensorProblem {
         expected: Vec<usize>,
     },
     /// A packed file whose weights mean something else than the model says.
-    #[error("it is stored as {stored}, which the model's encoding {encoding} cannot use without its latent weights")]
+    #[error(
+        "it is stored as {stored}, which the model's encoding {encoding} cannot use without its latent weights"
+    )]
     Encoding {
         /// How it is stored.
         stored: &'static str,
@@ -138,6 +144,9 @@ pub enum TensorProblem {
 
 impl WeightsError {
     pub(super) fn tensor(name: &str, problem: TensorProblem) -> Self {
-        Self::Tensor { name: name.to_owned(), problem }
+        Self::Tensor {
+            name: name.to_owned(),
+            problem,
+        }
     }
 }

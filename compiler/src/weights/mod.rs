@@ -21,8 +21,9 @@ use sterna_runtime::package::Mapping;
 
 pub use bit2::Bit2Error;
 pub use error::{TensorProblem, WeightsError};
+pub use read::{SignTensor, TernaryTensor};
 pub use safetensors::SafetensorsError;
-pub use torch::{LayoutError, PickleError, ZipError};
+pub use torch::{LayoutError, PickleError, PickleProblem, ZipError};
 
 /// The file formats and, within them, the layouts that are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +167,9 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { verify_checksums: true }
+        Self {
+            verify_checksums: true,
+        }
     }
 }
 
@@ -189,6 +192,19 @@ struct Contents {
     checksums: Vec<Checksum>,
 }
 
+impl Contents {
+    fn new(format: Format) -> Self {
+        Self {
+            format,
+            config: None,
+            metadata: serde_json::Map::new(),
+            tensors: Vec::new(),
+            unread: Vec::new(),
+            checksums: Vec::new(),
+        }
+    }
+}
+
 /// An open checkpoint: the mapped file and the table of its tensors. No tensor data has been read yet.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -202,9 +218,14 @@ impl Checkpoint {
     /// # Errors
     /// The file cannot be mapped, is of no known format, or is malformed; the error names the file and the place.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let bytes = Mapping::of_file(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })?;
-        Self::from_mapping(bytes, OpenOptions::default())
-            .map_err(|source| WeightsError::InFile { path: path.to_owned(), source: Box::new(source) })
+        let bytes = Mapping::of_file(path).map_err(|source| WeightsError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::from_mapping(bytes, OpenOptions::default()).map_err(|source| WeightsError::InFile {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
     }
 
     /// As [`Checkpoint::open`], for bytes that are already mapped.
@@ -219,7 +240,9 @@ impl Checkpoint {
         } else if safetensors::looks_like(&bytes) {
             safetensors::open(&bytes)?
         } else {
-            return Err(WeightsError::UnknownFormat { start: bytes.iter().take(8).copied().collect() });
+            return Err(WeightsError::UnknownFormat {
+                start: bytes.iter().take(8).copied().collect(),
+            });
         };
         if !options.verify_checksums {
             for checksum in &mut contents.checksums {

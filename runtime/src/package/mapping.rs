@@ -26,10 +26,14 @@ impl Mapping {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
         }
-        let length = usize::try_from(metadata.len())
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "longer than the address space"))?;
+        let length = usize::try_from(metadata.len()).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, "longer than the address space")
+        })?;
         // SAFETY: the mapping is private to this value and never written. The one hazard is another process
         // that truncates the file while it is mapped; like every loader that maps its files, we require that
         // a checkpoint or package is not changed while it is in use.
@@ -69,7 +73,10 @@ impl MappingMut {
     /// # Errors
     /// When the system has no address space left.
     pub fn zeroed(length: usize) -> io::Result<Self> {
-        Ok(Self { map: MmapMut::map_anon(length.max(1))?, length })
+        Ok(Self {
+            map: MmapMut::map_anon(length.max(1))?,
+            length,
+        })
     }
 
     /// As [`MappingMut::zeroed`], asking the system for huge pages. `false` says that it did not grant them;
@@ -91,7 +98,10 @@ impl MappingMut {
     /// # Errors
     /// When the system refuses to make the pages read-only.
     pub fn freeze(self) -> io::Result<Mapping> {
-        Ok(Mapping { map: self.map.make_read_only()?, length: self.length })
+        Ok(Mapping {
+            map: self.map.make_read_only()?,
+            length: self.length,
+        })
     }
 }
 
