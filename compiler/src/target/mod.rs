@@ -1,2 +1,3 @@
 //! Emitters: kernels to machine code.
 pub mod clif;
+pub mod wide;
