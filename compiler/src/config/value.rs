@@ -59,9 +59,7 @@ pub struct Property {
 impl Object {
     /// The property of a key.
     pub fn get(&self, key: &str) -> Option<&Property> {
-        self.properties
-            .iter()
-            .find(|property| &*property.key == key)
+        self.properties.iter().find(|property| &*property.key == key)
     }
 
     /// The keys in the order written.
@@ -151,38 +149,32 @@ impl Json {
 
     /// The integer, or the diagnostic that says what stands there instead. `path` names the key.
     pub fn expect_int(&self, path: &str) -> Result<i128, Diagnostic> {
-        self.as_int()
-            .ok_or_else(|| self.not_allowed(path, "an integer"))
+        self.as_int().ok_or_else(|| self.not_allowed(path, "an integer"))
     }
 
     /// The number, or a diagnostic.
     pub fn expect_float(&self, path: &str) -> Result<f64, Diagnostic> {
-        self.as_float()
-            .ok_or_else(|| self.not_allowed(path, "a number"))
+        self.as_float().ok_or_else(|| self.not_allowed(path, "a number"))
     }
 
     /// The boolean, or a diagnostic.
     pub fn expect_bool(&self, path: &str) -> Result<bool, Diagnostic> {
-        self.as_bool()
-            .ok_or_else(|| self.not_allowed(path, "true or false"))
+        self.as_bool().ok_or_else(|| self.not_allowed(path, "true or false"))
     }
 
     /// The text, or a diagnostic.
     pub fn expect_str(&self, path: &str) -> Result<&str, Diagnostic> {
-        self.as_str()
-            .ok_or_else(|| self.not_allowed(path, "a string"))
+        self.as_str().ok_or_else(|| self.not_allowed(path, "a string"))
     }
 
     /// The elements, or a diagnostic.
     pub fn expect_list(&self, path: &str) -> Result<&[Json], Diagnostic> {
-        self.as_list()
-            .ok_or_else(|| self.not_allowed(path, "a list"))
+        self.as_list().ok_or_else(|| self.not_allowed(path, "a list"))
     }
 
     /// The object, or a diagnostic.
     pub fn expect_object(&self, path: &str) -> Result<&Object, Diagnostic> {
-        self.as_object()
-            .ok_or_else(|| self.not_allowed(path, "an object"))
+        self.as_object().ok_or_else(|| self.not_allowed(path, "an object"))
     }
 
     /// `path` is this value, but `expected` was.
@@ -196,24 +188,12 @@ impl Property {
     /// This key is not declared. `owner` is the model (or `model.object`); `known` are the keys at
     /// this level; `describe` says more about the nearest one (`int, 0 or more, default 0`), or
     /// gives an empty text.
-    pub fn unknown(
-        &self,
-        owner: &str,
-        known: &[&str],
-        describe: impl Fn(&str) -> String,
-    ) -> Diagnostic {
-        let mut error = Diagnostic::error(
-            Code::UnknownKey,
-            format!("`{}` is not a key of {owner}", self.key),
-        )
-        .at(self.key_span, "");
+    pub fn unknown(&self, owner: &str, known: &[&str], describe: impl Fn(&str) -> String) -> Diagnostic {
+        let mut error = Diagnostic::error(Code::UnknownKey, format!("`{}` is not a key of {owner}", self.key))
+            .at(self.key_span, "");
         if let Some(near) = nearest(&self.key, known.iter().copied()) {
             let more = describe(near);
-            let more = if more.is_empty() {
-                more
-            } else {
-                format!(" ({more})")
-            };
+            let more = if more.is_empty() { more } else { format!(" ({more})") };
             error = error.help(format!("nearest key: `{near}`{more}"));
         }
         error.note(format!("keys at this level: {}", abbreviated(known, 5)))
@@ -222,12 +202,7 @@ impl Property {
 
 /// `a, b, c, ...`: at most `most` names.
 pub fn abbreviated(names: &[&str], most: usize) -> String {
-    let mut text = names
-        .iter()
-        .take(most)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ");
+    let mut text = names.iter().take(most).copied().collect::<Vec<_>>().join(", ");
     if names.len() > most {
         text.push_str(", ...");
     }
@@ -259,11 +234,7 @@ impl Json {
             JsonKind::String(value) => {
                 out.push('"');
                 out.extend(value.chars().take(most));
-                out.push_str(if value.chars().count() > most {
-                    "..."
-                } else {
-                    "\""
-                });
+                out.push_str(if value.chars().count() > most { "..." } else { "\"" });
             }
             JsonKind::List(list) => {
                 out.push('[');

@@ -94,10 +94,6 @@ mod tests {
 
     #[test]
     fn numbers_ascend_and_are_unique() {
-        assert!(
-            Code::ALL
-                .windows(2)
-                .all(|pair| pair[0].number() < pair[1].number())
-        );
+        assert!(Code::ALL.windows(2).all(|pair| pair[0].number() < pair[1].number()));
     }
 }

@@ -76,9 +76,7 @@ impl Diagnostics {
 
     /// Different warnings found.
     pub fn warning_count(&self) -> usize {
-        self.iter()
-            .filter(|d| d.severity == Severity::Warning)
-            .count()
+        self.iter().filter(|d| d.severity == Severity::Warning).count()
     }
 
     /// How many were found but not kept, because there were too many.
@@ -93,18 +91,12 @@ impl Diagnostics {
 
     /// Each kept diagnostic with how often it occurred.
     pub fn counted(&self) -> impl Iterator<Item = (&Diagnostic, usize)> {
-        self.list
-            .iter()
-            .map(|(diagnostic, count)| (diagnostic, *count))
+        self.list.iter().map(|(diagnostic, count)| (diagnostic, *count))
     }
 
     /// The value and the warnings if there are no errors, else everything found.
     pub fn into_result<T>(self, value: T) -> Result<(T, Diagnostics), Diagnostics> {
-        if self.has_errors() {
-            Err(self)
-        } else {
-            Ok((value, self))
-        }
+        if self.has_errors() { Err(self) } else { Ok((value, self)) }
     }
 }
 
@@ -118,7 +110,6 @@ impl From<Diagnostic> for Diagnostics {
 
 impl Extend<Diagnostic> for Diagnostics {
     fn extend<I: IntoIterator<Item = Diagnostic>>(&mut self, iter: I) {
-        iter.into_iter()
-            .for_each(|diagnostic| self.push(diagnostic));
+        iter.into_iter().for_each(|diagnostic| self.push(diagnostic));
     }
 }

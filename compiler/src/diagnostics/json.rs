@@ -8,21 +8,13 @@ impl Diagnostics {
     /// guilty one first, with `file`, `line`, `column`, `end_line`, `end_column`, `start`, `end`,
     /// `text`, `primary`), `notes` and `helps`.
     pub fn to_json(&self, files: &SourceFiles) -> Value {
-        self.counted()
-            .map(|(diagnostic, count)| to_json(diagnostic, count, files))
-            .collect()
+        self.counted().map(|(diagnostic, count)| to_json(diagnostic, count, files)).collect()
     }
 }
 
 fn to_json(diagnostic: &Diagnostic, count: usize, files: &SourceFiles) -> Value {
-    let primary = diagnostic
-        .primary
-        .iter()
-        .map(|label| place(label, true, files));
-    let secondary = diagnostic
-        .secondary
-        .iter()
-        .map(|label| place(label, false, files));
+    let primary = diagnostic.primary.iter().map(|label| place(label, true, files));
+    let secondary = diagnostic.secondary.iter().map(|label| place(label, false, files));
     let notes = diagnostic.footers.iter().filter_map(|footer| match footer {
         Footer::Note(text) => Some(text.as_str()),
         Footer::Help(_) => None,

@@ -83,31 +83,18 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, code: Code, title: String) -> Self {
-        Self {
-            severity,
-            code,
-            title,
-            primary: None,
-            secondary: Vec::new(),
-            footers: Vec::new(),
-        }
+        Self { severity, code, title, primary: None, secondary: Vec::new(), footers: Vec::new() }
     }
 
     /// The guilty place and what is said there (`""` for nothing).
     pub fn at(mut self, span: Span, text: impl Into<String>) -> Self {
-        self.primary = Some(Label {
-            span,
-            text: text.into(),
-        });
+        self.primary = Some(Label { span, text: text.into() });
         self
     }
 
     /// A further place that explains the mistake.
     pub fn and_at(mut self, span: Span, text: impl Into<String>) -> Self {
-        self.secondary.push(Label {
-            span,
-            text: text.into(),
-        });
+        self.secondary.push(Label { span, text: text.into() });
         self
     }
 

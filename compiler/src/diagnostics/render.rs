@@ -24,11 +24,7 @@ struct Paint {
 
 impl Paint {
     fn wrap(&self, code: &str, text: &str) -> String {
-        if self.coloured && !text.is_empty() {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_string()
-        }
+        if self.coloured && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }
 
     fn severity(&self, severity: Severity, text: &str) -> String {
@@ -64,43 +60,18 @@ pub fn render(diagnostics: &Diagnostics, files: &SourceFiles, style: Style) -> S
     out
 }
 
-fn render_one(
-    out: &mut String,
-    diagnostic: &Diagnostic,
-    count: usize,
-    files: &SourceFiles,
-    style: Style,
-) {
-    let paint = Paint {
-        coloured: style == Style::Coloured,
-    };
+fn render_one(out: &mut String, diagnostic: &Diagnostic, count: usize, files: &SourceFiles, style: Style) {
+    let paint = Paint { coloured: style == Style::Coloured };
     let head = format!("{}[{}]", diagnostic.severity.word(), diagnostic.code_text());
     let head = paint.severity(diagnostic.severity, &head);
     let title = paint.bold(&format!(": {}", printable(&diagnostic.title)));
     let _ = writeln!(out, "{head}{title}");
 
-    let labels: Vec<&Label> = diagnostic
-        .primary
-        .iter()
-        .chain(&diagnostic.secondary)
-        .collect();
-    let gutter = labels
-        .iter()
-        .map(|label| files.position(label.span).line.to_string().len())
-        .max()
-        .unwrap_or(1);
+    let labels: Vec<&Label> = diagnostic.primary.iter().chain(&diagnostic.secondary).collect();
+    let gutter = labels.iter().map(|label| files.position(label.span).line.to_string().len()).max().unwrap_or(1);
     for (index, label) in labels.iter().enumerate() {
         let primary = index == 0 && diagnostic.primary.is_some();
-        place(
-            out,
-            label,
-            primary,
-            index == 0,
-            gutter,
-            diagnostic.severity,
-            files,
-            &paint,
-        );
+        place(out, label, primary, index == 0, gutter, diagnostic.severity, files, &paint);
     }
     for footer in &diagnostic.footers {
         let (word, text) = match footer {
@@ -136,23 +107,13 @@ fn place(
     let arrow = paint.frame(if first { "-->" } else { ":::" });
     let bar = paint.frame("|");
     let name = printable(file.name());
-    let _ = writeln!(
-        out,
-        "{:gutter$}{arrow} {name}:{}:{}",
-        "", at.line, at.column
-    );
+    let _ = writeln!(out, "{:gutter$}{arrow} {name}:{}:{}", "", at.line, at.column);
     let _ = writeln!(out, "{:gutter$} {bar}", "");
 
     let range = file.line_range(at.line);
     let line = &file.text()[range.clone()];
-    let start = file
-        .clip(label.span.start as usize)
-        .clamp(range.start, range.end)
-        - range.start;
-    let end = file
-        .clip(label.span.end as usize)
-        .clamp(range.start, range.end)
-        - range.start;
+    let start = file.clip(label.span.start as usize).clamp(range.start, range.end) - range.start;
+    let end = file.clip(label.span.end as usize).clamp(range.start, range.end) - range.start;
     let shown = cut(line, start, end.max(start));
     let number = paint.frame(&format!("{:>gutter$}", at.line));
     let _ = writeln!(out, "{number} {bar} {}", shown.text.trim_end());
@@ -160,11 +121,7 @@ fn place(
     let mark = if primary { "^" } else { "-" }.repeat(shown.underline.max(1));
     let text = printable(&label.text);
     let mut tail = format!("{mark} {text}").trim_end().to_string();
-    tail = if primary {
-        paint.severity(severity, &tail)
-    } else {
-        paint.frame(&tail)
-    };
+    tail = if primary { paint.severity(severity, &tail) } else { paint.frame(&tail) };
     let _ = writeln!(out, "{:gutter$} {bar} {:2$}{tail}", "", "", shown.before);
 }
 
@@ -179,29 +136,14 @@ struct Shown {
 /// line) are cut; control characters become visible ones, so that no file can steer the terminal.
 fn cut(line: &str, start: usize, end: usize) -> Shown {
     let width = |text: &str| text.chars().map(columns).sum::<usize>();
-    let total = if line.len() > 4 * WIDEST {
-        WIDEST + 1
-    } else {
-        width(line)
-    };
+    let total = if line.len() > 4 * WIDEST { WIDEST + 1 } else { width(line) };
     if total <= WIDEST {
         let (before, underline) = (width(&line[..start]), width(&line[start..end]));
-        return Shown {
-            text: printable(line),
-            before,
-            underline,
-        };
+        return Shown { text: printable(line), before, underline };
     }
-    let from = if start > BEFORE {
-        boundary(line, start - BEFORE)
-    } else {
-        0
-    };
+    let from = if start > BEFORE { boundary(line, start - BEFORE) } else { 0 };
     let to = boundary(line, (from + WIDEST).min(line.len())).max(from);
-    let (lead, trail) = (
-        if from > 0 { "..." } else { "" },
-        if to < line.len() { "..." } else { "" },
-    );
+    let (lead, trail) = (if from > 0 { "..." } else { "" }, if to < line.len() { "..." } else { "" });
     let end = end.min(to).max(start);
     Shown {
         text: format!("{lead}{}{trail}", printable(&line[from..to])),

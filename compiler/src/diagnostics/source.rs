@@ -22,11 +22,7 @@ impl Span {
     /// The bytes `start..end` of a text.
     pub fn new(file: FileId, range: Range<usize>) -> Self {
         let clip = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
-        Self {
-            file,
-            start: clip(range.start),
-            end: clip(range.end),
-        }
+        Self { file, start: clip(range.start), end: clip(range.end) }
     }
 
     /// The smallest span that holds both. A span of another file leaves this one as it is.
@@ -34,11 +30,7 @@ impl Span {
         if self.file != other.file {
             return self;
         }
-        Span {
-            file: self.file,
-            start: self.start.min(other.start),
-            end: self.end.max(other.end),
-        }
+        Span { file: self.file, start: self.start.min(other.start), end: self.end.max(other.end) }
     }
 
     /// The bytes as a range.
@@ -78,26 +70,15 @@ impl SourceFile {
     /// Line and column of a byte offset; offsets past the end count as the end.
     pub fn position(&self, offset: usize) -> Position {
         let offset = self.clip(offset);
-        let line = self
-            .line_starts
-            .partition_point(|&start| start as usize <= offset);
+        let line = self.line_starts.partition_point(|&start| start as usize <= offset);
         let start = self.line_starts[line - 1] as usize;
-        Position {
-            line,
-            column: self.text[start..offset].chars().count() + 1,
-        }
+        Position { line, column: self.text[start..offset].chars().count() + 1 }
     }
 
     /// The bytes of a line (from 1) without its line break.
     pub fn line_range(&self, line: usize) -> Range<usize> {
-        let start = self
-            .line_starts
-            .get(line - 1)
-            .map_or(self.text.len(), |&s| s as usize);
-        let end = self
-            .line_starts
-            .get(line)
-            .map_or(self.text.len(), |&s| s as usize);
+        let start = self.line_starts.get(line - 1).map_or(self.text.len(), |&s| s as usize);
+        let end = self.line_starts.get(line).map_or(self.text.len(), |&s| s as usize);
         let content = self.text[start..end].trim_end_matches(['\n', '\r']);
         start..start + content.len()
     }
@@ -130,11 +111,7 @@ impl SourceFiles {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let starts = breaks.filter_map(|(at, _)| u32::try_from(at + 1).ok());
         let line_starts = std::iter::once(0).chain(starts).collect();
-        self.files.push(SourceFile {
-            name: name.into(),
-            text,
-            line_starts,
-        });
+        self.files.push(SourceFile { name: name.into(), text, line_starts });
         FileId(self.files.len() as u32 - 1)
     }
 

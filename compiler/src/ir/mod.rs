@@ -16,6 +16,7 @@ pub mod op;
 pub mod print;
 pub mod show;
 pub mod types;
+pub mod verify;
 
 pub use graph::{Node, NodeId, Region, Value, ValueDef};
 pub use module::{

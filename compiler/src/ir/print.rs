@@ -78,11 +78,7 @@ impl Printer {
 
     /// Prints everything.
     pub fn module(mut self, module: &Module) -> String {
-        self.line(format_args!(
-            "module {} {}",
-            quoted(&module.name),
-            quoted(&module.title)
-        ));
+        self.line(format_args!("module {} {}", quoted(&module.name), quoted(&module.title)));
         self.say(&Place::Module);
         if self.origins {
             for (i, o) in module.origins.iter().enumerate() {
@@ -105,11 +101,7 @@ impl Printer {
                 Treatment::Warned(why) => ("warned", Some(why)),
             };
             let why = why.map(|w| format!(" {}", quoted(w))).unwrap_or_default();
-            self.line(format_args!(
-                "config {} {} {name}{why}",
-                quoted(&c.key),
-                quoted(&c.value)
-            ));
+            self.line(format_args!("config {} {} {name}{why}", quoted(&c.key), quoted(&c.value)));
         }
         for rule in &module.checkpoint {
             let (name, a, b) = match rule {
@@ -126,34 +118,18 @@ impl Printer {
                 AxisCapacity::Max(n) => format!("max({n})"),
                 AxisCapacity::Ring(n) => format!("ring({n})"),
             };
-            self.line(format_args!(
-                "axis cache{i} {} {capacity}",
-                quoted(&axis.path)
-            ));
+            self.line(format_args!("axis cache{i} {} {capacity}", quoted(&axis.path)));
             self.say(&Place::Declaration(format!("cache{i}")));
         }
         for (i, host) in module.hosts.iter().enumerate() {
-            let params: Vec<String> = host
-                .params
-                .iter()
-                .map(|(name, ty)| format!("{}: {ty}", quoted(name)))
-                .collect();
-            self.line(format_args!(
-                "host h{i} {} ({}) -> {}",
-                quoted(&host.name),
-                params.join(", "),
-                host.result
-            ));
+            let params: Vec<String> = host.params.iter().map(|(name, ty)| format!("{}: {ty}", quoted(name))).collect();
+            self.line(format_args!("host h{i} {} ({}) -> {}", quoted(&host.name), params.join(", "), host.result));
             self.say(&Place::Declaration(format!("h{i}")));
         }
         for (i, weight) in module.weights.iter().enumerate() {
             let origin = self.origin(weight.origin);
             let shape = Shape(&weight.shape);
-            let head = format!(
-                "weight w{i} {} {}{shape}",
-                quoted(&weight.path),
-                weight.encoding
-            );
+            let head = format!("weight w{i} {} {}{shape}", quoted(&weight.path), weight.encoding);
             match &weight.source {
                 WeightSource::Checkpoint => {
                     self.line(format_args!("{head}{origin}"));
@@ -220,9 +196,7 @@ impl Printer {
                 ParamKind::Position => write!(line, "position"),
                 ParamKind::Outer { output } => write!(line, "outer({})", quoted(output)),
                 ParamKind::Input { default: None } => write!(line, "input"),
-                ParamKind::Input {
-                    default: Some(value),
-                } => write!(line, "input({value})"),
+                ParamKind::Input { default: Some(value) } => write!(line, "input({value})"),
                 ParamKind::Given { input } => write!(line, "given({})", quoted(input)),
             };
             if let Some((low, high)) = param.range {
@@ -337,11 +311,7 @@ impl Printer {
     }
 
     fn origin(&self, origin: OriginId) -> String {
-        if self.origins {
-            format!(" @{}", origin.0)
-        } else {
-            String::new()
-        }
+        if self.origins { format!(" @{}", origin.0) } else { String::new() }
     }
 }
 
@@ -374,12 +344,7 @@ fn attributes(op: &Op, line: &mut String) {
         Op::StateRead(s) | Op::StateWrite(s) => write!(line, "(s{})", s.0),
         Op::Push { state } | Op::Positions { state } => write!(line, "(s{})", state.0),
         Op::Recent { back, state } => write!(line, "(s{}, {back})", state.0),
-        Op::Repeat {
-            first,
-            max,
-            carried,
-            ..
-        } => write!(line, "({first}, {max}, {carried})"),
+        Op::Repeat { first, max, carried, .. } => write!(line, "({first}, {max}, {carried})"),
         Op::Fused { kind, .. } => write!(line, "({})", kind.name()),
         Op::Host(h) => write!(line, "(h{})", h.0),
         Op::Check { message } => write!(line, "({})", quoted(message)),

@@ -72,28 +72,14 @@ impl Display for Encoding {
             Encoding::F32 => write!(f, "f32"),
             Encoding::F16 => write!(f, "f16"),
             Encoding::Bf16 => write!(f, "bf16"),
-            Encoding::Ternary {
-                group,
-                floor,
-                scale,
-                keep,
-                input,
-            } => {
+            Encoding::Ternary { group, floor, scale, keep, input } => {
                 let keep = match keep {
                     Keep::Nearest => "nearest",
                     Keep::ThreeOfFour => "three_of_four",
                 };
-                write!(
-                    f,
-                    "ternary({group}, floor {}, scale {scale}, {keep}, input {input})",
-                    Float(*floor)
-                )
+                write!(f, "ternary({group}, floor {}, scale {scale}, {keep}, input {input})", Float(*floor))
             }
-            Encoding::Sign {
-                group,
-                scale,
-                input,
-            } => write!(f, "sign({group}, scale {scale}, input {input})"),
+            Encoding::Sign { group, scale, input } => write!(f, "sign({group}, scale {scale}, input {input})"),
         }
     }
 }
@@ -103,11 +89,7 @@ pub struct Float(pub f32);
 
 impl Display for Float {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.0.is_nan() {
-            write!(f, "nan(0x{:08x})", self.0.to_bits())
-        } else {
-            write!(f, "{:?}", self.0)
-        }
+        if self.0.is_nan() { write!(f, "nan(0x{:08x})", self.0.to_bits()) } else { write!(f, "{:?}", self.0) }
     }
 }
 

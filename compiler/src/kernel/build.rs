@@ -32,16 +32,8 @@ pub struct Builder {
 impl Builder {
     /// An empty kernel.
     pub fn new(name: impl Into<String>) -> Builder {
-        let kernel = Kernel {
-            name: name.into(),
-            params: Vec::new(),
-            values: Vec::new(),
-            body: Block::default(),
-        };
-        Builder {
-            kernel,
-            open: vec![Block::default()],
-        }
+        let kernel = Kernel { name: name.into(), params: Vec::new(), values: Vec::new(), body: Block::default() };
+        Builder { kernel, open: vec![Block::default()] }
     }
 
     /// The finished kernel.
@@ -68,11 +60,7 @@ impl Builder {
         };
         let results: Vec<Value> = types.into_iter().map(|ty| self.value(ty)).collect();
         let block = self.open.last_mut().expect("the body is open");
-        block.insts.push(Inst {
-            op,
-            args,
-            results: results.clone(),
-        });
+        block.insts.push(Inst { op, args, results: results.clone() });
         results
     }
 
@@ -81,10 +69,7 @@ impl Builder {
     }
 
     fn param(&mut self, name: &str, kind: ParamKind) -> u32 {
-        self.kernel.params.push(Param {
-            name: name.to_string(),
-            kind,
-        });
+        self.kernel.params.push(Param { name: name.to_string(), kind });
         self.kernel.params.len() as u32 - 1
     }
 
@@ -250,11 +235,7 @@ impl Builder {
 
     /// `pointer + bytes`.
     pub fn offset(&mut self, pointer: Value, bytes: i64) -> Value {
-        if bytes == 0 {
-            pointer
-        } else {
-            self.one(Op::Offset(bytes), &[pointer])
-        }
+        if bytes == 0 { pointer } else { self.one(Op::Offset(bytes), &[pointer]) }
     }
 
     /// `pointer + bytes * n`.
@@ -376,10 +357,7 @@ impl Builder {
             let ty = self.ty(init);
             params.push(self.value(ty));
         }
-        self.open.push(Block {
-            params: params.clone(),
-            ..Block::default()
-        });
+        self.open.push(Block { params: params.clone(), ..Block::default() });
         let yields = body(self, index, &params[1..]);
         let mut block = self.open.pop().expect("the body is open");
         block.yields = yields;

@@ -30,10 +30,7 @@ fn indent(f: &mut impl Write, depth: usize) -> fmt::Result {
 }
 
 fn typed(kernel: &Kernel, values: &[Value]) -> String {
-    let names: Vec<String> = values
-        .iter()
-        .map(|&value| format!("{value}:{}", kernel.ty(value)))
-        .collect();
+    let names: Vec<String> = values.iter().map(|&value| format!("{value}:{}", kernel.ty(value))).collect();
     names.join(", ")
 }
 
@@ -55,11 +52,7 @@ fn block(f: &mut fmt::Formatter<'_>, kernel: &Kernel, list: &Block, depth: usize
                     .zip(&inst.args[2..])
                     .map(|(&param, init)| format!("{param}:{} = {init}", kernel.ty(param)))
                     .collect();
-                write!(
-                    f,
-                    "loop {} = {} .. {} step {step}",
-                    body.params[0], inst.args[0], inst.args[1]
-                )?;
+                write!(f, "loop {} = {} .. {} step {step}", body.params[0], inst.args[0], inst.args[1])?;
                 writeln!(f, " [{}] {{", carried.join(", "))?;
                 block(f, kernel, body, depth + 1)?;
                 indent(f, depth)?;
@@ -153,11 +146,7 @@ impl fmt::Display for Program {
             write!(f, "\n{kernel}")?;
         }
         for entry in &self.entries {
-            writeln!(
-                f,
-                "\nentry {} in={:?} out={:?} {{",
-                entry.name, entry.input_bytes, entry.output_bytes
-            )?;
+            writeln!(f, "\nentry {} in={:?} out={:?} {{", entry.name, entry.input_bytes, entry.output_bytes)?;
             steps(f, self, &entry.steps, 1)?;
             writeln!(f, "}}")?;
         }
@@ -178,39 +167,23 @@ impl Driver {
     }
 }
 
-fn steps(
-    f: &mut fmt::Formatter<'_>,
-    program: &Program,
-    list: &[Step],
-    depth: usize,
-) -> fmt::Result {
+fn steps(f: &mut fmt::Formatter<'_>, program: &Program, list: &[Step], depth: usize) -> fmt::Result {
     for step in list {
         indent(f, depth)?;
         match step {
             Step::Launch { kernel, args, work } => {
-                let name = program
-                    .kernels
-                    .get(kernel.0 as usize)
-                    .map_or("?", |kernel| kernel.name.as_str());
+                let name = program.kernels.get(kernel.0 as usize).map_or("?", |kernel| kernel.name.as_str());
                 let args: Vec<String> = args.iter().map(arg).collect();
                 writeln!(f, "{name}({}) {}", args.join(", "), units(work))?;
             }
-            Step::LoadRows { into, offset } => {
-                writeln!(f, "{} = rows at scratch+{offset}", rows(*into))?
-            }
+            Step::LoadRows { into, offset } => writeln!(f, "{} = rows at scratch+{offset}", rows(*into))?,
             Step::IfRows { rows: count, body } => {
                 writeln!(f, "if {} {{", rows(*count))?;
                 steps(f, program, body, depth + 1)?;
                 indent(f, depth)?;
                 writeln!(f, "}}")?;
             }
-            Step::Loop {
-                var,
-                first,
-                end,
-                rows: count,
-                body,
-            } => {
+            Step::Loop { var, first, end, rows: count, body } => {
                 write!(f, "loop {} = {first} .. {end}", index(*var))?;
                 if let Some(count) = count {
                     write!(f, " while {}", rows(*count))?;
@@ -226,11 +199,7 @@ fn steps(
 }
 
 fn rows(rows: RowsId) -> String {
-    if rows == RowsId::CONTEXT {
-        "rows".into()
-    } else {
-        format!("rows{}", rows.0)
-    }
+    if rows == RowsId::CONTEXT { "rows".into() } else { format!("rows{}", rows.0) }
 }
 
 fn index(var: LoopVar) -> String {
@@ -254,11 +223,7 @@ fn arg(arg: &Arg) -> String {
         Arg::Count(Count::Rows(count)) => rows(*count),
         Arg::Count(Count::StateStride) => "state_stride".into(),
         Arg::Count(Count::LoopVar(var)) => index(*var),
-        Arg::Pointer {
-            base,
-            offset,
-            scaled,
-        } => {
+        Arg::Pointer { base, offset, scaled } => {
             let base = match base {
                 Base::Weights => "weights".into(),
                 Base::State => "state".into(),
@@ -267,10 +232,7 @@ fn arg(arg: &Arg) -> String {
                 Base::Output(index) => format!("output{index}"),
                 Base::Position => "position".into(),
             };
-            let terms: String = scaled
-                .iter()
-                .map(|(var, stride)| format!("+{}*{stride}", index(*var)))
-                .collect();
+            let terms: String = scaled.iter().map(|(var, stride)| format!("+{}*{stride}", index(*var))).collect();
             format!("{base}+{offset}{terms}")
         }
     }

@@ -137,11 +137,7 @@ pub enum Arg {
 impl Arg {
     /// A pointer at a constant offset.
     pub fn at(base: Base, offset: u64) -> Arg {
-        Arg::Pointer {
-            base,
-            offset,
-            scaled: Vec::new(),
-        }
+        Arg::Pointer { base, offset, scaled: Vec::new() }
     }
 
     /// A constant count.
@@ -177,29 +173,17 @@ pub struct Work {
 impl Work {
     /// One call with the range 0 .. 1.
     pub const fn once() -> Work {
-        Work {
-            per: 1,
-            rows: None,
-            grain: 0,
-        }
+        Work { per: 1, rows: None, grain: 0 }
     }
 
     /// One call with the range 0 .. units.
     pub const fn serial(per: u32, rows: Option<RowsId>) -> Work {
-        Work {
-            per,
-            rows,
-            grain: 0,
-        }
+        Work { per, rows, grain: 0 }
     }
 
     /// Chunks of `grain` units, run by any threads in any order.
     pub const fn parallel(per: u32, rows: Option<RowsId>, grain: u32) -> Work {
-        Work {
-            per,
-            rows,
-            grain: if grain == 0 { 1 } else { grain },
-        }
+        Work { per, rows, grain: if grain == 0 { 1 } else { grain } }
     }
 }
 
@@ -211,41 +195,21 @@ impl Program {
         let mut problems = Vec::new();
         for kernel in &self.kernels {
             if let Err(list) = super::verify::verify(kernel) {
-                problems.extend(
-                    list.into_iter()
-                        .map(|problem| format!("kernel {}: {problem}", kernel.name)),
-                );
+                problems.extend(list.into_iter().map(|problem| format!("kernel {}: {problem}", kernel.name)));
             }
         }
         if self.row_counts == 0 {
             problems.push("the context's row count is always there".into());
         }
-        if self
-            .status_offset
-            .is_some_and(|offset| offset % 4 != 0 || offset + 4 > self.scratch_bytes)
-        {
+        if self.status_offset.is_some_and(|offset| offset % 4 != 0 || offset + 4 > self.scratch_bytes) {
             problems.push("the status word is outside scratch".into());
         }
         for entry in &self.entries {
-            let mut check = Check {
-                program: self,
-                entry,
-                loops: Vec::new(),
-                problems: Vec::new(),
-            };
+            let mut check = Check { program: self, entry, loops: Vec::new(), problems: Vec::new() };
             check.steps(&entry.steps);
-            problems.extend(
-                check
-                    .problems
-                    .into_iter()
-                    .map(|problem| format!("entry {}: {problem}", entry.name)),
-            );
+            problems.extend(check.problems.into_iter().map(|problem| format!("entry {}: {problem}", entry.name)));
         }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(problems)
-        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
 
@@ -263,29 +227,16 @@ impl Check<'_> {
                 Step::Launch { kernel, args, work } => self.launch(*kernel, args, *work),
                 Step::LoadRows { into, offset } => {
                     self.rows(*into);
-                    if *into == RowsId::CONTEXT
-                        || offset % 4 != 0
-                        || offset + 4 > self.program.scratch_bytes
-                    {
-                        self.problems
-                            .push(format!("bad row count load into {into:?} from {offset}"));
+                    if *into == RowsId::CONTEXT || offset % 4 != 0 || offset + 4 > self.program.scratch_bytes {
+                        self.problems.push(format!("bad row count load into {into:?} from {offset}"));
                     }
                 }
                 Step::IfRows { rows, body } => {
                     self.rows(*rows);
                     self.steps(body);
                 }
-                Step::Loop {
-                    var,
-                    first,
-                    end,
-                    rows,
-                    body,
-                } => {
-                    if var.0 >= self.program.loop_vars
-                        || self.loops.iter().any(|(open, _)| open == var)
-                        || *first < 0
-                    {
+                Step::Loop { var, first, end, rows, body } => {
+                    if var.0 >= self.program.loop_vars || self.loops.iter().any(|(open, _)| open == var) || *first < 0 {
                         self.problems.push(format!("bad loop variable {var:?}"));
                     }
                     if let Some(rows) = rows {
@@ -313,11 +264,7 @@ impl Check<'_> {
             return self.problems.push(format!("{id:?} does not exist"));
         };
         if kernel.params.len() != args.len() {
-            return self.problems.push(format!(
-                "kernel {} takes {} arguments",
-                kernel.name,
-                kernel.params.len()
-            ));
+            return self.problems.push(format!("kernel {} takes {} arguments", kernel.name, kernel.params.len()));
         }
         for (param, arg) in kernel.params.iter().zip(args) {
             let place = format!("argument {} of kernel {}", param.name, kernel.name);
@@ -334,30 +281,16 @@ impl Check<'_> {
                         _ => {}
                     }
                 }
-                Arg::Pointer {
-                    base,
-                    offset,
-                    scaled,
-                } => self.pointer(&place, param.kind, *base, *offset, scaled),
+                Arg::Pointer { base, offset, scaled } => self.pointer(&place, param.kind, *base, *offset, scaled),
             }
         }
     }
 
     fn last(&self, var: LoopVar) -> Option<i32> {
-        self.loops
-            .iter()
-            .find(|(open, _)| *open == var)
-            .map(|(_, last)| *last)
+        self.loops.iter().find(|(open, _)| *open == var).map(|(_, last)| *last)
     }
 
-    fn pointer(
-        &mut self,
-        place: &str,
-        kind: ParamKind,
-        base: Base,
-        offset: u64,
-        scaled: &[(LoopVar, u64)],
-    ) {
+    fn pointer(&mut self, place: &str, kind: ParamKind, base: Base, offset: u64, scaled: &[(LoopVar, u64)]) {
         let size = match base {
             Base::Weights => Some(self.program.weight_bytes),
             Base::State => Some(self.program.state_bytes),
@@ -366,16 +299,12 @@ impl Check<'_> {
             Base::Output(index) if (index as usize) < self.entry.output_bytes.len() => None,
             Base::Position => None,
             _ => {
-                return self
-                    .problems
-                    .push(format!("{place}: {base:?} does not exist"));
+                return self.problems.push(format!("{place}: {base:?} does not exist"));
             }
         };
         let constant = matches!(base, Base::Weights | Base::Input(_) | Base::Position);
         if kind == ParamKind::Count || (kind == ParamKind::Rw && constant) {
-            self.problems.push(format!(
-                "{place}: {base:?} does not fit a {kind:?} parameter"
-            ));
+            self.problems.push(format!("{place}: {base:?} does not fit a {kind:?} parameter"));
         }
         let mut furthest = Some(offset);
         for (var, stride) in scaled {
@@ -387,9 +316,7 @@ impl Check<'_> {
         match (furthest, size) {
             (Some(at), Some(size)) if at <= size => {}
             (Some(_), None) => {}
-            _ => self
-                .problems
-                .push(format!("{place}: offset {offset} leaves {base:?}")),
+            _ => self.problems.push(format!("{place}: offset {offset} leaves {base:?}")),
         }
     }
 }

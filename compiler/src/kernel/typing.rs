@@ -1,8 +1,6 @@
 //! The types that each operation takes and gives: one table for the builder and the verifier.
 
-use super::ir::{
-    Binary, Block, Compare, Kernel, MAX_TOKENS, Mem, Op, Packing, ParamKind, Reduce, Type, Value,
-};
+use super::ir::{Binary, Block, Compare, Kernel, MAX_TOKENS, Mem, Op, Packing, ParamKind, Reduce, Type, Value};
 
 /// The result types of `op` on operands of the given types, or what is wrong with them.
 ///
@@ -110,11 +108,7 @@ pub fn result_types(kernel: &Kernel, op: &Op, args: &[Value]) -> Result<Vec<Type
         Op::AccZero => fixed(&[], Some(A)),
         Op::Dot(mask) => {
             let field = [0x03, 0x0c, 0x30, 0xc0].contains(mask) || mask.is_power_of_two();
-            if field {
-                fixed(&[A, B, B], Some(A))
-            } else {
-                Err(format!("mask {mask:#04x} is not a field"))
-            }
+            if field { fixed(&[A, B, B], Some(A)) } else { Err(format!("mask {mask:#04x} is not a field")) }
         }
         Op::DotSigned => fixed(&[A, B, B], Some(A)),
         Op::AccFold(shifts) => {
@@ -135,9 +129,7 @@ pub fn result_types(kernel: &Kernel, op: &Op, args: &[Value]) -> Result<Vec<Type
             }
             let weights = u64::from(dot.blocks) * dot.packing.block_weights() as u64;
             if weights > max_dot_weights(dot.packing) {
-                return Err(format!(
-                    "{weights} weights in a row may overflow an i32 total"
-                ));
+                return Err(format!("{weights} weights in a row may overflow an i32 total"));
             }
             fixed(&[P, P], None).map(|_| vec![I; dot.tokens as usize])
         }

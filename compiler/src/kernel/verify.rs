@@ -22,15 +22,9 @@ pub enum Root {
 
 /// Checks a kernel and collects every problem found.
 pub fn verify(kernel: &Kernel) -> Result<(), Vec<String>> {
-    let mut state = State {
-        kernel,
-        visible: vec![false; kernel.values.len()],
-        problems: Vec::new(),
-    };
+    let mut state = State { kernel, visible: vec![false; kernel.values.len()], problems: Vec::new() };
     if !kernel.body.params.is_empty() || !kernel.body.yields.is_empty() {
-        state
-            .problems
-            .push("the body has no parameters and yields nothing".into());
+        state.problems.push("the body has no parameters and yields nothing".into());
     }
     let mut defined = vec![false; kernel.values.len()];
     state.definitions(&kernel.body, &mut defined);
@@ -43,11 +37,7 @@ pub fn verify(kernel: &Kernel) -> Result<(), Vec<String>> {
             Err(problem) => state.problems.push(problem),
         }
     }
-    if state.problems.is_empty() {
-        Ok(())
-    } else {
-        Err(state.problems)
-    }
+    if state.problems.is_empty() { Ok(()) } else { Err(state.problems) }
 }
 
 struct State<'a> {
@@ -77,8 +67,7 @@ impl State<'_> {
         let mut good = true;
         for value in values {
             if !self.visible.get(value.index()).copied().unwrap_or(false) {
-                self.problems
-                    .push(format!("{what} uses {value}, which is not defined there"));
+                self.problems.push(format!("{what} uses {value}, which is not defined there"));
                 good = false;
             }
         }
@@ -100,14 +89,9 @@ impl State<'_> {
             if good && self.problems.is_empty() {
                 match result_types(self.kernel, &inst.op, &inst.args) {
                     Ok(types) => {
-                        let given: Vec<Type> = inst
-                            .results
-                            .iter()
-                            .map(|&value| self.kernel.ty(value))
-                            .collect();
+                        let given: Vec<Type> = inst.results.iter().map(|&value| self.kernel.ty(value)).collect();
                         if given != types {
-                            self.problems
-                                .push(format!("{what} gives {types:?}, not {given:?}"));
+                            self.problems.push(format!("{what} gives {types:?}, not {given:?}"));
                         }
                     }
                     Err(problem) => self.problems.push(format!("{what} {problem}")),
@@ -131,8 +115,7 @@ impl State<'_> {
                 && self.kernel.params[index as usize].kind != ParamKind::Rw
             {
                 let name = &self.kernel.params[index as usize].name;
-                self.problems
-                    .push(format!("a store reaches the read-only parameter {name}"));
+                self.problems.push(format!("a store reaches the read-only parameter {name}"));
             }
             for inner in nested(&inst.op) {
                 self.stores(inner, roots);
@@ -172,9 +155,7 @@ fn block_roots(block: &Block, roots: &mut Vec<Option<Root>>) -> Result<(), Strin
                     roots[param.index()] = roots[init.index()];
                 }
                 block_roots(body, roots)?;
-                for ((next, init), result) in
-                    body.yields.iter().zip(&inst.args[2..]).zip(&inst.results)
-                {
+                for ((next, init), result) in body.yields.iter().zip(&inst.args[2..]).zip(&inst.results) {
                     if roots[next.index()] != roots[init.index()] {
                         return Err(format!("{result} may come from two buffers"));
                     }
@@ -184,8 +165,7 @@ fn block_roots(block: &Block, roots: &mut Vec<Option<Root>>) -> Result<(), Strin
             Op::If { then, otherwise } => {
                 block_roots(then, roots)?;
                 block_roots(otherwise, roots)?;
-                for ((a, b), result) in then.yields.iter().zip(&otherwise.yields).zip(&inst.results)
-                {
+                for ((a, b), result) in then.yields.iter().zip(&otherwise.yields).zip(&inst.results) {
                     if roots[a.index()] != roots[b.index()] {
                         return Err(format!("{result} may come from two buffers"));
                     }

@@ -8,28 +8,9 @@ const ONE: u32 = 0x3f80_0000;
 const LN2_HI: u32 = 0x3f31_7200;
 const LN2_LO: u32 = 0x35bf_be8e;
 
-const EXP_P: [u32; 5] = [
-    0x3eff_fffe,
-    0x3e2a_aa49,
-    0x3d2a_ac57,
-    0x3c09_1cc2,
-    0x3ab5_279f,
-];
-const TANH_P: [u32; 5] = [
-    0xbeaa_aaa6,
-    0x3e08_86b5,
-    0xbd5c_9900,
-    0x3cac_c165,
-    0xbbce_4bde,
-];
-const LOG1P_P: [u32; 6] = [
-    0x3f2a_aaab,
-    0x3ecc_cc7f,
-    0x3e92_5454,
-    0x3e62_4248,
-    0x3e40_afde,
-    0x3e2b_7caf,
-];
+const EXP_P: [u32; 5] = [0x3eff_fffe, 0x3e2a_aa49, 0x3d2a_ac57, 0x3c09_1cc2, 0x3ab5_279f];
+const TANH_P: [u32; 5] = [0xbeaa_aaa6, 0x3e08_86b5, 0xbd5c_9900, 0x3cac_c165, 0xbbce_4bde];
+const LOG1P_P: [u32; 6] = [0x3f2a_aaab, 0x3ecc_cc7f, 0x3e92_5454, 0x3e62_4248, 0x3e40_afde, 0x3e2b_7caf];
 const LN_P: [u32; 4] = [0x3f2a_aaaa, 0x3ecc_ce13, 0x3e91_e9ee, 0x3e78_9e9a];
 const SIN_P: [u32; 3] = [0xbe2a_aaa3, 0x3c08_839e, 0xb94c_a1f9];
 const COS_P: [u32; 3] = [0x3d2a_aaa5, 0xbab6_061a, 0x37cc_f5ce];

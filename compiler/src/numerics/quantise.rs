@@ -40,8 +40,6 @@ pub fn undo_factor<L: Lanes>(l: &mut L, undo: Undo, scale: L::F, a: L::F) -> L::
 
 /// max(max |x|, floor) of a block, as integers: exact, and a NaN wins.
 pub fn block_maximum(x: &[f32], floor: f32) -> f32 {
-    let most = x.iter().fold(floor.to_bits() as i32, |most, v| {
-        most.max((v.to_bits() & 0x7fff_ffff) as i32)
-    });
+    let most = x.iter().fold(floor.to_bits() as i32, |most, v| most.max((v.to_bits() & 0x7fff_ffff) as i32));
     f32::from_bits(most as u32)
 }

@@ -6,9 +6,7 @@ use proptest::prelude::*;
 
 /// Every `stride`-th float of both signs with a magnitude in `low..=high`.
 fn sweep(low: f32, high: f32, stride: usize) -> impl Iterator<Item = f32> {
-    (low.to_bits()..=high.to_bits())
-        .step_by(stride)
-        .flat_map(|b| [f32::from_bits(b), -f32::from_bits(b)])
+    (low.to_bits()..=high.to_bits()).step_by(stride).flat_map(|b| [f32::from_bits(b), -f32::from_bits(b)])
 }
 
 /// The distance from the true value in units of the result's last place.
@@ -21,11 +19,7 @@ fn ulp(got: f32, exact: f64) -> f64 {
     (f64::from(got) - exact).abs() / 2f64.powi(exponent)
 }
 
-fn worst(
-    inputs: impl Iterator<Item = f32>,
-    got: fn(&mut Scalar, f32) -> f32,
-    exact: fn(f64) -> f64,
-) -> f64 {
+fn worst(inputs: impl Iterator<Item = f32>, got: fn(&mut Scalar, f32) -> f32, exact: fn(f64) -> f64) -> f64 {
     let mut most = 0.0;
     for x in inputs {
         let e = ulp(got(&mut Scalar, x), exact(f64::from(x)));
@@ -43,44 +37,12 @@ fn errors_stay_within_the_stated_bounds() {
     let s = 2003;
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     let table = [
-        (
-            "exp",
-            worst(sweep(tiny, 87.33654, s), f::exp, f64::exp),
-            1.0,
-        ),
-        (
-            "expm1",
-            worst(sweep(tiny, 88.7, s), f::expm1, f64::exp_m1),
-            1.6,
-        ),
-        (
-            "sigmoid",
-            worst(sweep(tiny, 87.0, s), f::sigmoid, sigmoid),
-            2.5,
-        ),
-        (
-            "tanh",
-            worst(sweep(tiny, 100.0, s), f::tanh, f64::tanh),
-            1.6,
-        ),
-        (
-            "ln",
-            worst(
-                sweep(f32::from_bits(1), f32::MAX, s).filter(|x| *x > 0.0),
-                f::ln,
-                f64::ln,
-            ),
-            1.0,
-        ),
-        (
-            "log1p",
-            worst(
-                sweep(tiny, 3e38, s).filter(|x| *x > -1.0),
-                f::log1p,
-                f64::ln_1p,
-            ),
-            2.0,
-        ),
+        ("exp", worst(sweep(tiny, 87.33654, s), f::exp, f64::exp), 1.0),
+        ("expm1", worst(sweep(tiny, 88.7, s), f::expm1, f64::exp_m1), 1.6),
+        ("sigmoid", worst(sweep(tiny, 87.0, s), f::sigmoid, sigmoid), 2.5),
+        ("tanh", worst(sweep(tiny, 100.0, s), f::tanh, f64::tanh), 1.6),
+        ("ln", worst(sweep(f32::from_bits(1), f32::MAX, s).filter(|x| *x > 0.0), f::ln, f64::ln), 1.0),
+        ("log1p", worst(sweep(tiny, 3e38, s).filter(|x| *x > -1.0), f::log1p, f64::ln_1p), 2.0),
     ];
     for (name, error, bound) in table {
         println!("{name}: {error:.3} ulp");
@@ -137,16 +99,8 @@ fn edges_of_the_functions() {
     ] {
         assert_eq!(got.to_bits(), want.to_bits(), "{got} {want}");
     }
-    let functions: [fn(&mut Scalar, f32) -> f32; 8] = [
-        f::exp,
-        f::expm1,
-        f::sigmoid,
-        f::tanh,
-        f::ln,
-        f::log1p,
-        f::round,
-        f::floor,
-    ];
+    let functions: [fn(&mut Scalar, f32) -> f32; 8] =
+        [f::exp, f::expm1, f::sigmoid, f::tanh, f::ln, f::log1p, f::round, f::floor];
     for function in functions {
         assert!(function(s, nan).is_nan());
     }
@@ -191,10 +145,7 @@ fn integers_from_floats_agree_with_the_language() {
 fn the_quantiser_rounds_ties_to_even_and_clamps() {
     let q = |x: f32, s: f32| quantise::int8(&mut Scalar, x, s);
     assert_eq!([q(0.5, 1.0), q(1.5, 1.0), q(-2.5, 1.0)], [0, 2, -2]);
-    assert_eq!(
-        [q(1e30, 1.0), q(-1e30, 1.0), q(f32::NAN, 1.0)],
-        [127, -127, -127]
-    );
+    assert_eq!([q(1e30, 1.0), q(-1e30, 1.0), q(f32::NAN, 1.0)], [127, -127, -127]);
     assert_eq!(quantise::block_maximum(&[-3.0, 2.0], 1e-5), 3.0);
     assert_eq!(quantise::block_maximum(&[0.0], 1e-5), 1e-5);
     assert!(quantise::block_maximum(&[f32::NAN, f32::INFINITY], 1e-5).is_nan());

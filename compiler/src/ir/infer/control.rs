@@ -9,12 +9,7 @@ impl Typing<'_> {
     pub(super) fn control(&self) -> Result<Vec<Type>, TypeError> {
         match self.op {
             Op::If { then, otherwise } => self.choice(then, otherwise),
-            Op::Repeat {
-                first,
-                max,
-                carried,
-                body,
-            } => self.repeat(*first, *max, *carried, body),
+            Op::Repeat { first, max, carried, body } => self.repeat(*first, *max, *carried, body),
             Op::Experts { regions } => self.experts(regions),
             Op::Scan { body } => {
                 let steps: Vec<Type> = self.operands.iter().map(|ty| ty.step()).collect();
@@ -50,13 +45,7 @@ impl Typing<'_> {
         Ok(results)
     }
 
-    fn repeat(
-        &self,
-        first: i64,
-        max: usize,
-        carried: usize,
-        body: &Region,
-    ) -> Result<Vec<Type>, TypeError> {
+    fn repeat(&self, first: i64, max: usize, carried: usize, body: &Region) -> Result<Vec<Type>, TypeError> {
         match carried.checked_add(1) {
             Some(n) => self.at_least(n)?,
             None => return self.attribute("too many carried values"),
@@ -64,9 +53,8 @@ impl Typing<'_> {
         if self.operands[0].step() != Type::scalar(Elem::I32) {
             return self.operand(0, "i32");
         }
-        let rounds = i32::try_from(first).is_ok()
-            && i32::try_from(max).is_ok()
-            && i32::try_from(first + max as i64).is_ok();
+        let rounds =
+            i32::try_from(first).is_ok() && i32::try_from(max).is_ok() && i32::try_from(first + max as i64).is_ok();
         if max == 0 || !rounds {
             return self.attribute(format!("{max} rounds from {first} on"));
         }
@@ -93,11 +81,7 @@ impl Typing<'_> {
     fn experts(&self, regions: &[Region]) -> Result<Vec<Type>, TypeError> {
         self.at_least(1)?;
         let index = &self.operands[0];
-        let Type {
-            elem: Elem::I32,
-            shape,
-        } = index.step()
-        else {
+        let Type { elem: Elem::I32, shape } = index.step() else {
             return self.operand(0, "i32[k]");
         };
         let [place @ Dim::Const(_)] = shape[..] else {
@@ -125,18 +109,11 @@ impl Typing<'_> {
     fn params(&self, region: &Region, expected: &[Type], which: &str) -> Result<(), TypeError> {
         let found: Vec<&Type> = region.params().iter().map(|&p| region.ty(p)).collect();
         if found.len() != expected.len() {
-            return self.region(format!(
-                "{which} takes {} values and is given {}",
-                found.len(),
-                expected.len()
-            ));
+            return self.region(format!("{which} takes {} values and is given {}", found.len(), expected.len()));
         }
         for (i, (&found, expected)) in found.iter().zip(expected).enumerate() {
             if found != expected {
-                return self.region(format!(
-                    "parameter {} of {which} is {found} and is given {expected}",
-                    i + 1
-                ));
+                return self.region(format!("parameter {} of {which} is {found} and is given {expected}", i + 1));
             }
         }
         Ok(())
@@ -145,10 +122,5 @@ impl Typing<'_> {
 
 /// Types of what a region yields; values it does not have are left out (the verifier reports them).
 fn yields(region: &Region) -> Vec<Type> {
-    region
-        .results()
-        .iter()
-        .filter(|&&v| region.has_value(v))
-        .map(|&v| region.ty(v).clone())
-        .collect()
+    region.results().iter().filter(|&&v| region.has_value(v)).map(|&v| region.ty(v).clone()).collect()
 }

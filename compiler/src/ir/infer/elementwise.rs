@@ -37,18 +37,10 @@ impl Typing<'_> {
                 let elem = self.operands[0].elem;
                 let number = elem == Elem::F32 || elem.is_integer();
                 let fits = match op {
-                    BinaryOp::Add
-                    | BinaryOp::Sub
-                    | BinaryOp::Mul
-                    | BinaryOp::Min
-                    | BinaryOp::Max => number,
+                    BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Min | BinaryOp::Max => number,
                     BinaryOp::Div => elem == Elem::F32,
-                    BinaryOp::FloorDiv | BinaryOp::Rem | BinaryOp::Shl | BinaryOp::Shr => {
-                        elem.is_integer()
-                    }
-                    BinaryOp::And | BinaryOp::Or | BinaryOp::Xor => {
-                        elem == Elem::Bool || elem.is_integer()
-                    }
+                    BinaryOp::FloorDiv | BinaryOp::Rem | BinaryOp::Shl | BinaryOp::Shr => elem.is_integer(),
+                    BinaryOp::And | BinaryOp::Or | BinaryOp::Xor => elem == Elem::Bool || elem.is_integer(),
                 };
                 if !fits {
                     return self.operand(0, "another element");

@@ -18,19 +18,10 @@ use super::types::{Dim, Elem, InputQuant, Type};
 pub enum TypeError {
     /// Wrong number of operands.
     #[error("{op} takes {expected} operands, not {found}")]
-    Count {
-        op: &'static str,
-        expected: String,
-        found: usize,
-    },
+    Count { op: &'static str, expected: String, found: usize },
     /// An operand of the wrong type; `index` from 0.
     #[error("operand {} of {op} is {found}, expected {expected}", index + 1)]
-    Operand {
-        op: &'static str,
-        index: usize,
-        found: Type,
-        expected: String,
-    },
+    Operand { op: &'static str, index: usize, found: Type, expected: String },
     /// An attribute that does not fit the operands.
     #[error("{op}: {what}")]
     Attribute { op: &'static str, what: String },
@@ -62,13 +53,7 @@ pub fn result_types(
     operands: &[Type],
     declared: Option<&[Type]>,
 ) -> Result<Vec<Type>, TypeError> {
-    let typing = Typing {
-        module,
-        op,
-        name: op.name(),
-        operands,
-        declared,
-    };
+    let typing = Typing { module, op, name: op.name(), operands, declared };
     match op {
         Op::Constant(literal) => {
             typing.count(0)?;
@@ -92,9 +77,7 @@ pub fn result_types(
             }
             Ok(vec![Type::of(Elem::I32, &[*n])])
         }
-        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_) | Op::Bits => {
-            typing.elementwise()
-        }
+        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_) | Op::Bits => typing.elementwise(),
         Op::Broadcast { .. }
         | Op::Reshape
         | Op::Permute { .. }
@@ -116,11 +99,7 @@ pub fn result_types(
         | Op::Host(_)
         | Op::Check { .. }
         | Op::Probe { .. } => typing.state(),
-        Op::If { .. }
-        | Op::Repeat { .. }
-        | Op::Experts { .. }
-        | Op::Scan { .. }
-        | Op::Fused { .. } => typing.control(),
+        Op::If { .. } | Op::Repeat { .. } | Op::Experts { .. } | Op::Scan { .. } | Op::Fused { .. } => typing.control(),
     }
 }
 
@@ -149,52 +128,30 @@ impl Typing<'_> {
         if self.operands.len() == expected {
             return Ok(());
         }
-        Err(TypeError::Count {
-            op: self.name,
-            expected: expected.to_string(),
-            found: self.operands.len(),
-        })
+        Err(TypeError::Count { op: self.name, expected: expected.to_string(), found: self.operands.len() })
     }
 
     fn at_least(&self, expected: usize) -> Result<(), TypeError> {
         if self.operands.len() >= expected {
             return Ok(());
         }
-        Err(TypeError::Count {
-            op: self.name,
-            expected: format!("at least {expected}"),
-            found: self.operands.len(),
-        })
+        Err(TypeError::Count { op: self.name, expected: format!("at least {expected}"), found: self.operands.len() })
     }
 
     fn operand<T>(&self, index: usize, expected: impl Into<String>) -> Result<T, TypeError> {
-        Err(TypeError::Operand {
-            op: self.name,
-            index,
-            found: self.operands[index].clone(),
-            expected: expected.into(),
-        })
+        Err(TypeError::Operand { op: self.name, index, found: self.operands[index].clone(), expected: expected.into() })
     }
 
     fn attribute<T>(&self, what: impl Into<String>) -> Result<T, TypeError> {
-        Err(TypeError::Attribute {
-            op: self.name,
-            what: what.into(),
-        })
+        Err(TypeError::Attribute { op: self.name, what: what.into() })
     }
 
     fn undeclared<T>(&self, what: impl Into<String>) -> Result<T, TypeError> {
-        Err(TypeError::Undeclared {
-            op: self.name,
-            what: what.into(),
-        })
+        Err(TypeError::Undeclared { op: self.name, what: what.into() })
     }
 
     fn region<T>(&self, what: impl Into<String>) -> Result<T, TypeError> {
-        Err(TypeError::Region {
-            op: self.name,
-            what: what.into(),
-        })
+        Err(TypeError::Region { op: self.name, what: what.into() })
     }
 
     /// Operand `index` must have the type of operand 0.

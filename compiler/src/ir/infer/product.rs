@@ -12,10 +12,7 @@ impl Typing<'_> {
                 let leading = self.ordered(*k)?;
                 let mut shape = leading;
                 shape.push(Dim::Const(*k));
-                Ok(vec![
-                    Type::new(Elem::F32, shape.clone()),
-                    Type::new(Elem::I32, shape),
-                ])
+                Ok(vec![Type::new(Elem::F32, shape.clone()), Type::new(Elem::I32, shape)])
             }
             Op::TopMask { k } => {
                 self.ordered(*k)?;
@@ -33,9 +30,7 @@ impl Typing<'_> {
                 self.count(1)?;
                 let x = &self.operands[0];
                 match (x.elem, self.last(0)?) {
-                    (Elem::F32, Dim::Const(n)) => {
-                        Ok(vec![x.with_elem(Elem::I8), self.maxima(*quant, x, n)?])
-                    }
+                    (Elem::F32, Dim::Const(n)) => Ok(vec![x.with_elem(Elem::I8), self.maxima(*quant, x, n)?]),
                     _ => self.operand(0, "f32[.., n]"),
                 }
             }
@@ -110,10 +105,7 @@ impl Typing<'_> {
         }
         let (rows, columns) = (&a.shape[batch..], &b.shape[batch..]);
         if rows[rows.len() - 1] != columns[0] || columns[0] == Dim::Time {
-            return self.operand(
-                1,
-                format!("an axis of {} to contract", rows[rows.len() - 1]),
-            );
+            return self.operand(1, format!("an axis of {} to contract", rows[rows.len() - 1]));
         }
         let mut shape = a.shape[..a.rank() - 1].to_vec();
         shape.extend_from_slice(&columns[1..]);

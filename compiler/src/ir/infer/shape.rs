@@ -36,9 +36,7 @@ impl Typing<'_> {
                         shape[*axis] = Dim::Const(*len);
                         Ok(vec![Type::new(x.elem, shape)])
                     }
-                    (dim, _) => self.attribute(format!(
-                        "{len} places from {start} do not lie in an axis of {dim}"
-                    )),
+                    (dim, _) => self.attribute(format!("{len} places from {start} do not lie in an axis of {dim}")),
                 }
             }
             Op::Concat { axis } => self.concat(*axis),
@@ -66,10 +64,7 @@ impl Typing<'_> {
         for (i, &to) in axes.iter().enumerate() {
             self.axis(to, result.rank())?;
             if x.shape[i] != result.shape[to] && x.shape[i] != Dim::Const(1) {
-                return self.attribute(format!(
-                    "axis of {} cannot fill one of {}",
-                    x.shape[i], result.shape[to]
-                ));
+                return self.attribute(format!("axis of {} cannot fill one of {}", x.shape[i], result.shape[to]));
             }
         }
         Ok(vec![result.clone()])

@@ -59,10 +59,7 @@ impl Typing<'_> {
                     }
                 }
                 let results = [host.result.clone(), Type::scalar(Elem::Bool)];
-                Ok(results
-                    .into_iter()
-                    .map(|ty| if lifted { ty.lifted() } else { ty })
-                    .collect())
+                Ok(results.into_iter().map(|ty| if lifted { ty.lifted() } else { ty }).collect())
             }
             Op::Check { .. } => {
                 self.count(1)?;

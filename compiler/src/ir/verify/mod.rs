@@ -1,0 +1,146 @@
+//! The verifier: says of a module whether it means something. It runs after elaboration and after every pass, in
+//! release builds too.
+//!
+//! What holds of every verified module (spec/ir.md repeats this list):
+//!
+//! 1. Every id (weight, state, axis, host, entry, origin) is declared. Names of entries and paths of weights and
+//!    states are unique.
+//! 2. A value is defined before it is used, in the region that uses it; regions are isolated.
+//! 3. Time is the first axis of a type or absent, and occurs only in lifted entries; a type has at most one growing
+//!    axis, and never both. Stored elements (f16, bf16, ternary, sign) occur only in the types of whole weights.
+//!    Known axes hold at least 1 and a value at most 2^40 elements.
+//! 4. Results have the types that `infer` gives.
+//! 5. A computed weight is f32, has a region without parameters, and reads only weights declared before it; it
+//!    contains no state, host function or effect.
+//! 6. A state has no time axis; it starts empty exactly if it grows; a weight it starts from has its shape.
+//! 7. An entry's parameters and outputs are those of its body, in number and type; if it is lifted all of them have
+//!    time. The position is i32, the stream u32 or u8\[P\], and both occur at most once; outer parameters name an
+//!    output of the entry it is within, of its type per step.
+//! 8. A state is written and pushed at most once on any way through a step; it is read and written inside exactly
+//!    the repeats that its `instances` name (held states: anywhere). What is pushed to, or looked back in, is a growing state as read,
+//!    pushed or handed on by control flow. What a growing state is left as is that too.
+//! 9. In a lifted entry states are used, and types grow, only inside `scan`. A scan is not inside a scan, and no type inside it has time.
+//! 10. A fused group contains no fused group, and no control flow but scans; a linear epilogue has exactly one linear
+//!     operation, a norm_quant a quantiser.
+
+mod declarations;
+mod region;
+
+use super::infer::TypeError;
+use super::module::Module;
+use super::print::{Place, Printer};
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Fault {
+    /// An operation does not take its operands.
+    #[error(transparent)]
+    Type(#[from] TypeError),
+    /// A node declares other result types than its operation gives.
+    #[error("gives {expected}, not {found}")]
+    Results { expected: String, found: String },
+    /// A value that nothing before defines.
+    #[error("%?{0} is not defined before this")]
+    Undefined(u32),
+    /// A type that is none.
+    #[error("{ty} is no type here: {why}")]
+    IllFormed { ty: String, why: &'static str },
+    /// A declaration that contradicts itself or another.
+    #[error("{0}")]
+    Declaration(String),
+    /// States or control flow where they must not be.
+    #[error("{0}")]
+    Structure(String),
+}
+
+/// A fault with its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Violation {
+    pub place: Place,
+    pub fault: Fault,
+}
+
+/// All that the verifier found, with the lines concerned.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the graph is not valid, {} places:\n{shown}", violations.len())]
+pub struct VerifyError {
+    pub violations: Vec<Violation>,
+    /// The printed lines around each fault.
+    pub shown: String,
+}
+
+/// More violations than this are not collected.
+const MAX_VIOLATIONS: usize = 50;
+
+/// Checks every invariant.
+pub fn verify(module: &Module) -> Result<(), VerifyError> {
+    let mut checker = Checker { module, violations: Vec::new() };
+    checker.declarations();
+    checker.regions();
+    let mut violations = checker.violations;
+    if violations.is_empty() {
+        return Ok(());
+    }
+    violations.truncate(MAX_VIOLATIONS);
+    let mut printer = Printer::default();
+    for violation in &violations {
+        printer.note(violation.place.clone(), violation.fault.to_string());
+    }
+    let shown = around_notes(&printer.module(module));
+    Err(VerifyError { violations, shown })
+}
+
+/// Lines marked by the printer, with a few before each and the lines that open the regions around.
+fn around_notes(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut keep = vec![false; lines.len()];
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    for i in 0..lines.len() {
+        if !lines[i].trim_start().starts_with('^') {
+            continue;
+        }
+        for k in &mut keep[i.saturating_sub(4)..=i] {
+            *k = true;
+        }
+        let mut depth = indent(lines[i]);
+        for j in (0..i).rev() {
+            if indent(lines[j]) < depth {
+                depth = indent(lines[j]);
+                keep[j] = true;
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    let mut out = String::new();
+    let mut gap = false;
+    for (line, keep) in lines.iter().zip(keep) {
+        if keep {
+            if gap {
+                out.push_str("  ...\n");
+            }
+            out.push_str(line);
+            out.push('\n');
+        }
+        gap = !keep;
+    }
+    out
+}
+
+struct Checker<'a> {
+    module: &'a Module,
+    violations: Vec<Violation>,
+}
+
+impl Checker<'_> {
+    fn fault(&mut self, place: Place, fault: Fault) {
+        if self.violations.len() <= MAX_VIOLATIONS {
+            self.violations.push(Violation { place, fault });
+        }
+    }
+
+    fn declaration(&mut self, name: &str, what: impl Into<String>) {
+        self.fault(Place::Declaration(name.to_string()), Fault::Declaration(what.into()));
+    }
+}

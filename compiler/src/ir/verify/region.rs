@@ -1,0 +1,253 @@
+//! Invariants of regions: definitions, types, and where states and control flow may be.
+
+use std::collections::{HashMap, HashSet};
+
+use super::declarations::{fixed_part_sized, quantiser};
+use super::{Checker, Fault};
+use crate::ir::graph::{Node, NodeId, Region, Value, ValueDef};
+use crate::ir::infer::{is_arithmetic, result_types};
+use crate::ir::module::{StateId, WeightSource};
+use crate::ir::op::{FusedKind, Op};
+use crate::ir::print::{Place, RegionPath, Root};
+use crate::ir::types::{Dim, Type};
+
+/// What surrounds a region.
+#[derive(Clone)]
+struct Around {
+    root: Root,
+    path: RegionPath,
+    lifted: bool,
+    in_scan: bool,
+    fused: Option<FusedKind>,
+    /// Bounds of the repeats, outermost first.
+    repeats: Vec<usize>,
+}
+
+/// How often a state is written and pushed on the busiest way through a region.
+type Uses = HashMap<StateId, (usize, usize)>;
+
+impl Checker<'_> {
+    pub(super) fn regions(&mut self) {
+        let module = self.module;
+        let around =
+            |root, lifted| Around { root, path: Vec::new(), lifted, in_scan: false, fused: None, repeats: Vec::new() };
+        for (i, weight) in module.weights.iter().enumerate() {
+            if let WeightSource::Computed(region) = &weight.source {
+                self.region(region, &around(Root::Weight(i), false));
+            }
+        }
+        for (i, entry) in module.entries.iter().enumerate() {
+            let uses = self.region(&entry.body, &around(Root::Entry(i), entry.lifted));
+            for (state, (writes, pushes)) in uses {
+                if writes > 1 || pushes > 1 {
+                    let what = format!("s{} is written {writes} times and pushed {pushes} times in one step", state.0);
+                    self.declaration(&format!("e{i}"), what);
+                }
+            }
+        }
+    }
+
+    fn region(&mut self, region: &Region, around: &Around) -> Uses {
+        let at_params = Place::Params(around.root, around.path.clone());
+        let mut defined: HashSet<Value> = HashSet::new();
+        for &param in region.params() {
+            defined.insert(param);
+            self.ty(region.ty(param), true, around, &at_params);
+        }
+        let mut uses = Uses::new();
+        for id in region.nodes() {
+            let node = region.node(id);
+            let place = Place::Node(around.root, around.path.clone(), id);
+            let mut sound = true;
+            for &value in &node.inputs {
+                if !defined.contains(&value) {
+                    self.fault(place.clone(), Fault::Undefined(value.0));
+                    sound = false;
+                }
+            }
+            if node.origin.index() >= self.module.origins.len().max(1) {
+                let what = format!("origin @{} is not declared", node.origin.0);
+                self.fault(place.clone(), Fault::Structure(what));
+            }
+            if sound {
+                self.types(region, node, around, &place);
+                if let Err(what) = self.structure(region, node, around) {
+                    self.fault(place.clone(), Fault::Structure(what));
+                }
+            }
+            defined.extend(&node.results);
+            self.nested(node, id, around, &mut uses);
+        }
+        for &value in region.results() {
+            if !defined.contains(&value) {
+                let place = Place::Yield(around.root, around.path.clone());
+                self.fault(place, Fault::Undefined(value.0));
+            }
+        }
+        uses
+    }
+
+    fn nested(&mut self, node: &Node, id: NodeId, around: &Around, uses: &mut Uses) {
+        match node.op {
+            Op::StateWrite(s) => uses.entry(s).or_default().0 += 1,
+            Op::Push { state } => uses.entry(state).or_default().1 += 1,
+            _ => {}
+        }
+        let mut inner = Uses::new();
+        for (i, region) in Region::nested(&node.op).into_iter().enumerate() {
+            let mut inside = around.clone();
+            inside.path.push((id, i));
+            match &node.op {
+                Op::Repeat { max, .. } => inside.repeats.push(*max),
+                Op::Scan { .. } => inside.in_scan = true,
+                Op::Fused { kind, .. } => inside.fused = Some(*kind),
+                _ => {}
+            }
+            // The sides of a choice exclude each other; one part may be on both.
+            let exclusive = matches!(node.op, Op::If { .. });
+            for (state, (writes, pushes)) in self.region(region, &inside) {
+                let most = inner.entry(state).or_default();
+                if exclusive {
+                    *most = (most.0.max(writes), most.1.max(pushes));
+                } else {
+                    *most = (most.0 + writes, most.1 + pushes);
+                }
+            }
+        }
+        for (state, (writes, pushes)) in inner {
+            let all = uses.entry(state).or_default();
+            *all = (all.0 + writes, all.1 + pushes);
+        }
+    }
+
+    fn types(&mut self, region: &Region, node: &Node, around: &Around, place: &Place) {
+        let operands: Vec<Type> = node.inputs.iter().map(|&v| region.ty(v).clone()).collect();
+        let found: Vec<Type> = node.results.iter().map(|&v| region.ty(v).clone()).collect();
+        let stored = matches!(node.op, Op::Weight(_));
+        for ty in &found {
+            self.ty(ty, stored, around, place);
+        }
+        match result_types(self.module, &node.op, &operands, Some(&found)) {
+            Err(error) => self.fault(place.clone(), Fault::Type(error)),
+            Ok(expected) if expected != found => {
+                let list = |types: &[Type]| {
+                    let types: Vec<String> = types.iter().map(|t| t.to_string()).collect();
+                    if types.is_empty() { "nothing".to_string() } else { types.join(", ") }
+                };
+                let fault = Fault::Results { expected: list(&expected), found: list(&found) };
+                self.fault(place.clone(), fault);
+            }
+            Ok(_) => {}
+        }
+        if let Op::QuantizeInput { quant } | Op::LinearInt8 { quant } = node.op
+            && let Err(why) = quantiser(quant)
+        {
+            self.fault(place.clone(), Fault::Structure(why.to_string()));
+        }
+    }
+
+    fn ty(&mut self, ty: &Type, stored: bool, around: &Around, place: &Place) {
+        let mut why = None;
+        let grows = ty.shape.iter().filter(|d| matches!(d, Dim::Grow { .. })).count();
+        let times = ty.shape.iter().filter(|d| **d == Dim::Time).count();
+        if times > 1 || times == 1 && !ty.is_lifted() {
+            why = Some("time is the first axis or none");
+        } else if times == 1 && (!around.lifted || around.in_scan) {
+            why = Some("there is no time here");
+        } else if grows > 1 || grows == 1 && times == 1 {
+            why = Some("one axis at most is of unknown length");
+        } else if grows == 1 && around.lifted && !around.in_scan {
+            why = Some("in a lifted entry only a scan has growing axes");
+        } else if ty.shape.iter().any(|d| matches!(d, Dim::Grow { axis, .. } if axis.index() >= self.module.axes.len()))
+        {
+            why = Some("the axis is not declared");
+        } else if ty.shape.iter().any(|d| matches!(d, Dim::Grow { plus, .. } if *plus > 1 << 30))
+            || !fixed_part_sized(ty)
+        {
+            why = Some("its size is not between 1 and 2^40");
+        } else if !stored && !is_arithmetic(ty.elem) {
+            why = Some("only a weight has this element");
+        }
+        if let Some(why) = why {
+            let ty = ty.to_string();
+            self.fault(place.clone(), Fault::IllFormed { ty, why });
+        }
+    }
+
+    fn structure(&self, region: &Region, node: &Node, around: &Around) -> Result<(), String> {
+        let state = match node.op {
+            Op::StateRead(s) | Op::StateWrite(s) => Some(s),
+            Op::Push { state } | Op::Positions { state } | Op::Recent { state, .. } => Some(state),
+            _ => None,
+        };
+        let effect = state.is_some() || matches!(node.op, Op::Host(_) | Op::Check { .. } | Op::Probe { .. });
+        if let Root::Weight(own) = around.root {
+            if effect {
+                return Err("a computed weight depends on weights only".into());
+            }
+            if let Op::Weight(w) = node.op
+                && w.index() >= own
+            {
+                return Err("a computed weight reads weights declared before it".into());
+            }
+        }
+        if let Some(id) = state
+            && let Some(decl) = self.module.states.get(id.index())
+        {
+            if around.lifted && !around.in_scan {
+                return Err("in a lifted entry states are used inside scans".into());
+            }
+            if !decl.held && decl.instances != around.repeats {
+                return Err(format!(
+                    "{} is used within repeats {:?} and declared within {:?}",
+                    decl.path, around.repeats, decl.instances
+                ));
+            }
+            if decl.growing().is_some() && !matches!(node.op, Op::StateRead(_) | Op::Positions { .. }) {
+                grown(region, node.inputs[0], id)?;
+            }
+        }
+        match &node.op {
+            Op::Scan { .. } if !around.lifted => Err("a scan is in a lifted entry".into()),
+            Op::Scan { .. } if around.in_scan => Err("a scan is not in a scan".into()),
+            Op::If { .. } | Op::Repeat { .. } | Op::Experts { .. } | Op::Fused { .. } if around.fused.is_some() => {
+                Err("a fused group has no control flow inside but scans".into())
+            }
+            Op::Host(_) | Op::Check { .. } | Op::Probe { .. } if around.fused.is_some() => {
+                Err("a fused group has no effects inside".into())
+            }
+            Op::Fused { kind, body } => fused(*kind, body),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a value is this growing state as read or pushed, or came through control flow.
+fn grown(region: &Region, value: Value, state: StateId) -> Result<(), String> {
+    let ValueDef::Result(id, _) = region.def(value) else {
+        return Ok(());
+    };
+    match region.node(id).op {
+        Op::StateRead(s) | Op::Push { state: s } if s == state => Ok(()),
+        Op::If { .. } | Op::Repeat { .. } => Ok(()),
+        _ => Err(format!("this is not s{} as read or pushed", state.0)),
+    }
+}
+
+fn fused(kind: FusedKind, body: &Region) -> Result<(), String> {
+    let count = |f: fn(&Op) -> bool| body.nodes().filter(|&n| f(&body.node(n).op)).count();
+    let linears = count(|op| matches!(op, Op::Linear | Op::LinearInt8 { .. }));
+    let quantisers = count(|op| matches!(op, Op::QuantizeInput { .. }));
+    match kind {
+        FusedKind::LinearEpilogue if linears != 1 => {
+            Err(format!("a linear epilogue has one linear operation, not {linears}"))
+        }
+        FusedKind::NormQuant if quantisers != 1 || linears > 0 => {
+            Err("a norm_quant is a norm with its quantiser".into())
+        }
+        FusedKind::Elementwise if linears + quantisers > 0 => {
+            Err("an elementwise group has no linear operation or quantiser".into())
+        }
+        _ => Ok(()),
+    }
+}
