@@ -5,9 +5,11 @@
 //! [`program`] is what launches kernels, [`run`] walks it without machine code. Nothing here knows a target.
 
 pub mod build;
+pub mod interp;
 pub mod ir;
 pub mod math;
 pub mod print;
 pub mod program;
+pub mod run;
 pub mod typing;
 pub mod verify;

@@ -1,1 +1,38 @@
-//! Cranelift: kernels and drivers to CLIF, JIT and objects.
+//! Cranelift: kernels and drivers to CLIF and, in memory, to machine code.
+//!
+//! [`emit`] turns one kernel into one function, with `lanes`, `memory` and `dot` holding the op families;
+//! [`driver`] turns an entry's steps into the ABI's entry function; [`jit`] compiles a program and hands out
+//! function pointers; [`text`] shows CLIF and disassembly. A vector of 16 lanes is four 128-bit values.
+
+mod dot;
+pub mod driver;
+pub mod emit;
+pub mod isa;
+pub mod jit;
+mod lanes;
+mod memory;
+pub mod text;
+
+use thiserror::Error;
+
+/// Why a program could not be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CompileError {
+    /// The processor level cannot be targeted.
+    #[error("cannot target this processor level: {0}")]
+    Target(String),
+    /// The level's code does not run on this machine.
+    #[error("this machine does not run {0} code")]
+    NotHere(&'static str),
+    /// The program does not verify: a bug of the stage that made it.
+    #[error("the kernel program is not valid: {0}")]
+    Invalid(String),
+    /// Cranelift refused a function: a bug of the emitter.
+    #[error("code generation failed in {name}: {problem}")]
+    Backend {
+        /// The function.
+        name: String,
+        /// What Cranelift said.
+        problem: String,
+    },
+}
