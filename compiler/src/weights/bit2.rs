@@ -6,9 +6,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    Contents, Element, Extent, Format, Stored, TensorEntry, View, WeightsError, strict_json,
-};
+use super::{Contents, Element, Extent, Format, Stored, TensorEntry, View, WeightsError, strict_json};
 
 pub(super) const MAGIC: &[u8] = b"BIT2PACK";
 /// Longest header accepted, in bytes.
@@ -117,45 +115,29 @@ pub(super) fn open(bytes: &[u8]) -> Result<Contents, WeightsError> {
 fn read(bytes: &[u8]) -> Result<Contents, Bit2Error> {
     let (header, data) = preamble(bytes)?;
     // twice: once to refuse duplicate keys, once into the rows
-    let header: Header =
-        serde_json::from_value(strict_json::parse(&bytes[PREAMBLE..PREAMBLE + header])?)?;
+    let header: Header = serde_json::from_value(strict_json::parse(&bytes[PREAMBLE..PREAMBLE + header])?)?;
     if header.format != "bit2" || header.version != 1 {
-        let what = format!(
-            "format `{}` version {}, expected `bit2` version 1",
-            header.format, header.version
-        );
+        let what = format!("format `{}` version {}, expected `bit2` version 1", header.format, header.version);
         return Err(Bit2Error::Json(serde::de::Error::custom(what)));
     }
-    let mut cursor = Cursor {
-        bytes,
-        data,
-        at: data,
-    };
+    let mut cursor = Cursor { bytes, data, at: data };
     let mut contents = Contents::new(Format::Bit2);
     let mut names = std::collections::HashSet::new();
     for row in header.tensors {
         let entry = cursor.tensor(row)?;
         if !names.insert(entry.name.clone()) {
-            return Err(Bit2Error::Tensor {
-                name: entry.name,
-                what: "occurs twice".to_owned(),
-            });
+            return Err(Bit2Error::Tensor { name: entry.name, what: "occurs twice".to_owned() });
         }
         contents.tensors.push(entry);
     }
     if cursor.at != bytes.len() {
-        return Err(Bit2Error::Trailing {
-            end: cursor.at,
-            file: bytes.len(),
-        });
+        return Err(Bit2Error::Trailing { end: cursor.at, file: bytes.len() });
     }
     match header.meta {
         Value::Object(meta) => contents.metadata = meta,
         Value::Null => {}
         _ => {
-            return Err(Bit2Error::Json(serde::de::Error::custom(
-                "`meta` is not an object",
-            )));
+            return Err(Bit2Error::Json(serde::de::Error::custom("`meta` is not an object")));
         }
     }
     contents.config = Some(header.config);
@@ -164,22 +146,11 @@ fn read(bytes: &[u8]) -> Result<Contents, Bit2Error> {
 
 /// Checks the preamble; gives the header's length and where the data starts.
 fn preamble(bytes: &[u8]) -> Result<(usize, usize), Bit2Error> {
-    let head: &[u8; PREAMBLE] = bytes
-        .first_chunk()
-        .ok_or(Bit2Error::TooShort(bytes.len()))?;
+    let head: &[u8; PREAMBLE] = bytes.first_chunk().ok_or(Bit2Error::TooShort(bytes.len()))?;
     let word = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes"));
     let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
     let expect = |offset, field, found: u64, expected: u64| {
-        if found == expected {
-            Ok(())
-        } else {
-            Err(Bit2Error::Preamble {
-                offset,
-                field,
-                found,
-                expected,
-            })
-        }
+        if found == expected { Ok(()) } else { Err(Bit2Error::Preamble { offset, field, found, expected }) }
     };
     expect(8, "the version", word(8).into(), 1)?;
     expect(12, "the flags", word(12).into(), 0)?;
@@ -196,9 +167,7 @@ fn preamble(bytes: &[u8]) -> Result<(usize, usize), Bit2Error> {
         });
     }
     let limit = (bytes.len() - PREAMBLE).min(MAX_HEADER);
-    let header = usize::try_from(long(16))
-        .ok()
-        .filter(|&length| length <= limit);
+    let header = usize::try_from(long(16)).ok().filter(|&length| length <= limit);
     let header = header.ok_or(Bit2Error::Preamble {
         offset: 16,
         field: "the header length",
@@ -207,12 +176,7 @@ fn preamble(bytes: &[u8]) -> Result<(usize, usize), Bit2Error> {
     })?;
     let data = padded(PREAMBLE + header);
     expect(24, "the data offset", long(24), data as u64)?;
-    expect(
-        40,
-        "the header's CRC-32",
-        word(40).into(),
-        crc32fast::hash(&bytes[PREAMBLE..PREAMBLE + header]).into(),
-    )?;
+    expect(40, "the header's CRC-32", word(40).into(), crc32fast::hash(&bytes[PREAMBLE..PREAMBLE + header]).into())?;
     zero(bytes, PREAMBLE + header, data)?;
     Ok((header, data))
 }
@@ -227,80 +191,33 @@ struct Cursor<'a> {
 impl Cursor<'_> {
     fn tensor(&mut self, row: Row) -> Result<TensorEntry, Bit2Error> {
         match row {
-            Row::Dense {
-                name,
-                dtype,
-                shape,
-                offset,
-                nbytes,
-            } => {
+            Row::Dense { name, dtype, shape, offset, nbytes } => {
                 let extent = self.blob(&name, "its data", offset, nbytes)?;
-                let view = View::dense(dtype.element(), extent, &shape).map_err(|what| {
-                    Bit2Error::Tensor {
-                        name: name.clone(),
-                        what,
-                    }
-                })?;
-                Ok(TensorEntry {
-                    name,
-                    shape,
-                    stored: Stored::Dense(view),
-                })
+                let view = View::dense(dtype.element(), extent, &shape)
+                    .map_err(|what| Bit2Error::Tensor { name: name.clone(), what })?;
+                Ok(TensorEntry { name, shape, stored: Stored::Dense(view) })
             }
-            Row::Bit1 {
-                name,
-                shape,
-                row_stride,
-                offset,
-                nbytes,
-                alpha_dtype,
-                alpha_offset,
-                alpha_nbytes,
-            } => {
-                let wrong = |what: String| Bit2Error::Tensor {
-                    name: name.clone(),
-                    what,
-                };
+            Row::Bit1 { name, shape, row_stride, offset, nbytes, alpha_dtype, alpha_offset, alpha_nbytes } => {
+                let wrong = |what: String| Bit2Error::Tensor { name: name.clone(), what };
                 let [rows, columns] = shape;
                 let expected = columns.div_ceil(64) * 8;
                 if row_stride != expected {
-                    return Err(wrong(format!(
-                        "row_stride is {row_stride}, {columns} columns need {expected}"
-                    )));
+                    return Err(wrong(format!("row_stride is {row_stride}, {columns} columns need {expected}")));
                 }
                 if rows.checked_mul(row_stride) != Some(nbytes) {
-                    return Err(wrong(format!(
-                        "nbytes is {nbytes}, not {rows} rows of {row_stride} bytes"
-                    )));
+                    return Err(wrong(format!("nbytes is {nbytes}, not {rows} rows of {row_stride} bytes")));
                 }
                 let bits = self.blob(&name, "its bits", offset, nbytes)?;
                 let extent = self.blob(&name, "its scales", alpha_offset, alpha_nbytes)?;
                 let alpha = View::dense(alpha_dtype.element(), extent, &[rows]).map_err(wrong)?;
-                Ok(TensorEntry {
-                    name,
-                    shape: shape.to_vec(),
-                    stored: Stored::Sign {
-                        bits,
-                        row_stride,
-                        alpha,
-                    },
-                })
+                Ok(TensorEntry { name, shape: shape.to_vec(), stored: Stored::Sign { bits, row_stride, alpha } })
             }
         }
     }
 
     /// The next blob: it must start where the one before ended, lie in the file, and be padded with zeros.
-    fn blob(
-        &mut self,
-        name: &str,
-        what: &str,
-        offset: usize,
-        length: usize,
-    ) -> Result<Extent, Bit2Error> {
-        let wrong = |what: String| Bit2Error::Tensor {
-            name: name.to_owned(),
-            what,
-        };
+    fn blob(&mut self, name: &str, what: &str, offset: usize, length: usize) -> Result<Extent, Bit2Error> {
+        let wrong = |what: String| Bit2Error::Tensor { name: name.to_owned(), what };
         if self.data.checked_add(offset) != Some(self.at) {
             return Err(wrong(format!(
                 "{what} at offset {offset}, expected {} right after the tensor before",
@@ -308,14 +225,9 @@ impl Cursor<'_> {
             )));
         }
         if length > self.bytes.len() - self.at {
-            return Err(wrong(format!(
-                "{what} of {length} bytes at offset {offset} reach beyond the end of the file"
-            )));
+            return Err(wrong(format!("{what} of {length} bytes at offset {offset} reach beyond the end of the file")));
         }
-        let extent = Extent {
-            offset: self.at,
-            length,
-        };
+        let extent = Extent { offset: self.at, length };
         // the file is a multiple of 64 bytes long, so that the padding lies inside it
         self.at = padded(self.at + length);
         zero(self.bytes, extent.offset + length, self.at)?;

@@ -131,9 +131,7 @@ pub enum TensorProblem {
         expected: Vec<usize>,
     },
     /// A packed file whose weights mean something else than the model says.
-    #[error(
-        "it is stored as {stored}, which the model's encoding {encoding} cannot use without its latent weights"
-    )]
+    #[error("it is stored as {stored}, which the model's encoding {encoding} cannot use without its latent weights")]
     Encoding {
         /// How it is stored.
         stored: &'static str,
@@ -144,9 +142,6 @@ pub enum TensorProblem {
 
 impl WeightsError {
     pub(super) fn tensor(name: &str, problem: TensorProblem) -> Self {
-        Self::Tensor {
-            name: name.to_owned(),
-            problem,
-        }
+        Self::Tensor { name: name.to_owned(), problem }
     }
 }

@@ -8,10 +8,13 @@
 
 mod bit2;
 mod error;
+pub mod layout;
+pub mod quantise;
 mod read;
 mod safetensors;
 mod strict_json;
 mod torch;
+mod value;
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -21,9 +24,11 @@ use sterna_runtime::package::Mapping;
 
 pub use bit2::Bit2Error;
 pub use error::{TensorProblem, WeightsError};
+pub use layout::{Layout, Section};
 pub use read::{SignTensor, TernaryTensor};
 pub use safetensors::SafetensorsError;
 pub use torch::{LayoutError, PickleError, PickleProblem, ZipError};
+pub use value::{MatrixShape, WeightValue, group_of};
 
 /// The file formats and, within them, the layouts that are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,9 +172,7 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self {
-            verify_checksums: true,
-        }
+        Self { verify_checksums: true }
     }
 }
 
@@ -218,14 +221,9 @@ impl Checkpoint {
     /// # Errors
     /// The file cannot be mapped, is of no known format, or is malformed; the error names the file and the place.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let bytes = Mapping::of_file(path).map_err(|source| WeightsError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::from_mapping(bytes, OpenOptions::default()).map_err(|source| WeightsError::InFile {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })
+        let bytes = Mapping::of_file(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })?;
+        Self::from_mapping(bytes, OpenOptions::default())
+            .map_err(|source| WeightsError::InFile { path: path.to_owned(), source: Box::new(source) })
     }
 
     /// As [`Checkpoint::open`], for bytes that are already mapped.
@@ -240,9 +238,7 @@ impl Checkpoint {
         } else if safetensors::looks_like(&bytes) {
             safetensors::open(&bytes)?
         } else {
-            return Err(WeightsError::UnknownFormat {
-                start: bytes.iter().take(8).copied().collect(),
-            });
+            return Err(WeightsError::UnknownFormat { start: bytes.iter().take(8).copied().collect() });
         };
         if !options.verify_checksums {
             for checksum in &mut contents.checksums {

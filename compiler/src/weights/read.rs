@@ -38,18 +38,13 @@ impl Checkpoint {
     pub fn read_f32(&self, entry: &TensorEntry) -> Result<Vec<f32>, WeightsError> {
         let values = match &entry.stored {
             Stored::Dense(view) => self.dense(view),
-            Stored::Ternary { .. } => self.ternary(entry).map(|tensor| {
-                tensor
-                    .codes
-                    .iter()
-                    .map(|&code| f32::from(code) * tensor.scale)
-                    .collect()
-            }),
+            Stored::Ternary { .. } => self
+                .ternary(entry)
+                .map(|tensor| tensor.codes.iter().map(|&code| f32::from(code) * tensor.scale).collect()),
             Stored::Sign { .. } => self.signs(entry).map(|tensor| {
                 let columns = entry.shape.last().copied().unwrap_or(1).max(1);
                 let rows = tensor.signs.chunks_exact(columns).zip(&tensor.scales);
-                rows.flat_map(|(row, &scale)| row.iter().map(move |&sign| f32::from(sign) * scale))
-                    .collect()
+                rows.flat_map(|(row, &scale)| row.iter().map(move |&sign| f32::from(sign) * scale)).collect()
             }),
         };
         values.map_err(|problem| WeightsError::tensor(&entry.name, problem))
@@ -70,8 +65,7 @@ impl Checkpoint {
     /// # Errors
     /// It is stored in another form, or damaged.
     pub fn read_ternary(&self, entry: &TensorEntry) -> Result<TernaryTensor, WeightsError> {
-        self.ternary(entry)
-            .map_err(|problem| WeightsError::tensor(&entry.name, problem))
+        self.ternary(entry).map_err(|problem| WeightsError::tensor(&entry.name, problem))
     }
 
     /// The signs and row scales of a tensor stored as sign rows.
@@ -79,16 +73,12 @@ impl Checkpoint {
     /// # Errors
     /// It is stored in another form, or damaged.
     pub fn read_signs(&self, entry: &TensorEntry) -> Result<SignTensor, WeightsError> {
-        self.signs(entry)
-            .map_err(|problem| WeightsError::tensor(&entry.name, problem))
+        self.signs(entry).map_err(|problem| WeightsError::tensor(&entry.name, problem))
     }
 
     fn ternary(&self, entry: &TensorEntry) -> Result<TernaryTensor, TensorProblem> {
         let Stored::Ternary { codes, scale } = &entry.stored else {
-            return Err(TensorProblem::WrongForm {
-                stored: entry.stored.name(),
-                wanted: "packed ternary",
-            });
+            return Err(TensorProblem::WrongForm { stored: entry.stored.name(), wanted: "packed ternary" });
         };
         let scale = self.dense(scale)?[0];
         check_scales(&[scale])?;
@@ -109,23 +99,12 @@ impl Checkpoint {
                 }
             }
         }
-        Ok(TernaryTensor {
-            codes: unpacked,
-            scale,
-        })
+        Ok(TernaryTensor { codes: unpacked, scale })
     }
 
     fn signs(&self, entry: &TensorEntry) -> Result<SignTensor, TensorProblem> {
-        let Stored::Sign {
-            bits,
-            row_stride,
-            alpha,
-        } = &entry.stored
-        else {
-            return Err(TensorProblem::WrongForm {
-                stored: entry.stored.name(),
-                wanted: "sign rows",
-            });
+        let Stored::Sign { bits, row_stride, alpha } = &entry.stored else {
+            return Err(TensorProblem::WrongForm { stored: entry.stored.name(), wanted: "sign rows" });
         };
         let scales = self.dense(alpha)?;
         check_scales(&scales)?;
@@ -188,17 +167,11 @@ impl Checkpoint {
             return Ok(());
         };
         let checksum = &self.contents.checksums[index];
-        let found = *checksum
-            .found
-            .get_or_init(|| crc32fast::hash(self.bytes_of(checksum.extent)));
+        let found = *checksum.found.get_or_init(|| crc32fast::hash(self.bytes_of(checksum.extent)));
         if found == checksum.expected {
             Ok(())
         } else {
-            Err(TensorProblem::Checksum {
-                offset: checksum.extent.offset as u64,
-                found,
-                expected: checksum.expected,
-            })
+            Err(TensorProblem::Checksum { offset: checksum.extent.offset as u64, found, expected: checksum.expected })
         }
     }
 }
@@ -206,33 +179,16 @@ impl Checkpoint {
 impl View {
     /// A contiguous view of a whole extent.
     pub(super) fn dense(element: Element, extent: Extent, shape: &[usize]) -> Result<Self, String> {
-        let elements = shape
-            .iter()
-            .try_fold(1usize, |product, &n| product.checked_mul(n));
+        let elements = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
         if elements.and_then(|n| n.checked_mul(element.size())) != Some(extent.length) {
-            return Err(format!(
-                "shape {shape:?} of {} does not fill its {} bytes",
-                element.name(),
-                extent.length
-            ));
+            return Err(format!("shape {shape:?} of {} does not fill its {} bytes", element.name(), extent.length));
         }
         let mut strides = vec![1; shape.len()];
         for axis in (1..shape.len()).rev() {
             // nothing is ever addressed in an empty view, whose axes may have any length
-            strides[axis - 1] = if elements == Some(0) {
-                0
-            } else {
-                strides[axis] * shape[axis]
-            };
+            strides[axis - 1] = if elements == Some(0) { 0 } else { strides[axis] * shape[axis] };
         }
-        Ok(Self {
-            element,
-            storage: extent,
-            first: 0,
-            shape: shape.to_vec(),
-            strides,
-            checksum: None,
-        })
+        Ok(Self { element, storage: extent, first: 0, shape: shape.to_vec(), strides, checksum: None })
     }
 }
 
@@ -242,28 +198,15 @@ pub(super) fn finite(values: &[f32]) -> Result<(), TensorProblem> {
     if values.iter().all(|value| value.is_finite()) {
         return Ok(());
     }
-    let mut bad = values
-        .iter()
-        .enumerate()
-        .filter(|(_, value)| !value.is_finite());
+    let mut bad = values.iter().enumerate().filter(|(_, value)| !value.is_finite());
     let first = bad.next().expect("some value is not finite").0;
-    Err(TensorProblem::NonFinite {
-        count: bad.count() + 1,
-        elements: values.len(),
-        first,
-    })
+    Err(TensorProblem::NonFinite { count: bad.count() + 1, elements: values.len(), first })
 }
 
 fn check_scales(scales: &[f32]) -> Result<(), TensorProblem> {
-    match scales
-        .iter()
-        .position(|scale| !scale.is_finite() || *scale < 0.0)
-    {
+    match scales.iter().position(|scale| !scale.is_finite() || *scale < 0.0) {
         None => Ok(()),
-        Some(index) => Err(TensorProblem::Scale {
-            index,
-            value: scales[index],
-        }),
+        Some(index) => Err(TensorProblem::Scale { index, value: scales[index] }),
     }
 }
 
@@ -284,11 +227,7 @@ fn gather<const N: usize, T>(storage: &[u8], view: &View, decode: impl Fn([u8; N
     loop {
         if stride == 1 {
             let bytes = &storage[row * N..(row + inner) * N];
-            out.extend(
-                bytes
-                    .chunks_exact(N)
-                    .map(|chunk| decode(chunk.try_into().expect("chunks of N"))),
-            );
+            out.extend(bytes.chunks_exact(N).map(|chunk| decode(chunk.try_into().expect("chunks of N"))));
         } else {
             out.extend((0..inner).map(|i| {
                 let at = (row + i * stride) * N;

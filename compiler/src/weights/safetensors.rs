@@ -4,9 +4,7 @@
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use super::{
-    Contents, Element, Extent, Format, Stored, TensorEntry, View, WeightsError, strict_json,
-};
+use super::{Contents, Element, Extent, Format, Stored, TensorEntry, View, WeightsError, strict_json};
 
 /// Longest header accepted, in bytes.
 pub const MAX_HEADER: usize = 1 << 26;
@@ -16,9 +14,7 @@ const LENGTH_FIELD: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum SafetensorsError {
     /// The header does not fit the file, or is unreasonably long.
-    #[error(
-        "byte 0: the header is said to have {length} bytes; the file has {file}, the limit is {MAX_HEADER}"
-    )]
+    #[error("byte 0: the header is said to have {length} bytes; the file has {file}, the limit is {MAX_HEADER}")]
     HeaderLength {
         /// Its declared length.
         length: u64,
@@ -56,15 +52,9 @@ fn read(bytes: &[u8]) -> Result<Contents, SafetensorsError> {
         .ok()
         .filter(|&length| length <= MAX_HEADER)
         .and_then(|length| bytes.get(LENGTH_FIELD..LENGTH_FIELD + length))
-        .ok_or(SafetensorsError::HeaderLength {
-            length,
-            file: bytes.len(),
-        })?;
+        .ok_or(SafetensorsError::HeaderLength { length, file: bytes.len() })?;
     let data = LENGTH_FIELD + header.len();
-    check_rows(
-        &strict_json::parse(header).map_err(SafetensorsError::Json)?,
-        bytes.len() - data,
-    )?;
+    check_rows(&strict_json::parse(header).map_err(SafetensorsError::Json)?, bytes.len() - data)?;
 
     let (_, metadata) = SafeTensors::read_metadata(bytes)?;
     let mut contents = Contents::new(Format::Safetensors);
@@ -72,20 +62,15 @@ fn read(bytes: &[u8]) -> Result<Contents, SafetensorsError> {
         match (key.as_str(), serde_json::from_str(value)) {
             ("config", Ok(config @ Value::Object(_))) => contents.config = Some(config),
             _ => {
-                contents
-                    .metadata
-                    .insert(key.clone(), Value::String(value.clone()));
+                contents.metadata.insert(key.clone(), Value::String(value.clone()));
             }
         }
     }
     for name in metadata.offset_keys() {
         let info = metadata.info(&name).expect("a name of the table");
-        let wrong = |what: String| SafetensorsError::Tensor {
-            name: name.clone(),
-            what,
-        };
-        let element = element(info.dtype)
-            .ok_or_else(|| wrong(format!("elements of type {:?} are not read", info.dtype)))?;
+        let wrong = |what: String| SafetensorsError::Tensor { name: name.clone(), what };
+        let element =
+            element(info.dtype).ok_or_else(|| wrong(format!("elements of type {:?} are not read", info.dtype)))?;
         let (start, end) = info.data_offsets;
         if start % element.size() != 0 {
             return Err(wrong(format!(
@@ -93,28 +78,16 @@ fn read(bytes: &[u8]) -> Result<Contents, SafetensorsError> {
                 element.size()
             )));
         }
-        let extent = Extent {
-            offset: data + start,
-            length: end - start,
-        };
+        let extent = Extent { offset: data + start, length: end - start };
         let view = View::dense(element, extent, &info.shape).map_err(wrong)?;
-        contents.tensors.push(TensorEntry {
-            name,
-            shape: info.shape.clone(),
-            stored: Stored::Dense(view),
-        });
+        contents.tensors.push(TensorEntry { name, shape: info.shape.clone(), stored: Stored::Dense(view) });
     }
     Ok(contents)
 }
 
 /// The offsets of every row must lie in the data, before the crate computes with them.
 fn check_rows(header: &Value, data: usize) -> Result<(), SafetensorsError> {
-    for (name, row) in header
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(name, _)| *name != "__metadata__")
-    {
+    for (name, row) in header.as_object().into_iter().flatten().filter(|(name, _)| *name != "__metadata__") {
         let offsets = row.get("data_offsets").and_then(Value::as_array);
         let inside = |value: &Value| value.as_u64().is_some_and(|offset| offset <= data as u64);
         if !offsets.is_some_and(|pair| pair.len() == 2 && pair.iter().all(inside)) {

@@ -53,9 +53,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("a number that is not finite"))
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number that is not finite"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -94,10 +92,7 @@ mod tests {
     #[test]
     fn values_are_those_of_the_plain_parser() {
         let text = br#"{"a":[1,-2,3.5,null,true,"x"],"b":{"c":{}}}"#;
-        assert_eq!(
-            parse(text).unwrap(),
-            serde_json::from_slice::<serde_json::Value>(text).unwrap()
-        );
+        assert_eq!(parse(text).unwrap(), serde_json::from_slice::<serde_json::Value>(text).unwrap());
     }
 
     #[test]

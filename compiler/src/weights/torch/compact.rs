@@ -6,99 +6,50 @@ use super::{LayoutError, Pairs, TorchFile};
 use crate::weights::{Contents, Element, Format, Stored, TensorEntry, WeightsError};
 
 pub(super) fn read(file: &mut TorchFile, pairs: &Pairs) -> Result<Contents, WeightsError> {
-    let format = file
-        .arena
-        .get(pairs, "format")
-        .and_then(|id| file.arena.text(id));
-    let version = file
-        .arena
-        .get(pairs, "version")
-        .map(|id| file.arena.node(id));
+    let format = file.arena.get(pairs, "format").and_then(|id| file.arena.text(id));
+    let version = file.arena.get(pairs, "version").map(|id| file.arena.node(id));
     if format != Some("compact_2bit") || version != Some(&Node::Int(1)) {
         let version = version.map_or("no version".to_owned(), |v| match v {
             Node::Int(v) => format!("version {v}"),
             other => format!("{} as its version", other.kind()),
         });
-        let format: String = format
-            .unwrap_or("(not a string)")
-            .chars()
-            .take(64)
-            .collect();
-        return Err(LayoutError::UnknownFormat {
-            found: format!("`{format}`, {version}"),
-        }
-        .into());
+        let format: String = format.unwrap_or("(not a string)").chars().take(64).collect();
+        return Err(LayoutError::UnknownFormat { found: format!("`{format}`, {version}") }.into());
     }
-    let state = file.dictionary(pairs, "state").ok_or(LayoutError::Key {
-        key: "state",
-        expected: "dictionary",
-    })?;
-    let tensors = file
-        .named(&state)?
-        .into_iter()
-        .map(|(name, &id)| entry(file, name, id))
-        .collect::<Result<_, _>>()?;
+    let state = file.dictionary(pairs, "state").ok_or(LayoutError::Key { key: "state", expected: "dictionary" })?;
+    let tensors = file.named(&state)?.into_iter().map(|(name, &id)| entry(file, name, id)).collect::<Result<_, _>>()?;
     let config = file.config(pairs)?;
     let (metadata, unread) = file.beside(pairs, &["format", "version", "config", "state"]);
-    Ok(Contents {
-        config,
-        metadata,
-        tensors,
-        unread,
-        ..Contents::new(Format::TorchCompact)
-    })
+    Ok(Contents { config, metadata, tensors, unread, ..Contents::new(Format::TorchCompact) })
 }
 
 fn entry(file: &mut TorchFile, name: String, id: NodeId) -> Result<TensorEntry, WeightsError> {
     let Node::Dict(parts) = file.arena.node(id) else {
         let view = file.view(&name, id)?;
-        return Ok(TensorEntry {
-            name,
-            shape: view.shape.clone(),
-            stored: Stored::Dense(view),
-        });
+        return Ok(TensorEntry { name, shape: view.shape.clone(), stored: Stored::Dense(view) });
     };
     // three keys are needed; a longer dictionary shared by many names would cost its length for each
     if parts.len() > 16 {
-        return Err(LayoutError::Tensor {
-            name,
-            what: format!("a packed entry has {} keys", parts.len()),
-        }
-        .into());
+        return Err(LayoutError::Tensor { name, what: format!("a packed entry has {} keys", parts.len()) }.into());
     }
     let parts = parts.clone();
-    let wrong = |what: String| {
-        WeightsError::from(LayoutError::Tensor {
-            name: name.clone(),
-            what,
-        })
-    };
+    let wrong = |what: String| WeightsError::from(LayoutError::Tensor { name: name.clone(), what });
     let mut part = |key: &str, element: Element| {
-        let id = file
-            .arena
-            .get(&parts, key)
-            .ok_or_else(|| wrong(format!("no `{key}`")))?;
+        let id = file.arena.get(&parts, key).ok_or_else(|| wrong(format!("no `{key}`")))?;
         let view = file.view(&name, id)?;
         if view.element == element {
             Ok(view)
         } else {
-            Err(wrong(format!(
-                "`{key}` is {}, expected {}",
-                view.element.name(),
-                element.name()
-            )))
+            Err(wrong(format!("`{key}` is {}, expected {}", view.element.name(), element.name())))
         }
     };
     let codes = part("packed", Element::U8)?;
     let scale = part("scale", Element::Bf16)?;
-    let shape = file
-        .arena
-        .get(&parts, "shape")
-        .and_then(|id| match file.arena.node(id) {
-            Node::List(items) => Some(items.as_slice()),
-            Node::Tuple(items) => Some(&**items),
-            _ => None,
-        });
+    let shape = file.arena.get(&parts, "shape").and_then(|id| match file.arena.node(id) {
+        Node::List(items) => Some(items.as_slice()),
+        Node::Tuple(items) => Some(&**items),
+        _ => None,
+    });
     let shape: Option<Vec<usize>> = shape.filter(|items| items.len() == 2).and_then(|items| {
         let natural = |&id: &NodeId| match *file.arena.node(id) {
             Node::Int(value) => usize::try_from(value).ok(),
@@ -109,20 +60,10 @@ fn entry(file: &mut TorchFile, name: String, id: NodeId) -> Result<TensorEntry, 
     let shape = shape.ok_or_else(|| wrong("`shape` is not a list of two integers".to_owned()))?;
     let expected = [shape[0], shape[1].div_ceil(4)];
     if codes.shape != expected {
-        return Err(wrong(format!(
-            "`packed` has shape {:?}, but weights {shape:?} need {expected:?}",
-            codes.shape
-        )));
+        return Err(wrong(format!("`packed` has shape {:?}, but weights {shape:?} need {expected:?}", codes.shape)));
     }
     if scale.shape.iter().product::<usize>() != 1 {
-        return Err(wrong(format!(
-            "`scale` has shape {:?}, expected one element",
-            scale.shape
-        )));
+        return Err(wrong(format!("`scale` has shape {:?}, expected one element", scale.shape)));
     }
-    Ok(TensorEntry {
-        name,
-        shape,
-        stored: Stored::Ternary { codes, scale },
-    })
+    Ok(TensorEntry { name, shape, stored: Stored::Ternary { codes, scale } })
 }

@@ -22,9 +22,7 @@ pub use zip::ZipError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// Neither of the known dictionaries.
-    #[error(
-        "data.pkl holds {found}; expected a state dictionary, or a dictionary with `model` or `format`"
-    )]
+    #[error("data.pkl holds {found}; expected a state dictionary, or a dictionary with `model` or `format`")]
     NoLayout {
         /// What it holds.
         found: String,
@@ -88,11 +86,7 @@ pub(super) fn open(bytes: &[u8]) -> Result<Contents, WeightsError> {
         .filter_map(|member| member.name.strip_suffix("/data.pkl"))
         .filter(|root| !root.contains('/'));
     let (Some(root), None) = (pickles.next(), pickles.next()) else {
-        let count = archive
-            .members()
-            .iter()
-            .filter(|member| member.name.ends_with("/data.pkl"))
-            .count();
+        let count = archive.members().iter().filter(|member| member.name.ends_with("/data.pkl")).count();
         return Err(LayoutError::Root { count }.into());
     };
     if let Ok(order) = archive.member(&format!("{root}/byteorder")) {
@@ -102,23 +96,10 @@ pub(super) fn open(bytes: &[u8]) -> Result<Contents, WeightsError> {
             return Err(LayoutError::ByteOrder { found }.into());
         }
     }
-    let (arena, top) = pickle::read(
-        archive
-            .member(&format!("{root}/data.pkl"))?
-            .verified(bytes)?,
-    )?;
-    let mut file = TorchFile {
-        arena,
-        archive: &archive,
-        root,
-        checksums: Vec::new(),
-        checked: Default::default(),
-    };
+    let (arena, top) = pickle::read(archive.member(&format!("{root}/data.pkl"))?.verified(bytes)?)?;
+    let mut file = TorchFile { arena, archive: &archive, root, checksums: Vec::new(), checked: Default::default() };
     let Node::Dict(pairs) = file.arena.node(top) else {
-        return Err(LayoutError::NoLayout {
-            found: file.arena.node(top).kind().to_owned(),
-        }
-        .into());
+        return Err(LayoutError::NoLayout { found: file.arena.node(top).kind().to_owned() }.into());
     };
     let pairs = pairs.clone();
     let mut contents = if file.arena.get(&pairs, "format").is_some() {
@@ -162,9 +143,7 @@ impl TorchFile<'_> {
                     what: format!("{} as a tensor's name", self.arena.node(*key).kind()),
                 })?;
                 if !seen.insert(name) {
-                    return Err(LayoutError::Names {
-                        what: format!("tensor `{name}` occurs twice"),
-                    });
+                    return Err(LayoutError::Names { what: format!("tensor `{name}` occurs twice") });
                 }
                 Ok((name.to_owned(), value))
             })
@@ -173,29 +152,17 @@ impl TorchFile<'_> {
 
     /// The view that a tensor node describes, checked against its storage's member.
     fn view(&mut self, name: &str, id: NodeId) -> Result<View, WeightsError> {
-        let wrong = |what: String| {
-            WeightsError::from(LayoutError::Tensor {
-                name: name.to_owned(),
-                what,
-            })
-        };
+        let wrong = |what: String| WeightsError::from(LayoutError::Tensor { name: name.to_owned(), what });
         let Node::Tensor(tensor) = self.arena.node(id) else {
-            return Err(wrong(format!(
-                "expected a tensor, found {}",
-                self.arena.node(id).kind()
-            )));
+            return Err(wrong(format!("expected a tensor, found {}", self.arena.node(id).kind())));
         };
         let Node::Storage(storage) = self.arena.node(tensor.storage) else {
             unreachable!("the pickle machine builds tensors on storages only");
         };
-        let key = self
-            .arena
-            .text(storage.key)
-            .expect("the pickle machine checks that keys are strings");
+        let key = self.arena.text(storage.key).expect("the pickle machine checks that keys are strings");
         let member = self.archive.member(&format!("{}/data/{key}", self.root))?;
         let element = storage.element;
-        if storage.elements.checked_mul(element.size() as u64) != Some(member.extent.length as u64)
-        {
+        if storage.elements.checked_mul(element.size() as u64) != Some(member.extent.length as u64) {
             return Err(wrong(format!(
                 "its storage has {} elements of {}, but member `{}` has {} bytes",
                 storage.elements,
@@ -204,21 +171,11 @@ impl TorchFile<'_> {
                 member.extent.length
             )));
         }
-        let mut view = View::checked(
-            element,
-            member.extent,
-            tensor.first,
-            &tensor.shape,
-            &tensor.strides,
-        )
-        .map_err(wrong)?;
+        let mut view =
+            View::checked(element, member.extent, tensor.first, &tensor.shape, &tensor.strides).map_err(wrong)?;
         let checksums = &mut self.checksums;
         let index = *self.checked.entry(member.extent.offset).or_insert_with(|| {
-            checksums.push(Checksum {
-                extent: member.extent,
-                expected: member.crc32,
-                found: Default::default(),
-            });
+            checksums.push(Checksum { extent: member.extent, expected: member.crc32, found: Default::default() });
             checksums.len() - 1
         });
         view.checksum = Some(index);
@@ -232,25 +189,14 @@ impl TorchFile<'_> {
             None => Ok(None),
             Some(id) => match self.arena.node(id) {
                 Node::None => Ok(None),
-                Node::Dict(_) => self
-                    .arena
-                    .json(id)
-                    .map(Some)
-                    .map_err(|source| LayoutError::Json { key: KEY, source }),
-                _ => Err(LayoutError::Key {
-                    key: KEY,
-                    expected: "dictionary",
-                }),
+                Node::Dict(_) => self.arena.json(id).map(Some).map_err(|source| LayoutError::Json { key: KEY, source }),
+                _ => Err(LayoutError::Key { key: KEY, expected: "dictionary" }),
             },
         }
     }
 
     /// Splits what stands beside the weights: plain values are metadata, everything else stays unread.
-    fn beside(
-        &self,
-        pairs: &Pairs,
-        except: &[&str],
-    ) -> (serde_json::Map<String, serde_json::Value>, Vec<String>) {
+    fn beside(&self, pairs: &Pairs, except: &[&str]) -> (serde_json::Map<String, serde_json::Value>, Vec<String>) {
         let (mut metadata, mut unread) = (serde_json::Map::new(), Vec::new());
         for &(key, value) in pairs {
             let Some(key) = self.arena.text(key) else {
@@ -285,52 +231,26 @@ impl View {
         strides: &[u64],
     ) -> Result<Self, String> {
         let capacity = (storage.length / element.size()) as u64;
-        let elements = shape
-            .iter()
-            .try_fold(1u64, |product, &n| product.checked_mul(n));
+        let elements = shape.iter().try_fold(1u64, |product, &n| product.checked_mul(n));
         let elements = elements.ok_or_else(|| format!("shape {shape:?} has too many elements"))?;
         if elements > capacity {
-            return Err(format!(
-                "shape {shape:?} has {elements} elements, its storage only {capacity}"
-            ));
+            return Err(format!("shape {shape:?} has {elements} elements, its storage only {capacity}"));
         }
         if elements > 0 {
             let last = shape
                 .iter()
                 .zip(strides)
-                .try_fold(first, |at, (&n, &stride)| {
-                    at.checked_add((n - 1).checked_mul(stride)?)
-                });
+                .try_fold(first, |at, (&n, &stride)| at.checked_add((n - 1).checked_mul(stride)?));
             if last.is_none_or(|last| last >= capacity) {
                 return Err(format!(
                     "shape {shape:?} with strides {strides:?} from element {first} reaches beyond its storage of {capacity} elements"
                 ));
             }
         }
-        let narrow = |values: &[u64]| {
-            values
-                .iter()
-                .map(|&v| usize::try_from(v))
-                .collect::<Result<Vec<_>, _>>()
-        };
+        let narrow = |values: &[u64]| values.iter().map(|&v| usize::try_from(v)).collect::<Result<Vec<_>, _>>();
         // an empty view never uses its strides, so that those may hold anything
-        let strides = if elements == 0 {
-            vec![0; shape.len()]
-        } else {
-            narrow(strides).map_err(|e| e.to_string())?
-        };
-        let first = if elements == 0 {
-            0
-        } else {
-            usize::try_from(first).map_err(|e| e.to_string())?
-        };
-        Ok(Self {
-            element,
-            storage,
-            first,
-            shape: narrow(shape).map_err(|e| e.to_string())?,
-            strides,
-            checksum: None,
-        })
+        let strides = if elements == 0 { vec![0; shape.len()] } else { narrow(strides).map_err(|e| e.to_string())? };
+        let first = if elements == 0 { 0 } else { usize::try_from(first).map_err(|e| e.to_string())? };
+        Ok(Self { element, storage, first, shape: narrow(shape).map_err(|e| e.to_string())?, strides, checksum: None })
     }
 }

@@ -39,9 +39,7 @@ pub enum PickleProblem {
     #[error("pickle protocol {0}; torch writes protocol 2")]
     Protocol(u8),
     /// A callable outside the closed list.
-    #[error(
-        "it wants to use {0}, which is not among the few names a checkpoint needs; nothing was executed"
-    )]
+    #[error("it wants to use {0}, which is not among the few names a checkpoint needs; nothing was executed")]
     Global(String),
     /// A string that is not UTF-8.
     #[error("a string that is not UTF-8")]
@@ -89,16 +87,10 @@ pub enum PickleProblem {
 /// Anything that a checkpoint does not need.
 pub fn read(pickle: &[u8]) -> Result<(Arena<'_>, NodeId), PickleError> {
     if pickle.len() > MAX_PICKLE {
-        return Err(PickleError {
-            offset: MAX_PICKLE,
-            problem: PickleProblem::TooLong,
-        });
+        return Err(PickleError { offset: MAX_PICKLE, problem: PickleProblem::TooLong });
     }
     let mut machine = Machine {
-        arena: Arena {
-            pickle,
-            nodes: Vec::new(),
-        },
+        arena: Arena { pickle, nodes: Vec::new() },
         at: 0,
         stack: Vec::new(),
         marks: Vec::new(),
@@ -210,9 +202,7 @@ impl Machine<'_> {
             b'b' => {
                 // BUILD only ever sets `_metadata` on a state dictionary here; the attribute means nothing to us
                 self.pop()?;
-                let target = *self.stack[self.floor()..]
-                    .last()
-                    .ok_or(PickleProblem::StackUnderflow)?;
+                let target = *self.stack[self.floor()..].last().ok_or(PickleProblem::StackUnderflow)?;
                 self.expect_dict(target)?;
             }
             other => return Err(PickleProblem::Opcode(other)),
@@ -232,11 +222,7 @@ impl Machine<'_> {
     }
 
     fn bytes<const N: usize>(&mut self) -> Step<[u8; N]> {
-        let bytes = self
-            .arena
-            .pickle
-            .get(self.at..self.at + N)
-            .ok_or(PickleProblem::Truncated)?;
+        let bytes = self.arena.pickle.get(self.at..self.at + N).ok_or(PickleProblem::Truncated)?;
         self.at += N;
         Ok(bytes.try_into().expect("a slice of N bytes"))
     }
@@ -245,9 +231,7 @@ impl Machine<'_> {
         if self.arena.nodes.len() == MAX_NODES {
             return Err(PickleProblem::TooManyValues);
         }
-        self.stack.push(NodeId(
-            u32::try_from(self.arena.nodes.len()).expect("below MAX_NODES"),
-        ));
+        self.stack.push(NodeId(u32::try_from(self.arena.nodes.len()).expect("below MAX_NODES")));
         self.arena.nodes.push(node);
         Ok(())
     }
@@ -259,11 +243,7 @@ impl Machine<'_> {
 
     /// Where the top `count` values start.
     fn operands(&self, count: usize) -> Step<usize> {
-        self.stack
-            .len()
-            .checked_sub(count)
-            .filter(|&start| start >= self.floor())
-            .ok_or(PickleProblem::StackUnderflow)
+        self.stack.len().checked_sub(count).filter(|&start| start >= self.floor()).ok_or(PickleProblem::StackUnderflow)
     }
 
     fn pop(&mut self) -> Step<NodeId> {
@@ -277,10 +257,7 @@ impl Machine<'_> {
     }
 
     fn kind(&self, expected: &'static str, id: NodeId) -> PickleProblem {
-        PickleProblem::Kind {
-            expected,
-            found: self.arena.node(id).kind(),
-        }
+        PickleProblem::Kind { expected, found: self.arena.node(id).kind() }
     }
 
     fn expect_dict(&self, id: NodeId) -> Step<()> {
@@ -291,9 +268,7 @@ impl Machine<'_> {
     }
 
     fn set_items(&mut self, items: &[NodeId]) -> Step<()> {
-        let target = *self.stack[self.floor()..]
-            .last()
-            .ok_or(PickleProblem::StackUnderflow)?;
+        let target = *self.stack[self.floor()..].last().ok_or(PickleProblem::StackUnderflow)?;
         self.expect_dict(target)?;
         if !items.len().is_multiple_of(2) {
             return Err(PickleProblem::StackUnderflow);
@@ -305,9 +280,7 @@ impl Machine<'_> {
     }
 
     fn append(&mut self, items: Vec<NodeId>) -> Step<()> {
-        let target = *self.stack[self.floor()..]
-            .last()
-            .ok_or(PickleProblem::StackUnderflow)?;
+        let target = *self.stack[self.floor()..].last().ok_or(PickleProblem::StackUnderflow)?;
         if let Node::List(list) = &mut self.arena.nodes[target.0 as usize] {
             list.extend(items);
             return Ok(());
@@ -316,9 +289,7 @@ impl Machine<'_> {
     }
 
     fn put(&mut self, place: u32) -> Step<()> {
-        let top = *self.stack[self.floor()..]
-            .last()
-            .ok_or(PickleProblem::StackUnderflow)?;
+        let top = *self.stack[self.floor()..].last().ok_or(PickleProblem::StackUnderflow)?;
         self.memo.insert(place, top);
         Ok(())
     }
@@ -335,11 +306,7 @@ impl Machine<'_> {
         if length > 8 {
             return Err(PickleProblem::Integer);
         }
-        let digits = self
-            .arena
-            .pickle
-            .get(self.at..self.at + length)
-            .ok_or(PickleProblem::Truncated)?;
+        let digits = self.arena.pickle.get(self.at..self.at + length).ok_or(PickleProblem::Truncated)?;
         let negative = digits.last().is_some_and(|&top| top >= 0x80);
         let mut value = [if negative { 0xff } else { 0 }; 8];
         value[..length].copy_from_slice(digits);
@@ -350,29 +317,16 @@ impl Machine<'_> {
     fn text(&mut self) -> Step<()> {
         let length = u32::from_le_bytes(self.bytes()?);
         let start = self.at;
-        let stop = start
-            .checked_add(length as usize)
-            .ok_or(PickleProblem::Truncated)?;
-        let bytes = self
-            .arena
-            .pickle
-            .get(start..stop)
-            .ok_or(PickleProblem::Truncated)?;
+        let stop = start.checked_add(length as usize).ok_or(PickleProblem::Truncated)?;
+        let bytes = self.arena.pickle.get(start..stop).ok_or(PickleProblem::Truncated)?;
         std::str::from_utf8(bytes).map_err(|_| PickleProblem::Utf8)?;
         self.at = stop;
-        self.push(Node::Text(
-            u32::try_from(start).expect("below MAX_PICKLE"),
-            length,
-        ))
+        self.push(Node::Text(u32::try_from(start).expect("below MAX_PICKLE"), length))
     }
 
     fn line(&mut self) -> Step<&str> {
         let rest = &self.arena.pickle[self.at..];
-        let length = rest
-            .iter()
-            .take(256)
-            .position(|&b| b == b'\n')
-            .ok_or(PickleProblem::Truncated)?;
+        let length = rest.iter().take(256).position(|&b| b == b'\n').ok_or(PickleProblem::Truncated)?;
         self.at += length + 1;
         std::str::from_utf8(&rest[..length]).map_err(|_| PickleProblem::Utf8)
     }
@@ -380,13 +334,8 @@ impl Machine<'_> {
     fn global(&mut self) -> Step<()> {
         let module = self.line()?.to_owned();
         let name = self.line()?;
-        let global = Global::named(&module, name).ok_or_else(|| {
-            PickleProblem::Global(format!(
-                "`{}.{}`",
-                module.escape_default(),
-                name.escape_default()
-            ))
-        })?;
+        let global = Global::named(&module, name)
+            .ok_or_else(|| PickleProblem::Global(format!("`{}.{}`", module.escape_default(), name.escape_default())))?;
         self.push(Node::Global(global))
     }
 
@@ -399,22 +348,16 @@ impl Machine<'_> {
         let &[tag, kind, key, _location, elements] = &**parts else {
             return Err(WHAT);
         };
-        let (Node::Global(Global::Storage(element)), &Node::Int(elements), Some(_)) = (
-            self.arena.node(kind),
-            self.arena.node(elements),
-            self.arena.text(key),
-        ) else {
+        let (Node::Global(Global::Storage(element)), &Node::Int(elements), Some(_)) =
+            (self.arena.node(kind), self.arena.node(elements), self.arena.text(key))
+        else {
             return Err(WHAT);
         };
         if self.arena.text(tag) != Some("storage") {
             return Err(WHAT);
         }
         let elements = u64::try_from(elements).map_err(|_| WHAT)?;
-        self.push(Node::Storage(Box::new(StorageRef {
-            element: *element,
-            key,
-            elements,
-        })))
+        self.push(Node::Storage(Box::new(StorageRef { element: *element, key, elements })))
     }
 
     fn reduce(&mut self) -> Step<()> {
@@ -432,9 +375,7 @@ impl Machine<'_> {
                 self.push(Node::Dict(Vec::new()))
             }
             Node::Global(Global::RebuildTensor) => {
-                let tensor = self
-                    .tensor(arguments)
-                    .ok_or(PickleProblem::Arguments("_rebuild_tensor_v2"))?;
+                let tensor = self.tensor(arguments).ok_or(PickleProblem::Arguments("_rebuild_tensor_v2"))?;
                 self.push(Node::Tensor(Box::new(tensor)))
             }
             Node::Global(Global::RebuildParameter) => match **arguments {
@@ -460,18 +401,12 @@ impl Machine<'_> {
             _ => None,
         };
         let list = |id: NodeId| match self.arena.node(id) {
-            Node::Tuple(items) if items.len() <= MAX_RANK => items
-                .iter()
-                .map(|&item| natural(item))
-                .collect::<Option<Vec<_>>>(),
+            Node::Tuple(items) if items.len() <= MAX_RANK => {
+                items.iter().map(|&item| natural(item)).collect::<Option<Vec<_>>>()
+            }
             _ => None,
         };
-        let tensor = TensorRef {
-            storage,
-            first: natural(first)?,
-            shape: list(shape)?,
-            strides: list(strides)?,
-        };
+        let tensor = TensorRef { storage, first: natural(first)?, shape: list(shape)?, strides: list(strides)? };
         let storage = matches!(self.arena.node(storage), Node::Storage(_));
         (storage && tensor.shape.len() == tensor.strides.len()).then_some(tensor)
     }

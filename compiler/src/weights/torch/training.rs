@@ -4,19 +4,9 @@
 use super::{Pairs, TorchFile, state_dict};
 use crate::weights::{Contents, Format, WeightsError};
 
-pub(super) fn read(
-    file: &mut TorchFile,
-    pairs: &Pairs,
-    model: &Pairs,
-) -> Result<Contents, WeightsError> {
+pub(super) fn read(file: &mut TorchFile, pairs: &Pairs, model: &Pairs) -> Result<Contents, WeightsError> {
     let tensors = state_dict::tensors(file, model)?;
     let config = file.config(pairs)?;
     let (metadata, unread) = file.beside(pairs, &["model", "config"]);
-    Ok(Contents {
-        config,
-        metadata,
-        tensors,
-        unread,
-        ..Contents::new(Format::TorchTraining)
-    })
+    Ok(Contents { config, metadata, tensors, unread, ..Contents::new(Format::TorchTraining) })
 }

@@ -156,11 +156,7 @@ impl<'a> Arena<'a> {
 
     /// The value under a string key of a dictionary; the last one, as in Python, if the key was set twice.
     pub fn get(&self, dictionary: &[(NodeId, NodeId)], key: &str) -> Option<NodeId> {
-        dictionary
-            .iter()
-            .rev()
-            .find(|(k, _)| self.text(*k) == Some(key))
-            .map(|&(_, value)| value)
+        dictionary.iter().rev().find(|(k, _)| self.text(*k) == Some(key)).map(|&(_, value)| value)
     }
 
     /// The value as JSON. Tuples become lists.
@@ -175,36 +171,26 @@ impl<'a> Arena<'a> {
         *left = left.checked_sub(1).ok_or(JsonError::TooLarge)?;
         let depth = depth.checked_sub(1).ok_or(JsonError::TooLarge)?;
         let list = |items: &[NodeId], left: &mut usize| {
-            items
-                .iter()
-                .map(|&item| self.json_within(item, depth, left))
-                .collect::<Result<_, _>>()
-                .map(Value::Array)
+            items.iter().map(|&item| self.json_within(item, depth, left)).collect::<Result<_, _>>().map(Value::Array)
         };
         match self.node(id) {
             Node::None => Ok(Value::Null),
             Node::Bool(value) => Ok(Value::Bool(*value)),
             Node::Int(value) => Ok(Value::Number((*value).into())),
-            Node::Float(value) => Number::from_f64(*value)
-                .map(Value::Number)
-                .ok_or(JsonError::Unsupported("a float that is not finite")),
+            Node::Float(value) => {
+                Number::from_f64(*value).map(Value::Number).ok_or(JsonError::Unsupported("a float that is not finite"))
+            }
             Node::Text(_, length) => {
                 // long strings count by their length, or a shared one could unfold to any size
-                *left = left
-                    .checked_sub(*length as usize / 16)
-                    .ok_or(JsonError::TooLarge)?;
-                Ok(Value::String(
-                    self.text(id).expect("a string node").to_owned(),
-                ))
+                *left = left.checked_sub(*length as usize / 16).ok_or(JsonError::TooLarge)?;
+                Ok(Value::String(self.text(id).expect("a string node").to_owned()))
             }
             Node::Tuple(items) => list(items, left),
             Node::List(items) => list(items, left),
             Node::Dict(pairs) => {
                 let mut map = Map::new();
                 for &(key, value) in pairs {
-                    let key = self
-                        .text(key)
-                        .ok_or(JsonError::Unsupported("a key that is not a string"))?;
+                    let key = self.text(key).ok_or(JsonError::Unsupported("a key that is not a string"))?;
                     let value = self.json_within(value, depth, left)?;
                     if map.insert(key.to_owned(), value).is_some() {
                         return Err(JsonError::Duplicate(key.to_owned()));

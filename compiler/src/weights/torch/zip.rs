@@ -174,9 +174,7 @@ impl Archive {
         let mut by_name = HashMap::with_capacity(members.len());
         for (index, member) in members.iter().enumerate() {
             if by_name.insert(member.name.clone(), index).is_some() {
-                return Err(ZipError::Duplicate {
-                    member: member.name.clone(),
-                });
+                return Err(ZipError::Duplicate { member: member.name.clone() });
             }
         }
         Ok(Self { members, by_name })
@@ -195,9 +193,7 @@ impl Archive {
         self.by_name
             .get(name)
             .map(|&index| &self.members[index])
-            .ok_or_else(|| ZipError::Missing {
-                member: name.to_owned(),
-            })
+            .ok_or_else(|| ZipError::Missing { member: name.to_owned() })
     }
 }
 
@@ -235,82 +231,49 @@ fn find_directory(bytes: &[u8]) -> Result<Directory, ZipError> {
         .find(|&at| {
             // the comment must reach exactly to the end of the file, or the signature is part of something else
             u32_at(bytes, at) == Some(END)
-                && u16_at(bytes, at + 20)
-                    .is_some_and(|comment| at + END_LENGTH + usize::from(comment) == bytes.len())
+                && u16_at(bytes, at + 20).is_some_and(|comment| at + END_LENGTH + usize::from(comment) == bytes.len())
         })
         .ok_or(ZipError::NoEnd { searched })?;
 
-    let locator = end
-        .checked_sub(LOCATOR_LENGTH)
-        .filter(|&at| u32_at(bytes, at) == Some(END_64_LOCATOR));
+    let locator = end.checked_sub(LOCATOR_LENGTH).filter(|&at| u32_at(bytes, at) == Some(END_64_LOCATOR));
     let (disks, entries_here, entries, length, offset, limit) = if let Some(locator) = locator {
         let record = field_u64(bytes, locator + 8, "ZIP64 locator")?;
         let record = usize::try_from(record)
             .ok()
-            .filter(|&at| {
-                at.checked_add(END_64_LENGTH)
-                    .is_some_and(|stop| stop <= locator)
-            })
-            .ok_or(ZipError::Inconsistent {
-                offset: locator,
-                what: "the ZIP64 end record lies outside the file",
-            })?;
+            .filter(|&at| at.checked_add(END_64_LENGTH).is_some_and(|stop| stop <= locator))
+            .ok_or(ZipError::Inconsistent { offset: locator, what: "the ZIP64 end record lies outside the file" })?;
         signature(bytes, record, END_64, "ZIP64 end record")?;
-        let disks = field_u32(bytes, record + 16, "ZIP64 end record")?
-            | field_u32(bytes, record + 20, "ZIP64 end record")?;
-        let numbers =
-            [24, 32, 40, 48].map(|field| field_u64(bytes, record + field, "ZIP64 end record"));
+        let disks =
+            field_u32(bytes, record + 16, "ZIP64 end record")? | field_u32(bytes, record + 20, "ZIP64 end record")?;
+        let numbers = [24, 32, 40, 48].map(|field| field_u64(bytes, record + field, "ZIP64 end record"));
         let [here, all, length, offset] = numbers;
         (disks, here?, all?, length?, offset?, record)
     } else {
         let word = |field| field_u16(bytes, end + field, "end record");
         let long = |field| field_u32(bytes, end + field, "end record").map(u64::from);
-        (
-            u32::from(word(4)? | word(6)?),
-            u64::from(word(8)?),
-            u64::from(word(10)?),
-            long(12)?,
-            long(16)?,
-            end,
-        )
+        (u32::from(word(4)? | word(6)?), u64::from(word(8)?), u64::from(word(10)?), long(12)?, long(16)?, end)
     };
     if disks != 0 || entries_here != entries {
         return Err(ZipError::Split { offset: limit });
     }
-    let outside = ZipError::Inconsistent {
-        offset: limit,
-        what: "the central directory lies outside the file",
-    };
+    let outside = ZipError::Inconsistent { offset: limit, what: "the central directory lies outside the file" };
     let (Ok(offset), Ok(length)) = (usize::try_from(offset), usize::try_from(length)) else {
         return Err(outside);
     };
     match offset.checked_add(length) {
         // bytes between directory and end record would be bytes that nothing accounts for
-        Some(stop) if stop == limit => Ok(Directory {
-            extent: Extent { offset, length },
-            entries,
-        }),
-        Some(stop) if stop < limit => Err(ZipError::Inconsistent {
-            offset: stop,
-            what: "unexplained bytes after the central directory",
-        }),
+        Some(stop) if stop == limit => Ok(Directory { extent: Extent { offset, length }, entries }),
+        Some(stop) if stop < limit => {
+            Err(ZipError::Inconsistent { offset: stop, what: "unexplained bytes after the central directory" })
+        }
         _ => Err(outside),
     }
 }
 
 /// One entry of the directory: the member, where its local header starts, and where the next entry starts.
-fn read_entry(
-    bytes: &[u8],
-    at: usize,
-    end: usize,
-    data_limit: usize,
-) -> Result<(Member, usize, usize), ZipError> {
+fn read_entry(bytes: &[u8], at: usize, end: usize, data_limit: usize) -> Result<(Member, usize, usize), ZipError> {
     const RECORD: &str = "directory entry";
-    let truncated = ZipError::Truncated {
-        offset: at,
-        record: RECORD,
-        limit: end,
-    };
+    let truncated = ZipError::Truncated { offset: at, record: RECORD, limit: end };
     if end - at < CENTRAL_LENGTH {
         return Err(truncated);
     }
@@ -318,16 +281,9 @@ fn read_entry(
     let word = |field| field_u16(bytes, at + field, RECORD);
     let long = |field| field_u32(bytes, at + field, RECORD);
     let (flags, method, crc32) = (word(8)?, word(10)?, long(16)?);
-    let mut sizes = [
-        u64::from(long(24)?),
-        u64::from(long(20)?),
-        u64::from(long(42)?),
-    ];
-    let (name_length, extra_length, comment_length) = (
-        usize::from(word(28)?),
-        usize::from(word(30)?),
-        usize::from(word(32)?),
-    );
+    let mut sizes = [u64::from(long(24)?), u64::from(long(20)?), u64::from(long(42)?)];
+    let (name_length, extra_length, comment_length) =
+        (usize::from(word(28)?), usize::from(word(30)?), usize::from(word(32)?));
     let next = at + CENTRAL_LENGTH + name_length + extra_length + comment_length;
     if next > end {
         return Err(truncated);
@@ -337,11 +293,7 @@ fn read_entry(
         .map_err(|_| ZipError::Name { offset: name_at })?
         .to_owned();
     let extra_at = name_at + name_length;
-    widen_zip64(
-        &bytes[extra_at..extra_at + extra_length],
-        extra_at,
-        &mut sizes,
-    )?;
+    widen_zip64(&bytes[extra_at..extra_at + extra_length], extra_at, &mut sizes)?;
     let [uncompressed, compressed, local] = sizes;
     let how = match method {
         _ if flags & FLAG_ENCRYPTED != 0 => Some("encrypted"),
@@ -352,15 +304,9 @@ fn read_entry(
     if let Some(how) = how {
         return Err(ZipError::NotStored { member: name, how });
     }
-    let beyond = ZipError::Truncated {
-        offset: at,
-        record: "member of a directory entry",
-        limit: data_limit,
-    };
-    let local = usize::try_from(local).ok().filter(|&l| {
-        l.checked_add(LOCAL_LENGTH)
-            .is_some_and(|stop| stop <= data_limit)
-    });
+    let beyond = ZipError::Truncated { offset: at, record: "member of a directory entry", limit: data_limit };
+    let local =
+        usize::try_from(local).ok().filter(|&l| l.checked_add(LOCAL_LENGTH).is_some_and(|stop| stop <= data_limit));
     let Some(local) = local else {
         return Err(beyond);
     };
@@ -368,11 +314,9 @@ fn read_entry(
     let local_name = usize::from(field_u16(bytes, local + 26, "local header")?);
     let local_extra = usize::from(field_u16(bytes, local + 28, "local header")?);
     let offset = local + LOCAL_LENGTH + local_name + local_extra;
-    let length = usize::try_from(compressed).ok().filter(|&length| {
-        offset
-            .checked_add(length)
-            .is_some_and(|stop| stop <= data_limit)
-    });
+    let length = usize::try_from(compressed)
+        .ok()
+        .filter(|&length| offset.checked_add(length).is_some_and(|stop| stop <= data_limit));
     let Some(length) = length else {
         return Err(beyond);
     };
@@ -382,15 +326,7 @@ fn read_entry(
             what: "the local header has another name than the directory",
         });
     }
-    Ok((
-        Member {
-            name,
-            extent: Extent { offset, length },
-            crc32,
-        },
-        local,
-        next,
-    ))
+    Ok((Member { name, extent: Extent { offset, length }, crc32 }, local, next))
 }
 
 /// Replaces saturated 32-bit fields by those of the ZIP64 extra field, in its fixed order.
@@ -398,22 +334,13 @@ fn widen_zip64(extra: &[u8], offset: usize, sizes: &mut [u64; 3]) -> Result<(), 
     let wrong = |what| ZipError::Inconsistent { offset, what };
     let mut rest = extra;
     while rest.len() >= 4 {
-        let (kind, length) = (
-            u16::from_le_bytes([rest[0], rest[1]]),
-            usize::from(u16::from_le_bytes([rest[2], rest[3]])),
-        );
-        let body = rest
-            .get(4..4 + length)
-            .ok_or(wrong("an extra field is longer than the entry"))?;
+        let (kind, length) =
+            (u16::from_le_bytes([rest[0], rest[1]]), usize::from(u16::from_le_bytes([rest[2], rest[3]])));
+        let body = rest.get(4..4 + length).ok_or(wrong("an extra field is longer than the entry"))?;
         if kind == EXTRA_ZIP64 {
             let mut values = body.chunks_exact(8);
-            for size in sizes
-                .iter_mut()
-                .filter(|size| **size == u64::from(u32::MAX))
-            {
-                let value = values
-                    .next()
-                    .ok_or(wrong("the ZIP64 field lacks a value"))?;
+            for size in sizes.iter_mut().filter(|size| **size == u64::from(u32::MAX)) {
+                let value = values.next().ok_or(wrong("the ZIP64 field lacks a value"))?;
                 *size = u64::from_le_bytes(value.try_into().expect("chunks of eight"));
             }
             return Ok(());
@@ -426,22 +353,9 @@ fn widen_zip64(extra: &[u8], offset: usize, sizes: &mut [u64; 3]) -> Result<(), 
     Ok(())
 }
 
-fn signature(
-    bytes: &[u8],
-    offset: usize,
-    expected: u32,
-    record: &'static str,
-) -> Result<(), ZipError> {
+fn signature(bytes: &[u8], offset: usize, expected: u32, record: &'static str) -> Result<(), ZipError> {
     let found = field_u32(bytes, offset, record)?;
-    if found == expected {
-        Ok(())
-    } else {
-        Err(ZipError::Signature {
-            offset,
-            record,
-            found,
-        })
-    }
+    if found == expected { Ok(()) } else { Err(ZipError::Signature { offset, record, found }) }
 }
 
 fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -457,27 +371,13 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 fn field_u16(bytes: &[u8], at: usize, record: &'static str) -> Result<u16, ZipError> {
-    u16_at(bytes, at).ok_or(ZipError::Truncated {
-        offset: at,
-        record,
-        limit: bytes.len(),
-    })
+    u16_at(bytes, at).ok_or(ZipError::Truncated { offset: at, record, limit: bytes.len() })
 }
 
 fn field_u32(bytes: &[u8], at: usize, record: &'static str) -> Result<u32, ZipError> {
-    u32_at(bytes, at).ok_or(ZipError::Truncated {
-        offset: at,
-        record,
-        limit: bytes.len(),
-    })
+    u32_at(bytes, at).ok_or(ZipError::Truncated { offset: at, record, limit: bytes.len() })
 }
 
 fn field_u64(bytes: &[u8], at: usize, record: &'static str) -> Result<u64, ZipError> {
-    take(bytes, at)
-        .map(u64::from_le_bytes)
-        .ok_or(ZipError::Truncated {
-            offset: at,
-            record,
-            limit: bytes.len(),
-        })
+    take(bytes, at).map(u64::from_le_bytes).ok_or(ZipError::Truncated { offset: at, record, limit: bytes.len() })
 }
