@@ -302,14 +302,14 @@ pub struct Setting {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// In order.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<CheckpointRule>,
     /// The whole block.
     pub span: Span,
 }
 
 /// One rule of a [`Checkpoint`].
 #[derive(Clone, Debug, PartialEq)]
-pub enum Rule {
+pub enum CheckpointRule {
     /// `ignore "glob" when cond: "why"`
     Ignore {
         /// Which tensors.

@@ -1,0 +1,359 @@
+//! Puts a failure of the grammar into words: what stands there, what was expected, and what the
+//! author may have meant.
+
+use super::layout::is_word;
+use super::tree::Rule;
+use crate::diagnostics::{Code, Diagnostic, FileId, Span, nearest};
+use pest::error::{Error, ErrorVariant};
+use std::ops::Range;
+
+/// Where a mistake was found.
+pub struct Context<'a> {
+    /// The text after layout.
+    pub text: &'a str,
+    /// The innermost statement that holds it.
+    pub statement: Range<usize>,
+    /// Which text.
+    pub file: FileId,
+}
+
+/// Words that begin a statement or an item, for the nearest one.
+const OPENERS: [&str; 25] = [
+    "import",
+    "config",
+    "preset",
+    "checkpoint",
+    "block",
+    "part",
+    "weight",
+    "state",
+    "held",
+    "if",
+    "match",
+    "for",
+    "repeat",
+    "exit",
+    "return",
+    "output",
+    "probe",
+    "check",
+    "warn",
+    "input",
+    "host",
+    "entry",
+    "model",
+    "library",
+    "else",
+];
+
+/// Words that no name may be.
+const RESERVED: [&str; 36] = [
+    "and",
+    "at",
+    "block",
+    "checkpoint",
+    "check",
+    "config",
+    "else",
+    "entry",
+    "exit",
+    "false",
+    "for",
+    "held",
+    "host",
+    "if",
+    "import",
+    "inf",
+    "input",
+    "in",
+    "library",
+    "match",
+    "model",
+    "not",
+    "null",
+    "or",
+    "output",
+    "part",
+    "preset",
+    "probe",
+    "repeat",
+    "return",
+    "state",
+    "true",
+    "warn",
+    "weight",
+    "when",
+    "_",
+];
+
+/// What may begin with a name.
+const NAMES: [&str; 6] = [
+    "a name",
+    "an expression",
+    "a parameter",
+    "a static parameter",
+    "a type",
+    "a key",
+];
+
+/// Signs of other languages and what they are here.
+const FOREIGN: [(&str, &str); 14] = [
+    ("&&", "`and` joins conditions"),
+    ("||", "`or` joins conditions"),
+    ("!", "`not` negates"),
+    ("elif", "write `else if`"),
+    ("+=", "write the name twice: `x = x + ...`"),
+    ("-=", "write the name twice: `x = x - ...`"),
+    ("*=", "write the name twice: `x = x * ...`"),
+    ("/=", "write the name twice: `x = x / ...`"),
+    ("'", "texts stand between `\"`"),
+    ("?", "a choice is written `if c { a } else { b }`"),
+    (
+        "while",
+        "`repeat r in 0..n max m { ... }` with `exit when c` loops in a step",
+    ),
+    ("def", "blocks begin with `block`"),
+    ("fn", "blocks begin with `block`"),
+    ("let", "a name is made by assigning it: `x = ...`"),
+];
+
+/// The diagnostic for a failure of the grammar at byte `at`.
+pub fn describe(error: &Error<Rule>, at: usize, context: &Context<'_>) -> Diagnostic {
+    let rules = match &error.variant {
+        ErrorVariant::ParsingError { positives, .. } => positives.as_slice(),
+        ErrorVariant::CustomError { .. } => &[],
+    };
+    let text = context.text;
+    let expected = words(rules);
+    let ends = rules
+        .iter()
+        .any(|rule| matches!(rule, Rule::sep | Rule::EOI));
+    let operator = rules.contains(&Rule::infix);
+
+    let early = at >= context.statement.end || text[at..].starts_with('\n');
+    let token = token(text, at);
+    let (title, range) = if early {
+        let end = text[..at].trim_end().len();
+        ("this statement ends too early".to_string(), end..end)
+    } else if ends && operator {
+        (
+            "this statement does not end".to_string(),
+            at..context.statement.end.max(token.end),
+        )
+    } else {
+        (
+            format!("`{}` is not expected here", &text[token.clone()]),
+            token.clone(),
+        )
+    };
+    let label = if expected.is_empty() {
+        String::new()
+    } else {
+        format!("expected {}", join(&expected))
+    };
+    let diagnostic =
+        Diagnostic::error(Code::Syntax, title).at(Span::new(context.file, range), label);
+    if early {
+        return diagnostic;
+    }
+    diagnostic.help_if(advice(rules, ends && operator, &text[token], context))
+}
+
+/// What the author may have meant.
+fn advice(rules: &[Rule], unended: bool, found: &str, context: &Context<'_>) -> Option<String> {
+    let first = word(context.text, context.statement.start);
+    if let Some((_, meant)) = FOREIGN
+        .iter()
+        .find(|(sign, _)| *sign == found || *sign == first)
+    {
+        return Some((*meant).to_string());
+    }
+    if found.chars().any(|c| !c.is_ascii()) {
+        return Some("names are ASCII; other characters stand in texts and comments".to_string());
+    }
+    let wants_name = words(rules).iter().any(|word| NAMES.contains(word));
+    if wants_name && RESERVED.contains(&found) {
+        return Some(format!(
+            "`{found}` is a reserved word, so it cannot be a name"
+        ));
+    }
+    // `blok f(x) ...` is read as the names of an assignment; a mistaken first word explains it.
+    let assigns = rules
+        .iter()
+        .any(|rule| matches!(rule, Rule::equals | Rule::comma));
+    if assigns && !RESERVED.contains(&first) && !unended {
+        if let Some(near) = nearest(first, OPENERS) {
+            return Some(format!("nearest keyword: `{near}`"));
+        }
+    }
+    if rules.contains(&Rule::fate) || rules.contains(&Rule::key_type) {
+        let kinds = [
+            "int",
+            "float",
+            "bool",
+            "string",
+            "map of int",
+            "ignored",
+            "runtime",
+            "warned",
+        ];
+        return nearest(found, kinds).map(|near| format!("nearest word: `{near}`"));
+    }
+    if unended && found == "=" {
+        return Some("`==` compares; `=` only begins the value of a name".to_string());
+    }
+    unended
+        .then(|| "a long expression goes on after an operator: end the line with `+`".to_string())
+}
+
+/// The word at an offset, or nothing.
+fn word(text: &str, at: usize) -> &str {
+    let length = text.as_bytes()[at..]
+        .iter()
+        .take_while(|&&byte| is_word(byte))
+        .count();
+    &text[at..at + length]
+}
+
+/// The bytes of the word, number, text or sign at an offset.
+fn token(text: &str, at: usize) -> Range<usize> {
+    let rest = &text[at..];
+    let Some(first) = rest.chars().next() else {
+        return at..at;
+    };
+    let length = if first.is_ascii() && is_word(first as u8) {
+        word(text, at).len()
+    } else if first == '"' {
+        rest[1..].find('"').map_or(rest.len(), |end| end + 2)
+    } else {
+        let pairs = [
+            "&&", "||", "+=", "-=", "*=", "/=", "==", "=>", "->", "..", "**", "!=",
+        ];
+        pairs
+            .iter()
+            .find(|pair| rest.starts_with(**pair))
+            .map_or(first.len_utf8(), |p| p.len())
+    };
+    at..at + length
+}
+
+/// The expected things, without what follows from another one.
+fn words(rules: &[Rule]) -> Vec<&'static str> {
+    let has = |rule| rules.contains(&rule);
+    let mut found = Vec::new();
+    for &rule in rules {
+        let implied = match rule {
+            // Wherever an operator may follow, so may these.
+            Rule::postfix | Rule::call | Rule::index | Rule::member | Rule::range_op => {
+                has(Rule::infix)
+            }
+            Rule::open_paren | Rule::open_bracket | Rule::dot => has(Rule::infix),
+            // A name before the `:` of an argument is also an expression.
+            Rule::colon => has(Rule::infix),
+            // The statement may go on or be the last; that it may end says enough.
+            Rule::comma | Rule::close_brace => {
+                has(Rule::infix) && (has(Rule::sep) || has(Rule::EOI))
+            }
+            Rule::prefix | Rule::primary => has(Rule::expr) || has(Rule::domain),
+            Rule::any_depth => true,
+            // A line break that only stands before a closing brace.
+            Rule::sep => has(Rule::stmt) || has(Rule::key_decl) || has(Rule::setting),
+            _ => false,
+        };
+        let word = word_of(rule);
+        if !implied && !word.is_empty() && !found.contains(&word) {
+            found.push(word);
+        }
+    }
+    // Operators first, what closes last, as one would say it.
+    found.sort_by_key(|word| match *word {
+        "an operator" => 0,
+        "`)`" | "`]`" | "`}`" => 2,
+        "`;` or the end of the line" => 3,
+        _ => 1,
+    });
+    found
+}
+
+fn join(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => (*one).to_string(),
+        [most @ .., last] if last.contains(" or ") => format!("{}, {last}", most.join(", ")),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+/// A rule in the words of a person; empty for rules that explain nothing.
+fn word_of(rule: Rule) -> &'static str {
+    use Rule::*;
+    match rule {
+        infix => "an operator",
+        sep | EOI => "`;` or the end of the line",
+        prefix | primary | expr | domain | args | arg | choice | expr_only => "an expression",
+        postfix | call | index | member => "`(`, `[` or `.`",
+        name | names | word | part_name | arg_name => "a name",
+        header | header_only | k_model | k_library => "`model` or `library` and a name",
+        item | item_only => "a statement",
+        stmt | assign => "a statement",
+        param | params => "a parameter",
+        static_param | statics => "a static parameter",
+        kind => "a kind: `int`, `float`, `bool`, `string`, `list`, `encoding`, `axis` or `part`",
+        value_type => "a type",
+        shape => "`[`",
+        key_type | key_alt => "a type or allowed value",
+        fate => "`ignored(...)`, `runtime(...)` or `warned(...)`",
+        scalar => "`int`, `float`, `bool` or `string`",
+        list_of => "`[`",
+        map | k_map => "`map of`",
+        key | key_decl => "a key",
+        keys => "`{`",
+        wildcard => "`*`",
+        default | equals => "`=`",
+        limit | k_in => "`in`",
+        range_op => "`..`",
+        setting | path | path_segment => "a key",
+        tensor_rule | ignore | strip | rename => checkpoint_word(rule),
+        body | open_brace | choice_value => "`{`",
+        arm => "an arm",
+        otherwise => "`_`",
+        literal | signed_literal => "a literal",
+        number | signed_number => "a number",
+        text => "a text",
+        word_literal => "`true`, `false`, `inf` or `null`",
+        list | open_bracket => "`[`",
+        comprehension | k_for => "`for`",
+        optional => "`?`",
+        within | k_within => "`within`",
+        start | k_start => "`start`",
+        at | k_at => "`at`",
+        close_brace => "`}`",
+        open_paren => "`(`",
+        close_paren => "`)`",
+        close_bracket => "`]`",
+        comma => "`,`",
+        colon => "`:`",
+        dot => "`.`",
+        bar => "`|`",
+        arrow => "`->`",
+        fat_arrow => "`=>`",
+        k_else => "`else`",
+        k_if => "`if`",
+        k_when => "`when`",
+        k_most => "`max`",
+        k_from => "`from`",
+        k_empty => "`empty`",
+        k_of => "`of`",
+        k_state => "`state`",
+        _ => "",
+    }
+}
+
+fn checkpoint_word(rule: Rule) -> &'static str {
+    match rule {
+        Rule::ignore => "`ignore`",
+        Rule::strip => "`strip`",
+        Rule::rename => "`rename`",
+        _ => "`ignore`, `strip` or `rename`",
+    }
+}
