@@ -14,6 +14,7 @@ pub mod module;
 pub mod names;
 pub mod op;
 pub mod print;
+pub mod read;
 pub mod show;
 pub mod types;
 pub mod verify;
