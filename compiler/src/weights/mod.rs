@@ -6,10 +6,13 @@
 //! packed layouts of the kernels and random weights for measurements are here too. Which tensors a model needs
 //! and what they mean is the graph's business and not known here.
 
+mod bind;
 mod bit2;
+mod encode;
 mod error;
 pub mod layout;
 pub mod quantise;
+mod random;
 mod read;
 mod safetensors;
 mod strict_json;
@@ -22,9 +25,12 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use sterna_runtime::package::Mapping;
 
+pub use bind::{Binding, ValueSource, bind, graph_name};
 pub use bit2::Bit2Error;
+pub use encode::encode_latent;
 pub use error::{TensorProblem, WeightsError};
 pub use layout::{Layout, Section};
+pub use random::random_value;
 pub use read::{SignTensor, TernaryTensor};
 pub use safetensors::SafetensorsError;
 pub use torch::{LayoutError, PickleError, PickleProblem, ZipError};
