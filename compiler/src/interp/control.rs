@@ -27,12 +27,7 @@ impl Evaluator<'_> {
         Ok(t)
     }
 
-    pub(super) fn choose(
-        &mut self,
-        o: &Operands,
-        then: &Region,
-        otherwise: &Region,
-    ) -> Result<Vec<Slot>, InterpError> {
+    pub(super) fn choose(&mut self, o: &Operands, then: &Region, otherwise: &Region) -> Result<Vec<Slot>, InterpError> {
         let c = o.tensor(0)?;
         let c = c.bools("if")?;
         if !o.ty(0).is_lifted() {
@@ -92,11 +87,7 @@ impl Evaluator<'_> {
             let r = i32::try_from(first + round as i64).map_err(|_| Fault::Shape("a round beyond i32".into()))?;
             let mut arguments = vec![Slot::Tensor(Tensor::i32(&[], [r]))];
             for (i, slot) in values.iter().chain(&o.slots[carried + 1..]).enumerate() {
-                arguments.push(if everyone {
-                    slot.clone()
-                } else {
-                    gathered(o.ty(i + 1), slot, &active)?
-                });
+                arguments.push(if everyone { slot.clone() } else { gathered(o.ty(i + 1), slot, &active)? });
             }
             let rows = if everyone { o.rows } else { active.len() };
             let mut results = self.region(body, arguments, rows)?;
@@ -122,19 +113,12 @@ impl Evaluator<'_> {
         Ok(values)
     }
 
-    pub(super) fn experts(
-        &mut self,
-        o: &Operands,
-        regions: &[Region],
-    ) -> Result<Vec<Slot>, InterpError> {
+    pub(super) fn experts(&mut self, o: &Operands, regions: &[Region]) -> Result<Vec<Slot>, InterpError> {
         let index = o.tensor(0)?;
         let chosen = index.as_i32().ok_or_else(|| index.wrong("experts"))?;
         for &i in chosen {
             if i < -1 || i >= regions.len() as i32 {
-                let fault = Fault::Index {
-                    index: i64::from(i),
-                    len: regions.len(),
-                };
+                let fault = Fault::Index { index: i64::from(i), len: regions.len() };
                 return Err(fault.into());
             }
         }
@@ -152,9 +136,7 @@ impl Evaluator<'_> {
             let arguments = if lifted {
                 let rows: Vec<usize> = places.iter().map(|p| p / k).collect();
                 let captures = o.slots.iter().enumerate().skip(1);
-                captures
-                    .map(|(i, slot)| gathered(o.ty(i), slot, &rows))
-                    .collect::<Result<Vec<_>, _>>()?
+                captures.map(|(i, slot)| gathered(o.ty(i), slot, &rows)).collect::<Result<Vec<_>, _>>()?
             } else {
                 o.slots[1..].to_vec()
             };
@@ -193,9 +175,7 @@ impl Evaluator<'_> {
             .iter()
             .zip(types)
             .map(|(step, ty)| {
-                let shape = ty
-                    .constant_shape()
-                    .ok_or_else(|| Fault::Shape("a scan yields a growing value".into()))?;
+                let shape = ty.constant_shape().ok_or_else(|| Fault::Shape("a scan yields a growing value".into()))?;
                 Ok(Slot::Tensor(Tensor::stack(step, ty.elem, &shape)?))
             })
             .collect()
@@ -231,23 +211,14 @@ impl Evaluator<'_> {
             answers.push(answer);
         }
         let answer = Tensor::stack(&answers, decl.result.elem, &shape)?;
-        let given = Tensor::stack(
-            &given.iter().map(|&g| Tensor::bool(&[], [g])).collect::<Vec<_>>(),
-            Elem::Bool,
-            &[],
-        )?;
+        let given = Tensor::stack(&given.iter().map(|&g| Tensor::bool(&[], [g])).collect::<Vec<_>>(), Elem::Bool, &[])?;
         let unstacked = |t: Tensor| Slot::Tensor(if lifted { t } else { t.row(0) });
         Ok(vec![unstacked(answer), unstacked(given)])
     }
 }
 
 /// Writes values, one per place, into a result whose first `axes` axes together number the places.
-fn scatter_places(
-    result: &mut Tensor,
-    places: &[usize],
-    values: &Tensor,
-    axes: usize,
-) -> Result<(), Fault> {
+fn scatter_places(result: &mut Tensor, places: &[usize], values: &Tensor, axes: usize) -> Result<(), Fault> {
     let shape = std::mem::take(&mut result.shape);
     let mut flat = vec![shape[..axes].iter().product()];
     flat.extend(&shape[axes..]);

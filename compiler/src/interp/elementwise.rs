@@ -6,11 +6,7 @@ use crate::ir::{BinaryOp, CompareOp, Data, Elem, UnaryOp};
 use crate::numerics::{Lanes, Scalar, functions};
 
 fn like(x: &Tensor, data: Data) -> Tensor {
-    Tensor {
-        shape: x.shape.clone(),
-        data: data.into(),
-        growth: x.growth.clone(),
-    }
+    Tensor { shape: x.shape.clone(), data: data.into(), growth: x.growth.clone() }
 }
 
 fn each(x: &[f32], f: impl Fn(&mut Scalar, f32) -> f32) -> Data {
@@ -121,10 +117,7 @@ fn same_length(a: &Tensor, b: &Tensor) -> Result<(), Fault> {
     if a.shape == b.shape {
         return Ok(());
     }
-    Err(Fault::Shape(format!(
-        "shapes {:?} and {:?} meet in an elementwise operation",
-        a.shape, b.shape
-    )))
+    Err(Fault::Shape(format!("shapes {:?} and {:?} meet in an elementwise operation", a.shape, b.shape)))
 }
 
 pub(super) fn compare(op: CompareOp, a: &Tensor, b: &Tensor) -> Result<Tensor, Fault> {
@@ -149,10 +142,7 @@ pub(super) fn compare(op: CompareOp, a: &Tensor, b: &Tensor) -> Result<Tensor, F
         };
     }
     let result = all!(F32, I32, U32, U64, I8, U8, Bool);
-    Ok(like(
-        if a.growth.is_some() { a } else { b },
-        Data::Bool(result),
-    ))
+    Ok(like(if a.growth.is_some() { a } else { b }, Data::Bool(result)))
 }
 
 pub(super) fn select(c: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, Fault> {

@@ -23,18 +23,9 @@ pub enum Fault {
     #[error("no value was given for {0}")]
     MissingArgument(String),
     #[error("{name} needs {expected}, not {got}")]
-    BadArgument {
-        name: String,
-        expected: String,
-        got: String,
-    },
+    BadArgument { name: String, expected: String, got: String },
     #[error("{name} must lie in {low}..={high}, not {value}")]
-    OutOfRange {
-        name: String,
-        value: f64,
-        low: f64,
-        high: f64,
-    },
+    OutOfRange { name: String, value: f64, low: f64, high: f64 },
     #[error("there is no weight {0}")]
     MissingWeight(String),
     #[error("there is no state {0}")]
@@ -42,20 +33,14 @@ pub enum Fault {
     #[error("{0}")]
     Shape(String),
     #[error("{op} is not defined for {elem} elements")]
-    Element {
-        op: &'static str,
-        elem: &'static str,
-    },
+    Element { op: &'static str, elem: &'static str },
     #[error("a value of {0} elements is too large to evaluate")]
     TooLarge(u128),
 }
 
 impl From<Fault> for InterpError {
     fn from(fault: Fault) -> InterpError {
-        InterpError {
-            fault,
-            origin: None,
-        }
+        InterpError { fault, origin: None }
     }
 }
 

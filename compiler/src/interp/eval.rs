@@ -56,9 +56,7 @@ impl Operands<'_> {
     /// Fixed places before the entries of an operand's last axis, and pushes before its first entry, if it grows.
     pub fn lane_start(&self, n: usize, t: &Tensor) -> Option<(usize, usize)> {
         match self.ty(n).shape.last() {
-            Some(Dim::Grow { plus, .. }) => {
-                Some((*plus, t.growth.as_ref().map_or(0, |g| g.first)))
-            }
+            Some(Dim::Grow { plus, .. }) => Some((*plus, t.growth.as_ref().map_or(0, |g| g.first))),
             _ => None,
         }
     }
@@ -90,10 +88,8 @@ impl Evaluator<'_> {
             let node = region.node(id);
             let mut slots = Vec::with_capacity(node.inputs.len());
             for v in &node.inputs {
-                let slot = values
-                    .get(v)
-                    .cloned()
-                    .ok_or_else(|| Fault::Shape(format!("{v} is used before it is defined")))?;
+                let slot =
+                    values.get(v).cloned().ok_or_else(|| Fault::Shape(format!("{v} is used before it is defined")))?;
                 slots.push(slot);
                 let left = uses.entry(*v).or_insert(1);
                 *left -= 1;
@@ -101,12 +97,7 @@ impl Evaluator<'_> {
                     values.remove(v);
                 }
             }
-            let operands = Operands {
-                region,
-                node,
-                slots,
-                rows,
-            };
+            let operands = Operands { region, node, slots, rows };
             let origin = self.module.origins.get(node.origin.index());
             let results = self.node(&operands).map_err(|e| e.at(origin))?;
             for (v, slot) in node.results.iter().zip(results) {
@@ -119,20 +110,13 @@ impl Evaluator<'_> {
             .results()
             .iter()
             .map(|v| {
-                values
-                    .get(v)
-                    .cloned()
-                    .ok_or_else(|| Fault::Shape(format!("{v} is yielded but not defined")).into())
+                values.get(v).cloned().ok_or_else(|| Fault::Shape(format!("{v} is yielded but not defined")).into())
             })
             .collect()
     }
 
     /// The shape that a type has here, and where its growing axis stands.
-    pub(super) fn shape(
-        &self,
-        ty: &Type,
-        o: &Operands,
-    ) -> Result<(Vec<usize>, Option<Growth>), InterpError> {
+    pub(super) fn shape(&self, ty: &Type, o: &Operands) -> Result<(Vec<usize>, Option<Growth>), InterpError> {
         let mut growth = None;
         let mut shape = Vec::with_capacity(ty.shape.len());
         for dim in &ty.shape {
@@ -181,12 +165,7 @@ impl Evaluator<'_> {
             }
             Op::Positions { state } => return one(self.positions(*state)?),
             Op::If { then, otherwise } => return self.choose(o, then, otherwise),
-            Op::Repeat {
-                first,
-                max,
-                carried,
-                body,
-            } => return self.repeat(o, *first, *max, *carried, body),
+            Op::Repeat { first, max, carried, body } => return self.repeat(o, *first, *max, *carried, body),
             Op::Experts { regions } => return self.experts(o, regions),
             Op::Scan { body } => return self.scan(o, body),
             Op::Fused { body, .. } => return self.region(body, o.slots.clone(), o.rows),
@@ -232,11 +211,7 @@ impl Evaluator<'_> {
             .into_iter()
             .zip(&node.results)
             .map(|(mut t, &v)| {
-                t.growth = if o.region.ty(v).grows() {
-                    growth.clone()
-                } else {
-                    None
-                };
+                t.growth = if o.region.ty(v).grows() { growth.clone() } else { None };
                 Slot::Tensor(t)
             })
             .collect())
@@ -260,8 +235,7 @@ impl Evaluator<'_> {
             Op::Permute { axes } => s::permute(&o.tensor(0)?, axes, shape)?,
             Op::Slice { axis, start, len } => s::slice(&o.tensor(0)?, *axis, *start, *len)?,
             Op::Concat { axis } => {
-                let parts: Vec<Tensor> =
-                    (0..o.slots.len()).map(|i| o.tensor(i)).collect::<Result<_, _>>()?;
+                let parts: Vec<Tensor> = (0..o.slots.len()).map(|i| o.tensor(i)).collect::<Result<_, _>>()?;
                 s::concat(&parts, *axis, shape)?
             }
             Op::Gather { batch } => s::gather(&o.slots[0], &o.tensor(1)?, *batch, shape)?,
@@ -296,11 +270,7 @@ impl Evaluator<'_> {
             _ => return Err(Fault::Shape("not a pure operation".into()).into()),
         };
         if result.shape != *shape {
-            return Err(Fault::Shape(format!(
-                "a value of shape {:?} where {shape:?} is declared",
-                result.shape
-            ))
-            .into());
+            return Err(Fault::Shape(format!("a value of shape {:?} where {shape:?} is declared", result.shape)).into());
         }
         Ok(vec![result])
     }

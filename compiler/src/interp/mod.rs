@@ -53,10 +53,7 @@ impl Probes {
 
     /// Records the probes of these paths.
     pub fn only(paths: &[&str]) -> Probes {
-        Probes {
-            wanted: Some(paths.iter().map(|p| p.to_string()).collect()),
-            seen: HashMap::new(),
-        }
+        Probes { wanted: Some(paths.iter().map(|p| p.to_string()).collect()), seen: HashMap::new() }
     }
 
     fn wants(&self, path: &str) -> bool {
@@ -107,11 +104,7 @@ pub struct Interpreter<'a> {
 impl<'a> Interpreter<'a> {
     /// Without host functions: their answers are absent.
     pub fn new(module: &'a Module, weights: &'a dyn WeightStore) -> Interpreter<'a> {
-        Interpreter {
-            module,
-            weights,
-            host: None,
-        }
+        Interpreter { module, weights, host: None }
     }
 
     /// With host functions.
@@ -240,21 +233,14 @@ fn stepwise(
     }
     let stacked = columns.iter().zip(&entry.outputs).map(|(column, output)| {
         let ty = output.ty.step();
-        let shape = ty
-            .constant_shape()
-            .ok_or_else(|| Fault::Shape(format!("output {} grows", output.name)))?;
+        let shape = ty.constant_shape().ok_or_else(|| Fault::Shape(format!("output {} grows", output.name)))?;
         Ok(Tensor::stack(column, ty.elem, &shape)?)
     });
     stacked.collect()
 }
 
 /// The value of a parameter for all steps: `[steps, ..]`.
-fn argument(
-    param: &Param,
-    position: i32,
-    steps: usize,
-    arguments: &Arguments,
-) -> Result<Tensor, InterpError> {
+fn argument(param: &Param, position: i32, steps: usize, arguments: &Arguments) -> Result<Tensor, InterpError> {
     let ty = param.ty.step();
     let missing = || InterpError::from(Fault::MissingArgument(param.name.clone()));
     let value = match &param.kind {
@@ -311,12 +297,6 @@ fn in_range(param: &Param, value: &Tensor) -> Result<(), InterpError> {
     };
     match numbers.iter().find(|&&x| !(low..=high).contains(&x)) {
         None => Ok(()),
-        Some(&value) => Err(Fault::OutOfRange {
-            name: param.name.clone(),
-            value,
-            low,
-            high,
-        }
-        .into()),
+        Some(&value) => Err(Fault::OutOfRange { name: param.name.clone(), value, low, high }.into()),
     }
 }

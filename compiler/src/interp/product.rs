@@ -20,10 +20,7 @@ pub(super) fn matmul(
     let batches: usize = a.shape[..batch].iter().product();
     let k = a.shape.last().copied().unwrap_or(1);
     if b.shape.get(batch) != Some(&k) || b.shape[..batch] != a.shape[..batch] {
-        return Err(Fault::Shape(format!(
-            "{:?} @ {:?} with {batch} shared axes",
-            a.shape, b.shape
-        )));
+        return Err(Fault::Shape(format!("{:?} @ {:?} with {batch} shared axes", a.shape, b.shape)));
     }
     let rows = a.shape[batch..a.shape.len() - 1].iter().product::<usize>();
     let mut out = Vec::with_capacity(shape.iter().product());
@@ -54,17 +51,9 @@ pub(super) fn matmul(
     Ok(Tensor::f32(shape, out))
 }
 
-pub(super) fn linear(
-    module: &Module,
-    x: &Tensor,
-    w: &Slot,
-    shape: &[usize],
-) -> Result<Tensor, Fault> {
+pub(super) fn linear(module: &Module, x: &Tensor, w: &Slot, shape: &[usize]) -> Result<Tensor, Fault> {
     match w {
-        Slot::Weight {
-            id,
-            value: WeightValue::Coded(coded),
-        } => match module.weight(*id).encoding.input() {
+        Slot::Weight { id, value: WeightValue::Coded(coded) } => match module.weight(*id).encoding.input() {
             InputQuant::None => linear_codes(x, coded, shape),
             quant @ InputQuant::Int8 { block, .. } => {
                 let mut blocks = x.shape.clone();
@@ -112,11 +101,7 @@ fn linear_codes(x: &Tensor, w: &CodedWeight, shape: &[usize]) -> Result<Tensor, 
 }
 
 /// The int8 codes of x and the maxima of its blocks, in the shape `maxima`.
-pub(super) fn quantize(
-    x: &Tensor,
-    quant: InputQuant,
-    maxima: &[usize],
-) -> Result<(Tensor, Tensor), Fault> {
+pub(super) fn quantize(x: &Tensor, quant: InputQuant, maxima: &[usize]) -> Result<(Tensor, Tensor), Fault> {
     let InputQuant::Int8 { block, floor, .. } = quant else {
         return Err(Fault::Shape("there is no quantisation of the input".into()));
     };
@@ -133,17 +118,12 @@ pub(super) fn quantize(
             a.push(most);
         }
     }
-    Ok((
-        Tensor::new(&x.shape, Data::I8(codes)),
-        Tensor::f32(maxima, a),
-    ))
+    Ok((Tensor::new(&x.shape, Data::I8(codes)), Tensor::f32(maxima, a)))
 }
 
 /// The exact sum of products of codes.
 fn dot(a: &[i8], b: &[i8]) -> i32 {
-    a.iter()
-        .zip(b)
-        .fold(0i32, |sum, (&a, &b)| sum.wrapping_add(i32::from(a) * i32::from(b)))
+    a.iter().zip(b).fold(0i32, |sum, (&a, &b)| sum.wrapping_add(i32::from(a) * i32::from(b)))
 }
 
 pub(super) fn linear_int8(
@@ -159,11 +139,7 @@ pub(super) fn linear_int8(
     let InputQuant::Int8 { block, undo, .. } = quant else {
         return Err(Fault::Shape("there is no quantisation of the input".into()));
     };
-    let Slot::Weight {
-        value: WeightValue::Coded(w),
-        ..
-    } = w
-    else {
+    let Slot::Weight { value: WeightValue::Coded(w), .. } = w else {
         return Err(Fault::Shape("an int8 product with a weight without codes".into()));
     };
     let vectors = vectors(codes, &w.shape)?;

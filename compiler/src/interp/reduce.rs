@@ -62,23 +62,16 @@ pub(super) fn reduce(
         (ReduceOp::ArgMax, Data::U64(v)) => Data::I32(e.each(v, |r| argmax(r, u64::MIN))),
         (ReduceOp::ArgMax, Data::I8(v)) => Data::I32(e.each(v, |r| argmax(r, i8::MIN))),
         (ReduceOp::ArgMax, Data::U8(v)) => Data::I32(e.each(v, |r| argmax(r, u8::MIN))),
-        (ReduceOp::Any, Data::Bool(v)) => Data::Bool(e.each(v, |r| r.any(|b| b))),
+        (ReduceOp::Any, Data::Bool(v)) => Data::Bool(e.each(v, |r| r.fold(false, |a, b| a | b))),
         (ReduceOp::Count, Data::Bool(v)) => Data::I32(e.each(v, |r| r.filter(|b| *b).count() as i32)),
         (ReduceOp::Sum | ReduceOp::Max | ReduceOp::Min, Data::F32(v)) if last => {
             let (plus, first) = start.unwrap_or((0, 0));
             let runs = (0..e.outer).map(|o| v[o * e.n..][..e.n].split_at(plus.min(e.n)));
-            Data::F32(
-                runs.map(|(fixed, entries)| lanes(op, fixed, plus + first, entries))
-                    .collect(),
-            )
+            Data::F32(runs.map(|(fixed, entries)| lanes(op, fixed, plus + first, entries)).collect())
         }
         (ReduceOp::Sum, Data::F32(v)) => Data::F32(e.each(v, |r| ascending_sum(r))),
-        (ReduceOp::Max, Data::F32(v)) => {
-            Data::F32(e.each(v, |r| r.fold(f32::NEG_INFINITY, |a, b| Scalar.pmax(a, b))))
-        }
-        (ReduceOp::Min, Data::F32(v)) => {
-            Data::F32(e.each(v, |r| r.fold(f32::INFINITY, |a, b| Scalar.pmin(a, b))))
-        }
+        (ReduceOp::Max, Data::F32(v)) => Data::F32(e.each(v, |r| r.fold(f32::NEG_INFINITY, |a, b| Scalar.pmax(a, b)))),
+        (ReduceOp::Min, Data::F32(v)) => Data::F32(e.each(v, |r| r.fold(f32::INFINITY, |a, b| Scalar.pmin(a, b)))),
         (_, Data::I32(v)) => integers!(v, I32, i32),
         (_, Data::U32(v)) => integers!(v, U32, u32),
         (_, Data::U64(v)) => integers!(v, U64, u64),
@@ -126,9 +119,7 @@ fn argmax<T: PartialOrd + Copy>(run: &mut dyn Iterator<Item = T>, least: T) -> i
 
 /// Indices of the k largest of a run, best first, ties to the lower index; -infinity and NaN are never chosen.
 fn largest(run: &[f32], k: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..run.len())
-        .filter(|&i| run[i] > f32::NEG_INFINITY)
-        .collect();
+    let mut order: Vec<usize> = (0..run.len()).filter(|&i| run[i] > f32::NEG_INFINITY).collect();
     order.sort_by(|&i, &j| {
         let descending = run[j].partial_cmp(&run[i]);
         descending.unwrap_or(std::cmp::Ordering::Equal).then(i.cmp(&j))

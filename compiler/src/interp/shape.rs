@@ -138,18 +138,10 @@ fn place(index: i64, len: usize) -> Result<Option<usize>, Fault> {
     }
 }
 
-pub(super) fn gather(
-    table: &Slot,
-    index: &Tensor,
-    batch: usize,
-    shape: &[usize],
-) -> Result<Tensor, Fault> {
+pub(super) fn gather(table: &Slot, index: &Tensor, batch: usize, shape: &[usize]) -> Result<Tensor, Fault> {
     let indices = indices(index)?;
     let count: usize = shape.iter().product();
-    if let Slot::Weight {
-        value: WeightValue::Coded(coded),
-        ..
-    } = table
+    if let Slot::Weight { value: WeightValue::Coded(coded), .. } = table
         && batch == 0
         && coded.shape.len() == 2
     {

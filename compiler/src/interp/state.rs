@@ -20,18 +20,12 @@ pub struct StreamState {
 impl StreamState {
     /// A stream before its first step.
     pub fn new(module: &Module) -> StreamState {
-        StreamState {
-            position: 0,
-            states: vec![Vec::new(); module.states.len()],
-        }
+        StreamState { position: 0, states: vec![Vec::new(); module.states.len()] }
     }
 
     /// What an instance holds, if a step or the host has written it.
     pub fn get(&self, state: StateId, instance: usize) -> Option<&Tensor> {
-        self.states
-            .get(state.index())?
-            .get(instance)
-            .and_then(|t| t.as_ref())
+        self.states.get(state.index())?.get(instance).and_then(|t| t.as_ref())
     }
 
     /// Writes a state by its path (for held states, and for tests).
@@ -39,8 +33,7 @@ impl StreamState {
         let found = module.states.iter().position(|s| s.path == path);
         let index = found.ok_or_else(|| Fault::MissingState(path.to_string()))?;
         let expected = module.states[index].ty.constant_shape();
-        if expected.as_deref() != Some(&value.shape) || value.elem() != module.states[index].elem()
-        {
+        if expected.as_deref() != Some(&value.shape) || value.elem() != module.states[index].elem() {
             return Err(Fault::BadArgument {
                 name: path.to_string(),
                 expected: format!("{:?}", module.states[index].ty),
@@ -62,48 +55,29 @@ impl StreamState {
 
     /// Whether two streams hold the same bits.
     pub fn same_bits(&self, other: &StreamState) -> bool {
-        let written = |s: &StreamState, i: usize, j: usize| {
-            s.states.get(i).and_then(|v| v.get(j)).cloned().flatten()
-        };
+        let written = |s: &StreamState, i: usize, j: usize| s.states.get(i).and_then(|v| v.get(j)).cloned().flatten();
         self.position == other.position
             && (0..self.states.len().max(other.states.len())).all(|i| {
                 let count = |s: &StreamState| s.states.get(i).map_or(0, |v| v.len());
-                (0..count(self).max(count(other))).all(|j| {
-                    match (written(self, i, j), written(other, i, j)) {
-                        (Some(a), Some(b)) => a.same_bits(&b) && a.growth == b.growth,
-                        (None, None) => true,
-                        _ => false,
-                    }
+                (0..count(self).max(count(other))).all(|j| match (written(self, i, j), written(other, i, j)) {
+                    (Some(a), Some(b)) => a.same_bits(&b) && a.growth == b.growth,
+                    (None, None) => true,
+                    _ => false,
                 })
             })
     }
 }
 
 /// The value of a state that nothing has written.
-fn initial(
-    module: &Module,
-    weights: &dyn WeightStore,
-    state: StateId,
-) -> Result<Tensor, InterpError> {
+fn initial(module: &Module, weights: &dyn WeightStore, state: StateId) -> Result<Tensor, InterpError> {
     let decl = module.state(state);
     if decl.growing().is_some() {
-        let shape: Vec<usize> = decl
-            .ty
-            .shape
-            .iter()
-            .map(|d| d.constant().unwrap_or(0))
-            .collect();
+        let shape: Vec<usize> = decl.ty.shape.iter().map(|d| d.constant().unwrap_or(0)).collect();
         let mut empty = Tensor::zeros(decl.elem(), &shape)?;
-        empty.growth = Some(Growth {
-            first: 0,
-            positions: Arc::new(Vec::new()),
-        });
+        empty.growth = Some(Growth { first: 0, positions: Arc::new(Vec::new()) });
         return Ok(empty);
     }
-    let shape = decl
-        .ty
-        .constant_shape()
-        .ok_or_else(|| Fault::Shape(format!("{} has no fixed shape", decl.path)))?;
+    let shape = decl.ty.constant_shape().ok_or_else(|| Fault::Shape(format!("{} has no fixed shape", decl.path)))?;
     let n = super::tensor::elements(&shape)?;
     Ok(match &decl.initial {
         Initial::Empty => Tensor::zeros(decl.elem(), &shape)?,
@@ -127,10 +101,7 @@ impl Evaluator<'_> {
     /// Which instance of a state the repeats entered so far select.
     fn instance(&self, state: StateId) -> usize {
         let bounds = &self.module.state(state).instances;
-        bounds
-            .iter()
-            .zip(&self.rounds)
-            .fold(0, |index, (&bound, &round)| index * bound + round)
+        bounds.iter().zip(&self.rounds).fold(0, |index, (&bound, &round)| index * bound + round)
     }
 
     /// The stored value; does not look at what this step has pushed.
@@ -155,21 +126,13 @@ impl Evaluator<'_> {
         position: i32,
     ) -> Result<Tensor, InterpError> {
         let decl = self.module.state(state);
-        let (axis, id) = decl
-            .growing()
-            .ok_or_else(|| Fault::Shape(format!("{} does not grow", decl.path)))?;
-        let growth = s
-            .growth
-            .clone()
-            .ok_or_else(|| Fault::Shape(format!("{} is pushed without its entries", decl.path)))?;
+        let (axis, id) = decl.growing().ok_or_else(|| Fault::Shape(format!("{} does not grow", decl.path)))?;
+        let growth =
+            s.growth.clone().ok_or_else(|| Fault::Shape(format!("{} is pushed without its entries", decl.path)))?;
         let len = s.shape[axis];
         let dropped = match self.module.axis(id).capacity {
             AxisCapacity::Max(capacity) if len >= capacity => {
-                return Err(Fault::Overflow {
-                    state: decl.path.clone(),
-                    capacity,
-                }
-                .into());
+                return Err(Fault::Overflow { state: decl.path.clone(), capacity }.into());
             }
             AxisCapacity::Ring(0) => {
                 return Err(Fault::Shape(format!("{} is a ring of none", decl.path)).into());
@@ -197,10 +160,7 @@ impl Evaluator<'_> {
         let mut positions = growth.positions[dropped..].to_vec();
         positions.push(position);
         let mut result = Tensor::new(&shape, data);
-        result.growth = Some(Growth {
-            first: growth.first + dropped,
-            positions: Arc::new(positions),
-        });
+        result.growth = Some(Growth { first: growth.first + dropped, positions: Arc::new(positions) });
         self.pushed.insert((state, self.instance(state)), result.clone());
         Ok(result)
     }
@@ -216,9 +176,7 @@ impl Evaluator<'_> {
     /// Positions of the entries now in a state.
     pub(super) fn positions(&self, state: StateId) -> Result<Tensor, InterpError> {
         let value = self.latest(state)?;
-        let growth = value
-            .growth
-            .ok_or_else(|| Fault::Shape("positions of a state that does not grow".into()))?;
+        let growth = value.growth.ok_or_else(|| Fault::Shape("positions of a state that does not grow".into()))?;
         let n = growth.positions.len();
         let mut positions = Tensor::i32(&[n], growth.positions.to_vec());
         positions.growth = Some(growth);
@@ -262,9 +220,7 @@ impl Evaluator<'_> {
         }
         let mut growth = found.ok_or_else(|| Fault::Shape("an axis without a state".into()))?;
         let will_push = region.nodes().any(|n| match region.node(n).op {
-            crate::ir::Op::Push { state } => {
-                self.module.state(state).growing().is_some_and(|(_, a)| a == axis)
-            }
+            crate::ir::Op::Push { state } => self.module.state(state).growing().is_some_and(|(_, a)| a == axis),
             _ => false,
         });
         if will_push {

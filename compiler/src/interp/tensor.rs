@@ -28,23 +28,13 @@ macro_rules! map_data {
 macro_rules! map_data2 {
     ($a:expr, $b:expr, $v:ident, $w:ident => $body:expr, else $other:expr) => {
         match ($a, $b) {
-            ($crate::ir::Data::F32($v), $crate::ir::Data::F32($w)) => {
-                $crate::ir::Data::F32($body)
-            }
-            ($crate::ir::Data::I32($v), $crate::ir::Data::I32($w)) => {
-                $crate::ir::Data::I32($body)
-            }
-            ($crate::ir::Data::U32($v), $crate::ir::Data::U32($w)) => {
-                $crate::ir::Data::U32($body)
-            }
-            ($crate::ir::Data::U64($v), $crate::ir::Data::U64($w)) => {
-                $crate::ir::Data::U64($body)
-            }
+            ($crate::ir::Data::F32($v), $crate::ir::Data::F32($w)) => $crate::ir::Data::F32($body),
+            ($crate::ir::Data::I32($v), $crate::ir::Data::I32($w)) => $crate::ir::Data::I32($body),
+            ($crate::ir::Data::U32($v), $crate::ir::Data::U32($w)) => $crate::ir::Data::U32($body),
+            ($crate::ir::Data::U64($v), $crate::ir::Data::U64($w)) => $crate::ir::Data::U64($body),
             ($crate::ir::Data::I8($v), $crate::ir::Data::I8($w)) => $crate::ir::Data::I8($body),
             ($crate::ir::Data::U8($v), $crate::ir::Data::U8($w)) => $crate::ir::Data::U8($body),
-            ($crate::ir::Data::Bool($v), $crate::ir::Data::Bool($w)) => {
-                $crate::ir::Data::Bool($body)
-            }
+            ($crate::ir::Data::Bool($v), $crate::ir::Data::Bool($w)) => $crate::ir::Data::Bool($body),
             _ => $other,
         }
     };
@@ -72,10 +62,7 @@ pub struct Growth {
 
 /// Number of elements of a shape, refused when absurd.
 pub(super) fn elements(shape: &[usize]) -> Result<usize, Fault> {
-    let n = shape
-        .iter()
-        .try_fold(1u128, |n, &d| n.checked_mul(d as u128))
-        .unwrap_or(u128::MAX);
+    let n = shape.iter().try_fold(1u128, |n, &d| n.checked_mul(d as u128)).unwrap_or(u128::MAX);
     if n > MOST_ELEMENTS {
         return Err(Fault::TooLarge(n));
     }
@@ -99,11 +86,7 @@ impl Tensor {
     /// Elements in row-major order; their number must be the product of the shape.
     pub fn new(shape: &[usize], data: Data) -> Tensor {
         debug_assert_eq!(shape.iter().product::<usize>(), data.len());
-        Tensor {
-            shape: shape.to_vec(),
-            data: Arc::new(data),
-            growth: None,
-        }
+        Tensor { shape: shape.to_vec(), data: Arc::new(data), growth: None }
     }
 
     /// A tensor of f32.
@@ -138,11 +121,7 @@ impl Tensor {
 
     /// The value of a literal.
     pub fn literal(literal: &Literal) -> Tensor {
-        Tensor {
-            shape: literal.shape.clone(),
-            data: literal.data.clone(),
-            growth: None,
-        }
+        Tensor { shape: literal.shape.clone(), data: literal.data.clone(), growth: None }
     }
 
     /// Its element.
@@ -193,25 +172,15 @@ impl Tensor {
     }
 
     pub(super) fn wrong(&self, op: &'static str) -> Fault {
-        Fault::Element {
-            op,
-            elem: self.elem().name(),
-        }
+        Fault::Element { op, elem: self.elem().name() }
     }
 
     /// The same elements in another shape of as many.
     pub(super) fn reshaped(&self, shape: &[usize]) -> Result<Tensor, Fault> {
         if elements(shape)? != self.len() {
-            return Err(Fault::Shape(format!(
-                "{:?} cannot be given the shape {shape:?}",
-                self.shape
-            )));
+            return Err(Fault::Shape(format!("{:?} cannot be given the shape {shape:?}", self.shape)));
         }
-        Ok(Tensor {
-            shape: shape.to_vec(),
-            data: self.data.clone(),
-            growth: self.growth.clone(),
-        })
+        Ok(Tensor { shape: shape.to_vec(), data: self.data.clone(), growth: self.growth.clone() })
     }
 
     /// Rows of the first axis, in the order given; each must exist.
@@ -283,10 +252,7 @@ impl Tensor {
             Some(v) if v.iter().any(|x| x.is_nan()) => {
                 let canonical = f32::from_bits(CANONICAL_NAN);
                 let values = v.iter().map(|x| if x.is_nan() { canonical } else { *x });
-                Tensor {
-                    data: Arc::new(Data::F32(values.collect())),
-                    ..self
-                }
+                Tensor { data: Arc::new(Data::F32(values.collect())), ..self }
             }
             _ => self,
         }
@@ -296,10 +262,9 @@ impl Tensor {
     pub fn same_bits(&self, other: &Tensor) -> bool {
         self.shape == other.shape
             && match (self.as_f32(), other.as_f32()) {
-                (Some(a), Some(b)) => a
-                    .iter()
-                    .zip(b)
-                    .all(|(x, y)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan())),
+                (Some(a), Some(b)) => {
+                    a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan()))
+                }
                 _ => self.data == other.data,
             }
     }

@@ -38,12 +38,7 @@ pub struct CodedWeight {
 
 impl CodedWeight {
     /// Checks that the counts agree.
-    pub fn new(
-        shape: &[usize],
-        codes: Vec<i8>,
-        scales: Vec<f32>,
-        group: Group,
-    ) -> Result<CodedWeight, Fault> {
+    pub fn new(shape: &[usize], codes: Vec<i8>, scales: Vec<f32>, group: Group) -> Result<CodedWeight, Fault> {
         let inputs = shape.last().copied().unwrap_or(1);
         let elements = super::tensor::elements(shape)?;
         let rows = elements.checked_div(inputs).unwrap_or(0);
@@ -60,13 +55,7 @@ impl CodedWeight {
                 scales.len()
             )));
         }
-        Ok(CodedWeight {
-            shape: shape.to_vec(),
-            codes,
-            scales,
-            group,
-            dense: OnceLock::new(),
-        })
+        Ok(CodedWeight { shape: shape.to_vec(), codes, scales, group, dense: OnceLock::new() })
     }
 
     /// Length of the last axis.
@@ -142,18 +131,13 @@ pub struct MemoryWeights {
 
 impl MemoryWeights {
     /// Takes the checkpoint's weights by path and evaluates the computed ones.
-    pub fn new(
-        module: &Module,
-        mut by_path: HashMap<String, WeightValue>,
-    ) -> Result<MemoryWeights, InterpError> {
+    pub fn new(module: &Module, mut by_path: HashMap<String, WeightValue>) -> Result<MemoryWeights, InterpError> {
         let mut store = MemoryWeights::default();
         for (i, w) in module.weights.iter().enumerate() {
             let id = WeightId(i as u32);
             store.paths.insert(id, w.path.clone());
             if matches!(w.source, WeightSource::Checkpoint) {
-                let value = by_path
-                    .remove(&w.path)
-                    .ok_or_else(|| Fault::MissingWeight(w.path.clone()))?;
+                let value = by_path.remove(&w.path).ok_or_else(|| Fault::MissingWeight(w.path.clone()))?;
                 if value.shape() != w.shape {
                     return Err(Fault::BadArgument {
                         name: w.path.clone(),
@@ -179,19 +163,12 @@ impl MemoryWeights {
 impl WeightStore for MemoryWeights {
     fn weight(&self, id: WeightId) -> Result<WeightValue, InterpError> {
         let name = || self.paths.get(&id).cloned().unwrap_or_default();
-        self.values
-            .get(&id)
-            .cloned()
-            .ok_or_else(|| Fault::MissingWeight(name()).into())
+        self.values.get(&id).cloned().ok_or_else(|| Fault::MissingWeight(name()).into())
     }
 }
 
 /// Evaluates a computed weight; the weights it reads must be in the store.
-pub fn compute_weight(
-    module: &Module,
-    weights: &dyn WeightStore,
-    id: WeightId,
-) -> Result<Tensor, InterpError> {
+pub fn compute_weight(module: &Module, weights: &dyn WeightStore, id: WeightId) -> Result<Tensor, InterpError> {
     let decl = module.weight(id);
     let WeightSource::Computed(region) = &decl.source else {
         return Ok(weights.weight(id)?.dense());
@@ -199,7 +176,5 @@ pub fn compute_weight(
     let interpreter = Interpreter::new(module, weights);
     let mut stream = StreamState::new(module);
     let mut results = interpreter.evaluate(region, &[], 1, &mut stream)?;
-    results
-        .pop()
-        .ok_or_else(|| Fault::MissingWeight(decl.path.clone()).into())
+    results.pop().ok_or_else(|| Fault::MissingWeight(decl.path.clone()).into())
 }

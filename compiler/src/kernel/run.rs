@@ -39,12 +39,7 @@ pub enum Order {
 ///
 /// # Errors
 /// A [`Trap`] with the kernel's name where an access leaves its buffer or a kernel is not what it should be.
-pub fn run(
-    program: &Program,
-    entry: &Driver,
-    buffers: Buffers<'_>,
-    order: Order,
-) -> Result<i32, Trap> {
+pub fn run(program: &Program, entry: &Driver, buffers: Buffers<'_>, order: Order) -> Result<i32, Trap> {
     let inputs = buffers.inputs.len();
     let mut regions = vec![
         Region::Ro(buffers.weights),
@@ -93,14 +88,7 @@ struct Walk<'p, 'a> {
 
 impl Walk<'_, '_> {
     fn scratch(&mut self, offset: u64) -> Result<&mut [u8], Trap> {
-        self.memory.write(
-            Pointer {
-                region: 2,
-                offset: offset as i64,
-            },
-            0,
-            4,
-        )
+        self.memory.write(Pointer { region: 2, offset: offset as i64 }, 0, 4)
     }
 
     fn rows(&self, rows: RowsId) -> i64 {
@@ -126,13 +114,7 @@ impl Walk<'_, '_> {
                         self.steps(body)?;
                     }
                 }
-                Step::Loop {
-                    var,
-                    first,
-                    end,
-                    rows,
-                    body,
-                } => {
+                Step::Loop { var, first, end, rows, body } => {
                     for index in *first..*end {
                         if rows.is_some_and(|rows| self.rows(rows) == 0) {
                             break;
@@ -150,8 +132,8 @@ impl Walk<'_, '_> {
         let kernel = &self.program.kernels[kernel];
         let slots: Vec<Slot> = args.iter().map(|arg| self.slot(arg)).collect();
         let units = i64::from(work.per) * work.rows.map_or(1, |rows| self.rows(rows));
-        let units = i32::try_from(units)
-            .map_err(|_| Trap::Invalid(format!("kernel {}: too many units", kernel.name)))?;
+        let units =
+            i32::try_from(units).map_err(|_| Trap::Invalid(format!("kernel {}: too many units", kernel.name)))?;
         let grain = match self.order {
             Order::ReversedChunks if work.grain > 0 => work.grain as i32,
             _ => units.max(1),
@@ -160,9 +142,8 @@ impl Walk<'_, '_> {
         starts.reverse();
         for begin in starts {
             let end = begin.saturating_add(grain).min(units);
-            interp::run(kernel, &mut self.memory, &slots, begin, end).map_err(|trap| {
-                Trap::Invalid(format!("kernel {} ({begin}..{end}): {trap}", kernel.name))
-            })?;
+            interp::run(kernel, &mut self.memory, &slots, begin, end)
+                .map_err(|trap| Trap::Invalid(format!("kernel {} ({begin}..{end}): {trap}", kernel.name)))?;
         }
         Ok(())
     }
@@ -173,11 +154,7 @@ impl Walk<'_, '_> {
             Arg::Count(Count::Rows(rows)) => Slot::Count(self.rows(*rows)),
             Arg::Count(Count::StateStride) => Slot::Count(self.state_stride as i64),
             Arg::Count(Count::LoopVar(var)) => Slot::Count(self.var(*var)),
-            Arg::Pointer {
-                base,
-                offset,
-                scaled,
-            } => {
+            Arg::Pointer { base, offset, scaled } => {
                 let region = match base {
                     Base::Weights => 0,
                     Base::State => 1,
@@ -186,14 +163,8 @@ impl Walk<'_, '_> {
                     Base::Input(index) => FIRST_INPUT + *index as usize,
                     Base::Output(index) => FIRST_INPUT + self.inputs + *index as usize,
                 };
-                let moved: i64 = scaled
-                    .iter()
-                    .map(|(var, stride)| self.var(*var) * *stride as i64)
-                    .sum();
-                Slot::Pointer(Pointer {
-                    region,
-                    offset: *offset as i64 + moved,
-                })
+                let moved: i64 = scaled.iter().map(|(var, stride)| self.var(*var) * *stride as i64).sum();
+                Slot::Pointer(Pointer { region, offset: *offset as i64 + moved })
             }
         }
     }

@@ -44,13 +44,7 @@ impl Cpu {
     /// The Cranelift flags of a fixed level; `None` for the native one, which is detected.
     pub fn flags(self) -> Option<&'static [&'static str]> {
         // has_fma is left out everywhere: no operation may fuse.
-        const V2: [&str; 5] = [
-            "has_sse3",
-            "has_ssse3",
-            "has_sse41",
-            "has_sse42",
-            "has_popcnt",
-        ];
+        const V2: [&str; 5] = ["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"];
         const V3: [&str; 10] = [
             "has_sse3",
             "has_ssse3",
@@ -124,9 +118,7 @@ impl FromStr for Cpu {
 
     fn from_str(text: &str) -> Result<Cpu, UnknownCpu> {
         let found = Cpu::NAMES.iter().find(|(name, _)| *name == text);
-        found
-            .map(|(_, cpu)| *cpu)
-            .ok_or_else(|| UnknownCpu(text.to_string()))
+        found.map(|(_, cpu)| *cpu).ok_or_else(|| UnknownCpu(text.to_string()))
     }
 }
 

@@ -42,15 +42,9 @@ pub fn decode(mem: Mem, bytes: &[u8]) -> Cell {
 pub fn encode(mem: Mem, cell: &Cell) -> Vec<u8> {
     match (mem, cell) {
         (_, Cell::F(lanes)) => lanes.iter().flat_map(|lane| lane.to_le_bytes()).collect(),
-        (Mem::I8x16, Cell::I(lanes)) => lanes
-            .iter()
-            .map(|&lane| lane.clamp(-128, 127) as i8 as u8)
-            .collect(),
+        (Mem::I8x16, Cell::I(lanes)) => lanes.iter().map(|&lane| lane.clamp(-128, 127) as i8 as u8).collect(),
         (Mem::U8x16, Cell::I(lanes)) => lanes.iter().map(|&lane| lane as u8).collect(),
-        (Mem::U16x16, Cell::I(lanes)) => lanes
-            .iter()
-            .flat_map(|&lane| (lane as u16).to_le_bytes())
-            .collect(),
+        (Mem::U16x16, Cell::I(lanes)) => lanes.iter().flat_map(|&lane| (lane as u16).to_le_bytes()).collect(),
         (_, Cell::I(lanes)) => lanes.iter().flat_map(|lane| lane.to_le_bytes()).collect(),
         (_, Cell::B(bytes)) => bytes.to_vec(),
         (_, Cell::S(value)) => value.to_le_bytes().to_vec(),
@@ -104,16 +98,8 @@ macro_rules! integer {
                 Binary::And => |a, b| a & b,
                 Binary::Or => |a, b| a | b,
                 Binary::Xor => |a, b| a ^ b,
-                Binary::UDiv => |a, b| {
-                    (a as $unsigned)
-                        .checked_div(b as $unsigned)
-                        .map_or(a, |q| q as $ty)
-                },
-                Binary::URem => |a, b| {
-                    (a as $unsigned)
-                        .checked_rem(b as $unsigned)
-                        .map_or(0, |r| r as $ty)
-                },
+                Binary::UDiv => |a, b| (a as $unsigned).checked_div(b as $unsigned).map_or(a, |q| q as $ty),
+                Binary::URem => |a, b| (a as $unsigned).checked_rem(b as $unsigned).map_or(0, |r| r as $ty),
                 _ => mismatch(),
             }
         }
@@ -196,9 +182,7 @@ pub fn compare(op: Compare, a: &Cell, b: &Cell) -> Cell {
 pub fn select(mask: &Cell, a: &Cell, b: &Cell) -> Cell {
     let mix = |m: i32, a: i32, b: i32| (m & a) | (!m & b);
     match (mask, a, b) {
-        (Cell::I(m), Cell::I(a), Cell::I(b)) => {
-            Cell::I(std::array::from_fn(|lane| mix(m[lane], a[lane], b[lane])))
-        }
+        (Cell::I(m), Cell::I(a), Cell::I(b)) => Cell::I(std::array::from_fn(|lane| mix(m[lane], a[lane], b[lane]))),
         (Cell::I(m), Cell::F(a), Cell::F(b)) => Cell::F(std::array::from_fn(|lane| {
             let bits = mix(m[lane], a[lane].to_bits() as i32, b[lane].to_bits() as i32);
             f32::from_bits(bits as u32)

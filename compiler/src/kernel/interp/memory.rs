@@ -70,20 +70,10 @@ pub struct Memory<'a> {
 }
 
 impl Memory<'_> {
-    fn range(
-        &self,
-        pointer: Pointer,
-        offset: i32,
-        bytes: usize,
-    ) -> Result<std::ops::Range<usize>, Trap> {
+    fn range(&self, pointer: Pointer, offset: i32, bytes: usize) -> Result<std::ops::Range<usize>, Trap> {
         let size = self.regions[pointer.region].bytes().len();
         let offset = pointer.offset.wrapping_add(i64::from(offset));
-        let outside = Trap::OutOfBounds {
-            region: pointer.region,
-            offset,
-            bytes,
-            size,
-        };
+        let outside = Trap::OutOfBounds { region: pointer.region, offset, bytes, size };
         let start = usize::try_from(offset).map_err(|_| outside.clone())?;
         match start.checked_add(bytes) {
             Some(end) if end <= size => Ok(start..end),
@@ -98,12 +88,7 @@ impl Memory<'_> {
     }
 
     /// The bytes of a store.
-    pub fn write(
-        &mut self,
-        pointer: Pointer,
-        offset: i32,
-        bytes: usize,
-    ) -> Result<&mut [u8], Trap> {
+    pub fn write(&mut self, pointer: Pointer, offset: i32, bytes: usize) -> Result<&mut [u8], Trap> {
         let range = self.range(pointer, offset, bytes)?;
         match &mut self.regions[pointer.region] {
             Region::Ro(_) => Err(Trap::ReadOnly(pointer.region)),

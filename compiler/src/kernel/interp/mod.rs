@@ -21,31 +21,14 @@ pub enum Slot {
 /// # Errors
 /// A [`Trap`] where the kernel leaves its buffers, stores into read-only memory, overflows a dot product, or
 /// does not fit its arguments. The buffers then hold what was written so far.
-pub fn run(
-    kernel: &Kernel,
-    memory: &mut Memory<'_>,
-    args: &[Slot],
-    begin: i32,
-    end: i32,
-) -> Result<(), Trap> {
-    let fits = |(param, slot): (&Param, &Slot)| {
-        (param.kind == ParamKind::Count) == matches!(slot, Slot::Count(_))
-    };
+pub fn run(kernel: &Kernel, memory: &mut Memory<'_>, args: &[Slot], begin: i32, end: i32) -> Result<(), Trap> {
+    let fits = |(param, slot): (&Param, &Slot)| (param.kind == ParamKind::Count) == matches!(slot, Slot::Count(_));
     if args.len() != kernel.params.len() || !kernel.params.iter().zip(args).all(fits) {
-        return Err(Trap::Invalid(format!(
-            "kernel {}: wrong arguments",
-            kernel.name
-        )));
+        return Err(Trap::Invalid(format!("kernel {}: wrong arguments", kernel.name)));
     }
     let own = memory.regions.len();
     let cells = vec![Cell::N(0); kernel.values.len()];
-    let mut machine = Machine {
-        memory,
-        args,
-        begin,
-        end,
-        cells,
-    };
+    let mut machine = Machine { memory, args, begin, end, cells };
     let result = machine.block(&kernel.body);
     memory.regions.truncate(own);
     result
@@ -129,10 +112,7 @@ impl Machine<'_, '_> {
             }
             Op::MaskBits => {
                 let bits = self.n(args[0])?;
-                self.set(
-                    inst,
-                    Cell::I(std::array::from_fn(|lane| -(bits >> lane & 1))),
-                );
+                self.set(inst, Cell::I(std::array::from_fn(|lane| -(bits >> lane & 1))));
             }
             Op::Stack(bytes) => self.stack(inst, *bytes),
             Op::Load { mem, offset } => {
@@ -149,18 +129,14 @@ impl Machine<'_, '_> {
                 if *mem == Mem::Bytes64 && (pointer.offset + i64::from(*offset)) % 64 != 0 {
                     return Err(Trap::Misaligned(pointer.region, pointer.offset));
                 }
-                self.memory
-                    .write(pointer, *offset, bytes.len())?
-                    .copy_from_slice(&bytes);
+                self.memory.write(pointer, *offset, bytes.len())?.copy_from_slice(&bytes);
             }
             Op::StoreFirst { mem, offset } => {
                 let count = self.n(args[2])?.clamp(0, LANES as i32) as usize;
                 let bytes = lanes::encode(*mem, &cell(self, 1));
                 let bytes = &bytes[..count * mem.element_bytes()];
                 let pointer = self.p(args[0])?;
-                self.memory
-                    .write(pointer, *offset, bytes.len())?
-                    .copy_from_slice(bytes);
+                self.memory.write(pointer, *offset, bytes.len())?.copy_from_slice(bytes);
             }
             Op::Offset(bytes) => self.moved(inst, *bytes)?,
             Op::Index(scale) => {
@@ -215,11 +191,7 @@ impl Machine<'_, '_> {
             }
             Op::Loop { step, body } => self.iterate(inst, *step, body)?,
             Op::If { then, otherwise } => {
-                let branch = if self.n(args[0])? != 0 {
-                    then
-                } else {
-                    otherwise
-                };
+                let branch = if self.n(args[0])? != 0 { then } else { otherwise };
                 self.block(branch)?;
                 for (result, value) in inst.results.iter().zip(&branch.yields) {
                     self.cells[result.index()] = self.cells[value.index()];
@@ -231,10 +203,7 @@ impl Machine<'_, '_> {
 
     fn iterate(&mut self, inst: &Inst, step: i32, body: &Block) -> Result<(), Trap> {
         let (mut index, end) = (self.n(inst.args[0])?, self.n(inst.args[1])?);
-        let mut carried: Vec<Cell> = inst.args[2..]
-            .iter()
-            .map(|value| self.cells[value.index()])
-            .collect();
+        let mut carried: Vec<Cell> = inst.args[2..].iter().map(|value| self.cells[value.index()]).collect();
         while index < end {
             self.cells[body.params[0].index()] = Cell::N(index);
             for (param, cell) in body.params[1..].iter().zip(&carried) {
@@ -254,10 +223,7 @@ impl Machine<'_, '_> {
 
     fn moved(&mut self, inst: &Inst, bytes: i64) -> Result<(), Trap> {
         let from = self.p(inst.args[0])?;
-        let to = Pointer {
-            region: from.region,
-            offset: from.offset.wrapping_add(bytes),
-        };
+        let to = Pointer { region: from.region, offset: from.offset.wrapping_add(bytes) };
         self.set(inst, Cell::P(to));
         Ok(())
     }

@@ -9,17 +9,11 @@ impl Builder<'_> {
     pub fn config(&mut self, pair: Pair<'_, Rule>) -> Config {
         let span = self.span(&pair);
         let keys = Children::of(pair).next();
-        Config {
-            keys: self.keys(keys),
-            span,
-        }
+        Config { keys: self.keys(keys), span }
     }
 
     fn keys(&mut self, pair: Pair<'_, Rule>) -> Vec<KeyDecl> {
-        Children::of(pair)
-            .rest()
-            .map(|decl| self.key_decl(decl))
-            .collect()
+        Children::of(pair).rest().map(|decl| self.key_decl(decl)).collect()
     }
 
     fn key_decl(&mut self, pair: Pair<'_, Rule>) -> KeyDecl {
@@ -43,12 +37,7 @@ impl Builder<'_> {
                 default: children.take(Rule::default).map(|pair| self.default(pair)),
             },
         };
-        KeyDecl {
-            any_depth,
-            keys,
-            body,
-            span,
-        }
+        KeyDecl { any_depth, keys, body, span }
     }
 
     fn fate(&mut self, pair: Pair<'_, Rule>) -> Fate {
@@ -59,11 +48,7 @@ impl Builder<'_> {
             Rule::k_runtime => FateKind::Runtime,
             _ => FateKind::Warned,
         };
-        Fate {
-            kind,
-            reason: self.text(&children.next()),
-            span,
-        }
+        Fate { kind, reason: self.text(&children.next()), span }
     }
 
     fn key_type(&mut self, pair: Pair<'_, Rule>) -> KeyType {
@@ -74,11 +59,7 @@ impl Builder<'_> {
             alternatives.push(self.key_alternative(alternative));
         }
         let limit = children.take(Rule::limit).map(|pair| self.limit(pair));
-        KeyType {
-            alternatives,
-            limit,
-            span,
-        }
+        KeyType { alternatives, limit, span }
     }
 
     fn key_alternative(&mut self, pair: Pair<'_, Rule>) -> KeyAlternative {
@@ -88,12 +69,7 @@ impl Builder<'_> {
         let first = children.next();
         let form = match first.as_rule() {
             Rule::signed_literal => KeyForm::Literal(self.literal(first)),
-            Rule::tuple => KeyForm::Tuple(
-                Children::of(first)
-                    .rest()
-                    .map(|pair| self.key_type(pair))
-                    .collect(),
-            ),
+            Rule::tuple => KeyForm::Tuple(Children::of(first).rest().map(|pair| self.key_type(pair)).collect()),
             _ => {
                 let scalar = match first.as_str() {
                     "int" => Scalar::Int,
@@ -102,26 +78,15 @@ impl Builder<'_> {
                     _ => Scalar::String,
                 };
                 let list = children.take(Rule::list_of).map(|pair| self.list_of(pair));
-                if map {
-                    KeyForm::Map { scalar, list }
-                } else {
-                    KeyForm::Scalar { scalar, list }
-                }
+                if map { KeyForm::Map { scalar, list } } else { KeyForm::Scalar { scalar, list } }
             }
         };
-        KeyAlternative {
-            form,
-            optional: children.take(Rule::optional).is_some(),
-            span,
-        }
+        KeyAlternative { form, optional: children.take(Rule::optional).is_some(), span }
     }
 
     fn list_of(&mut self, pair: Pair<'_, Rule>) -> ListOf {
         let span = self.span(&pair);
-        ListOf {
-            length: Children::of(pair).any().map(|length| self.expr(length)),
-            span,
-        }
+        ListOf { length: Children::of(pair).any().map(|length| self.expr(length)), span }
     }
 
     /// A `limit` pair.
@@ -131,12 +96,7 @@ impl Builder<'_> {
         let low = children.take(Rule::expr).map(|pair| self.expr(pair));
         let inclusive = children.next().as_str() == "..=";
         let high = children.take(Rule::expr).map(|pair| self.expr(pair));
-        Limit {
-            low,
-            high,
-            inclusive,
-            span,
-        }
+        Limit { low, high, inclusive, span }
     }
 
     /// A `default` pair.
@@ -152,38 +112,22 @@ impl Builder<'_> {
         let names = self.names(children.next());
         let base = children.take(Rule::name).map(|name| self.name(&name));
         let settings = children.rest().map(|pair| self.setting(pair)).collect();
-        Preset {
-            names,
-            base,
-            settings,
-            span,
-        }
+        Preset { names, base, settings, span }
     }
 
     fn setting(&mut self, pair: Pair<'_, Rule>) -> Setting {
         let span = self.span(&pair);
         let mut children = Children::of(pair);
         let segments = Children::of(children.next()).rest();
-        let path = segments
-            .map(|pair| self.word_or_text(&Children::of(pair).next()))
-            .collect();
-        Setting {
-            path,
-            value: self.expr(children.next()),
-            span,
-        }
+        let path = segments.map(|pair| self.word_or_text(&Children::of(pair).next())).collect();
+        Setting { path, value: self.expr(children.next()), span }
     }
 
     /// A `checkpoint` pair.
     pub fn checkpoint(&mut self, pair: Pair<'_, Rule>) -> Checkpoint {
         let span = self.span(&pair);
-        let rules = Children::of(pair)
-            .rest()
-            .map(|rule| self.rule(Children::of(rule).next()));
-        Checkpoint {
-            rules: rules.collect(),
-            span,
-        }
+        let rules = Children::of(pair).rest().map(|rule| self.rule(Children::of(rule).next()));
+        Checkpoint { rules: rules.collect(), span }
     }
 
     fn rule(&mut self, pair: Pair<'_, Rule>) -> CheckpointRule {
@@ -195,22 +139,10 @@ impl Builder<'_> {
             Rule::ignore => {
                 let when = children.take(Rule::expr).map(|pair| self.expr(pair));
                 let reason = self.text(&children.next());
-                CheckpointRule::Ignore {
-                    glob: first,
-                    when,
-                    reason,
-                    span,
-                }
+                CheckpointRule::Ignore { glob: first, when, reason, span }
             }
-            Rule::strip => CheckpointRule::Strip {
-                prefix: first,
-                span,
-            },
-            _ => CheckpointRule::Rename {
-                from: first,
-                to: self.text(&children.next()),
-                span,
-            },
+            Rule::strip => CheckpointRule::Strip { prefix: first, span },
+            _ => CheckpointRule::Rename { from: first, to: self.text(&children.next()), span },
         }
     }
 }

@@ -87,14 +87,7 @@ const RESERVED: [&str; 36] = [
 ];
 
 /// What may begin with a name.
-const NAMES: [&str; 6] = [
-    "a name",
-    "an expression",
-    "a parameter",
-    "a static parameter",
-    "a type",
-    "a key",
-];
+const NAMES: [&str; 6] = ["a name", "an expression", "a parameter", "a static parameter", "a type", "a key"];
 
 /// Signs of other languages and what they are here.
 const FOREIGN: [(&str, &str); 14] = [
@@ -108,10 +101,7 @@ const FOREIGN: [(&str, &str); 14] = [
     ("/=", "write the name twice: `x = x / ...`"),
     ("'", "texts stand between `\"`"),
     ("?", "a choice is written `if c { a } else { b }`"),
-    (
-        "while",
-        "`repeat r in 0..n max m { ... }` with `exit when c` loops in a step",
-    ),
+    ("while", "`repeat r in 0..n max m { ... }` with `exit when c` loops in a step"),
     ("def", "blocks begin with `block`"),
     ("fn", "blocks begin with `block`"),
     ("let", "a name is made by assigning it: `x = ...`"),
@@ -125,9 +115,7 @@ pub fn describe(error: &Error<Rule>, at: usize, context: &Context<'_>) -> Diagno
     };
     let text = context.text;
     let expected = words(rules);
-    let ends = rules
-        .iter()
-        .any(|rule| matches!(rule, Rule::sep | Rule::EOI));
+    let ends = rules.iter().any(|rule| matches!(rule, Rule::sep | Rule::EOI));
     let operator = rules.contains(&Rule::infix);
 
     let early = at >= context.statement.end || text[at..].starts_with('\n');
@@ -136,23 +124,12 @@ pub fn describe(error: &Error<Rule>, at: usize, context: &Context<'_>) -> Diagno
         let end = text[..at].trim_end().len();
         ("this statement ends too early".to_string(), end..end)
     } else if ends && operator {
-        (
-            "this statement does not end".to_string(),
-            at..context.statement.end.max(token.end),
-        )
+        ("this statement does not end".to_string(), at..context.statement.end.max(token.end))
     } else {
-        (
-            format!("`{}` is not expected here", &text[token.clone()]),
-            token.clone(),
-        )
+        (format!("`{}` is not expected here", &text[token.clone()]), token.clone())
     };
-    let label = if expected.is_empty() {
-        String::new()
-    } else {
-        format!("expected {}", join(&expected))
-    };
-    let diagnostic =
-        Diagnostic::error(Code::Syntax, title).at(Span::new(context.file, range), label);
+    let label = if expected.is_empty() { String::new() } else { format!("expected {}", join(&expected)) };
+    let diagnostic = Diagnostic::error(Code::Syntax, title).at(Span::new(context.file, range), label);
     if early {
         return diagnostic;
     }
@@ -162,10 +139,7 @@ pub fn describe(error: &Error<Rule>, at: usize, context: &Context<'_>) -> Diagno
 /// What the author may have meant.
 fn advice(rules: &[Rule], unended: bool, found: &str, context: &Context<'_>) -> Option<String> {
     let first = word(context.text, context.statement.start);
-    if let Some((_, meant)) = FOREIGN
-        .iter()
-        .find(|(sign, _)| *sign == found || *sign == first)
-    {
+    if let Some((_, meant)) = FOREIGN.iter().find(|(sign, _)| *sign == found || *sign == first) {
         return Some((*meant).to_string());
     }
     if found.chars().any(|c| !c.is_ascii()) {
@@ -173,45 +147,28 @@ fn advice(rules: &[Rule], unended: bool, found: &str, context: &Context<'_>) -> 
     }
     let wants_name = words(rules).iter().any(|word| NAMES.contains(word));
     if wants_name && RESERVED.contains(&found) {
-        return Some(format!(
-            "`{found}` is a reserved word, so it cannot be a name"
-        ));
+        return Some(format!("`{found}` is a reserved word, so it cannot be a name"));
     }
     // `blok f(x) ...` is read as the names of an assignment; a mistaken first word explains it.
-    let assigns = rules
-        .iter()
-        .any(|rule| matches!(rule, Rule::equals | Rule::comma));
+    let assigns = rules.iter().any(|rule| matches!(rule, Rule::equals | Rule::comma));
     if assigns && !RESERVED.contains(&first) && !unended {
         if let Some(near) = nearest(first, OPENERS) {
             return Some(format!("nearest keyword: `{near}`"));
         }
     }
     if rules.contains(&Rule::fate) || rules.contains(&Rule::key_type) {
-        let kinds = [
-            "int",
-            "float",
-            "bool",
-            "string",
-            "map of int",
-            "ignored",
-            "runtime",
-            "warned",
-        ];
+        let kinds = ["int", "float", "bool", "string", "map of int", "ignored", "runtime", "warned"];
         return nearest(found, kinds).map(|near| format!("nearest word: `{near}`"));
     }
     if unended && found == "=" {
         return Some("`==` compares; `=` only begins the value of a name".to_string());
     }
-    unended
-        .then(|| "a long expression goes on after an operator: end the line with `+`".to_string())
+    unended.then(|| "a long expression goes on after an operator: end the line with `+`".to_string())
 }
 
 /// The word at an offset, or nothing.
 fn word(text: &str, at: usize) -> &str {
-    let length = text.as_bytes()[at..]
-        .iter()
-        .take_while(|&&byte| is_word(byte))
-        .count();
+    let length = text.as_bytes()[at..].iter().take_while(|&&byte| is_word(byte)).count();
     &text[at..at + length]
 }
 
@@ -226,13 +183,8 @@ fn token(text: &str, at: usize) -> Range<usize> {
     } else if first == '"' {
         rest[1..].find('"').map_or(rest.len(), |end| end + 2)
     } else {
-        let pairs = [
-            "&&", "||", "+=", "-=", "*=", "/=", "==", "=>", "->", "..", "**", "!=",
-        ];
-        pairs
-            .iter()
-            .find(|pair| rest.starts_with(**pair))
-            .map_or(first.len_utf8(), |p| p.len())
+        let pairs = ["&&", "||", "+=", "-=", "*=", "/=", "==", "=>", "->", "..", "**", "!="];
+        pairs.iter().find(|pair| rest.starts_with(**pair)).map_or(first.len_utf8(), |p| p.len())
     };
     at..at + length
 }
@@ -244,16 +196,12 @@ fn words(rules: &[Rule]) -> Vec<&'static str> {
     for &rule in rules {
         let implied = match rule {
             // Wherever an operator may follow, so may these.
-            Rule::postfix | Rule::call | Rule::index | Rule::member | Rule::range_op => {
-                has(Rule::infix)
-            }
+            Rule::postfix | Rule::call | Rule::index | Rule::member | Rule::range_op => has(Rule::infix),
             Rule::open_paren | Rule::open_bracket | Rule::dot => has(Rule::infix),
             // A name before the `:` of an argument is also an expression.
             Rule::colon => has(Rule::infix),
             // The statement may go on or be the last; that it may end says enough.
-            Rule::comma | Rule::close_brace => {
-                has(Rule::infix) && (has(Rule::sep) || has(Rule::EOI))
-            }
+            Rule::comma | Rule::close_brace => has(Rule::infix) && (has(Rule::sep) || has(Rule::EOI)),
             Rule::prefix | Rule::primary => has(Rule::expr) || has(Rule::domain),
             Rule::any_depth => true,
             // A line break that only stands before a closing brace.

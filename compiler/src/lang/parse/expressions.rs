@@ -55,21 +55,12 @@ impl Builder<'_> {
             let op_span = self.span(pair);
             pairs.next();
             // `**` associates to the right, all others to the left.
-            let next = if op == BinaryOp::Power {
-                op.level()
-            } else {
-                op.level() + 1
-            };
+            let next = if op == BinaryOp::Power { op.level() } else { op.level() + 1 };
             let right = self.climb(pairs, next);
             let depth = left.depth.max(right.depth);
             let span = left.expr.span.to(right.expr.span);
             let (left_side, right_side) = (Box::new(left.expr), Box::new(right.expr));
-            let kind = ExprKind::Binary {
-                op,
-                op_span,
-                left: left_side,
-                right: right_side,
-            };
+            let kind = ExprKind::Binary { op, op_span, left: left_side, right: right_side };
             left = self.grown(kind, span, depth);
         }
         self.recursion -= 1;
@@ -91,18 +82,12 @@ impl Builder<'_> {
         };
         let operand = self.climb(pairs, level);
         let span = op_span.to(operand.expr.span);
-        let kind = ExprKind::Unary {
-            op,
-            op_span,
-            operand: Box::new(operand.expr),
-        };
+        let kind = ExprKind::Unary { op, op_span, operand: Box::new(operand.expr) };
         self.grown(kind, span, operand.depth)
     }
 
     fn suffixed<'i>(&mut self, pairs: &mut Flat<'i>) -> Deep {
-        let primary = pairs
-            .next()
-            .expect("grammar.pest and the tree builder agree");
+        let primary = pairs.next().expect("grammar.pest and the tree builder agree");
         if self.recursion > MAX_DEPTH {
             pairs.for_each(drop);
             let span = self.span(&primary);
@@ -125,37 +110,18 @@ impl Builder<'_> {
         let mut children = Children::of(form);
         if rule == Rule::member {
             let member = self.word_or_text(&children.next());
-            return self.grown(
-                ExprKind::Member {
-                    base: callee,
-                    member,
-                },
-                span,
-                depth,
-            );
+            return self.grown(ExprKind::Member { base: callee, member }, span, depth);
         }
         let mut args = Vec::new();
-        for arg in children
-            .take(Rule::args)
-            .into_iter()
-            .flat_map(|all| Children::of(all).rest())
-        {
+        for arg in children.take(Rule::args).into_iter().flat_map(|all| Children::of(all).rest()) {
             let (arg, below) = self.arg(arg);
             depth = depth.max(below);
             args.push(arg);
         }
         let kind = if rule == Rule::call {
-            ExprKind::Call {
-                callee,
-                args,
-                parens: here,
-            }
+            ExprKind::Call { callee, args, parens: here }
         } else {
-            ExprKind::Index {
-                base: callee,
-                args,
-                brackets: here,
-            }
+            ExprKind::Index { base: callee, args, brackets: here }
         };
         self.grown(kind, span, depth)
     }
@@ -178,15 +144,7 @@ impl Builder<'_> {
         let inclusive = range.as_str() == "..=";
         let end = self.deep(children.next());
         let depth = start.depth.max(end.depth);
-        (
-            Domain::Range {
-                start: start.expr,
-                end: end.expr,
-                inclusive,
-                span,
-            },
-            depth,
-        )
+        (Domain::Range { start: start.expr, end: end.expr, inclusive, span }, depth)
     }
 
     fn primary(&mut self, pair: Pair<'_, Rule>) -> Deep {
@@ -195,20 +153,11 @@ impl Builder<'_> {
         match inner.as_rule() {
             Rule::literal => {
                 let literal = self.literal(inner);
-                Deep {
-                    expr: Expr {
-                        kind: ExprKind::Literal(literal.value),
-                        span: outer,
-                    },
-                    depth: 1,
-                }
+                Deep { expr: Expr { kind: ExprKind::Literal(literal.value), span: outer }, depth: 1 }
             }
             Rule::name => {
                 let kind = ExprKind::Name(self.name(&inner).text);
-                Deep {
-                    expr: Expr { kind, span: outer },
-                    depth: 1,
-                }
+                Deep { expr: Expr { kind, span: outer }, depth: 1 }
             }
             Rule::list => self.list(inner, outer),
             Rule::choice => self.choice(inner, outer),
@@ -232,11 +181,7 @@ impl Builder<'_> {
                 depth = depth.max(below);
                 let element = elements.pop().expect("an element stands before `for`");
                 let (element, domain) = (Box::new(element), Box::new(domain));
-                let kind = ExprKind::Comprehension {
-                    element,
-                    variable,
-                    domain,
-                };
+                let kind = ExprKind::Comprehension { element, variable, domain };
                 return self.grown(kind, span, depth);
             }
             let element = self.deep(pair);
@@ -255,10 +200,7 @@ impl Builder<'_> {
             if pair.as_rule() == Rule::choice_value {
                 let last = self.deep(Children::of(pair).next());
                 depth = depth.max(last.depth);
-                let kind = ExprKind::If {
-                    arms,
-                    otherwise: Box::new(last.expr),
-                };
+                let kind = ExprKind::If { arms, otherwise: Box::new(last.expr) };
                 return self.grown(kind, span, depth);
             }
             let condition = self.deep(pair);
@@ -271,10 +213,7 @@ impl Builder<'_> {
     /// An expression one deeper than its deepest operand; too deep ones are reported and cut off.
     fn grown(&mut self, kind: ExprKind, span: Span, depth: usize) -> Deep {
         if depth < MAX_DEPTH {
-            return Deep {
-                expr: Expr { kind, span },
-                depth: depth + 1,
-            };
+            return Deep { expr: Expr { kind, span }, depth: depth + 1 };
         }
         self.too_deep(span)
     }
@@ -282,20 +221,8 @@ impl Builder<'_> {
     fn too_deep(&mut self, span: Span) -> Deep {
         let title = "this expression is too long";
         let text = format!("more than {MAX_DEPTH} operations inside one another");
-        self.report(
-            Code::TooDeep,
-            span,
-            title,
-            &text,
-            "name a part of it and use the name",
-        );
-        Deep {
-            expr: Expr {
-                kind: ExprKind::Literal(Value::Null),
-                span,
-            },
-            depth: 1,
-        }
+        self.report(Code::TooDeep, span, title, &text, "name a part of it and use the name");
+        Deep { expr: Expr { kind: ExprKind::Literal(Value::Null), span }, depth: 1 }
     }
 
     /// A `literal` or `signed_literal` pair.
@@ -313,13 +240,7 @@ impl Builder<'_> {
             _ => number(inner.as_str()).unwrap_or_else(|| {
                 let title = "this number is too large";
                 let text = "not below 2^127, or beyond the range of a double";
-                self.report(
-                    Code::Number,
-                    span,
-                    title,
-                    text,
-                    "write a smaller number, or `inf`",
-                );
+                self.report(Code::Number, span, title, text, "write a smaller number, or `inf`");
                 Value::Int(0)
             }),
         };
@@ -351,18 +272,10 @@ impl Builder<'_> {
         Template { pieces, span }
     }
 
-    fn template_expr(
-        &mut self,
-        text: &str,
-        range: std::ops::Range<usize>,
-        content: usize,
-    ) -> Option<Piece> {
+    fn template_expr(&mut self, text: &str, range: std::ops::Range<usize>, content: usize) -> Option<Piece> {
         let range = trim(text, range);
         let Ok(pairs) = Grammar::parse(Rule::expr_only, &text[range.clone()]) else {
-            self.bad_template(
-                content + range.start..content + range.end,
-                "not an expression",
-            );
+            self.bad_template(content + range.start..content + range.end, "not an expression");
             return None;
         };
         let offset = content + range.start;
@@ -374,13 +287,7 @@ impl Builder<'_> {
     fn bad_template(&mut self, range: std::ops::Range<usize>, text: &str) {
         let title = "a message or path fills in `{expression}`";
         let help = "write `{name}`; a brace of its own cannot stand here";
-        self.report(
-            Code::Template,
-            Span::new(self.file, range),
-            title,
-            text,
-            help,
-        );
+        self.report(Code::Template, Span::new(self.file, range), title, text, help);
     }
 }
 
@@ -411,9 +318,7 @@ pub fn number(text: &str) -> Option<Value> {
     };
     let sign = |value: i128| if negative { -value } else { value };
     if let Some(hex) = digits.strip_prefix("0x") {
-        return i128::from_str_radix(hex, 16)
-            .ok()
-            .map(|value| Value::Int(sign(value)));
+        return i128::from_str_radix(hex, 16).ok().map(|value| Value::Int(sign(value)));
     }
     if digits.contains(['.', 'e', 'E']) {
         let value: f64 = text.parse().ok()?;

@@ -111,18 +111,12 @@ impl Pass<'_> {
 
     fn end_of_line(&self, at: usize) -> usize {
         let rest = &self.input[at..];
-        at + rest
-            .iter()
-            .position(|&byte| byte == b'\n')
-            .unwrap_or(rest.len())
+        at + rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len())
     }
 
     fn text_literal(&mut self, at: usize, diagnostics: &mut Diagnostics) -> usize {
         let end = self.end_of_line(at);
-        match self.input[at + 1..end]
-            .iter()
-            .position(|&byte| byte == b'"')
-        {
+        match self.input[at + 1..end].iter().position(|&byte| byte == b'"') {
             Some(length) => at + length + 2,
             None => {
                 let title = "this text does not end on its line";
@@ -140,18 +134,9 @@ impl Pass<'_> {
         if word == b"else" {
             // `else` on its own line belongs to the statement before it.
             let blanks = self.output[..range.start].iter_mut().rev();
-            blanks
-                .take_while(|byte| matches!(**byte, b' ' | b'\t' | b'\r' | b'\n'))
-                .for_each(|byte| *byte = b' ');
+            blanks.take_while(|byte| matches!(**byte, b' ' | b'\t' | b'\r' | b'\n')).for_each(|byte| *byte = b' ');
         }
-        let item: [&[u8]; 6] = [
-            b"block",
-            b"preset",
-            b"config",
-            b"checkpoint",
-            b"entry",
-            b"import",
-        ];
+        let item: [&[u8]; 6] = [b"block", b"preset", b"config", b"checkpoint", b"entry", b"import"];
         let at_margin = range.start == 0 || self.input[range.start - 1] == b'\n';
         if at_margin && !self.open.is_empty() && self.margin.is_none() && item.contains(&word) {
             self.margin = Some(range.clone());
@@ -171,20 +156,13 @@ impl Pass<'_> {
             return;
         }
         let wanted = closes(last.bracket) as char;
-        let title = format!(
-            "`{}` is closed by `{}`",
-            last.bracket as char, closing as char
-        );
+        let title = format!("`{}` is closed by `{}`", last.bracket as char, closing as char);
         let error = Diagnostic::error(Code::Bracket, title)
             .at(here, format!("expected `{wanted}`"))
             .and_at(Span::new(self.file, last.at..last.at + 1), "opened here");
         self.report(error, diagnostics);
         // A forgotten closing bracket: what was opened before may be what is closed here.
-        if let Some(depth) = self
-            .open
-            .iter()
-            .rposition(|open| closes(open.bracket) == closing)
-        {
+        if let Some(depth) = self.open.iter().rposition(|open| closes(open.bracket) == closing) {
             self.open.truncate(depth);
         } else {
             self.open.push(last);
@@ -194,10 +172,7 @@ impl Pass<'_> {
     fn too_deep(&mut self, at: usize, diagnostics: &mut Diagnostics) {
         let title = format!("more than {MAX_NESTING} brackets inside one another");
         let error = Diagnostic::error(Code::TooDeep, title)
-            .at(
-                Span::new(self.file, at..at + 1),
-                format!("bracket {}", MAX_NESTING + 1),
-            )
+            .at(Span::new(self.file, at..at + 1), format!("bracket {}", MAX_NESTING + 1))
             .help("name an inner part of the expression and use the name");
         self.report(error, diagnostics);
     }
@@ -211,10 +186,8 @@ impl Pass<'_> {
         };
         let title = format!("this `{}` is never closed", open.bracket as char);
         let wanted = closes(open.bracket) as char;
-        let mut error = Diagnostic::error(Code::Bracket, title).at(
-            Span::new(self.file, open.at..open.at + 1),
-            format!("expected a `{wanted}`"),
-        );
+        let mut error = Diagnostic::error(Code::Bracket, title)
+            .at(Span::new(self.file, open.at..open.at + 1), format!("expected a `{wanted}`"));
         if let Some(margin) = self.margin.clone() {
             let text = "begins at the margin, so it is missing before this line";
             error = error.and_at(Span::new(self.file, margin), text);
@@ -262,11 +235,7 @@ fn statements(text: &str) -> Vec<Range<usize>> {
         }
     }
     found.push(start..text.len());
-    found
-        .iter()
-        .map(|range| trim(text, range.clone()))
-        .filter(|range| !range.is_empty())
-        .collect()
+    found.iter().map(|range| trim(text, range.clone())).filter(|range| !range.is_empty()).collect()
 }
 
 /// The range without the blanks at its ends.
@@ -293,22 +262,13 @@ mod tests {
 
     fn cut(text: &str) -> Vec<String> {
         let laid = run(text).0.expect("brackets match");
-        laid.statements
-            .iter()
-            .map(|range| laid.text[range.clone()].to_string())
-            .collect()
+        laid.statements.iter().map(|range| laid.text[range.clone()].to_string()).collect()
     }
 
     #[test]
     fn free_line_breaks_join() {
-        assert_eq!(
-            cut("a = b +\n c\nd = f(1,\n2) # (\n"),
-            ["a = b +  c", "d = f(1, 2)"]
-        );
-        assert_eq!(
-            cut("if a { x }\nelse { y }; z = 1"),
-            ["if a { x } else { y }", "z = 1"]
-        );
+        assert_eq!(cut("a = b +\n c\nd = f(1,\n2) # (\n"), ["a = b +  c", "d = f(1, 2)"]);
+        assert_eq!(cut("if a { x }\nelse { y }; z = 1"), ["if a { x } else { y }", "z = 1"]);
         assert_eq!(cut("a = \"#;(\" in\n b"), ["a = \"#;(\" in  b"]);
     }
 

@@ -42,19 +42,13 @@ fn parse_text(text: &str, file: FileId, diagnostics: &mut Diagnostics) -> Option
     let mut laid = layout::layout(text, file, diagnostics)?;
     let statements = std::mem::take(&mut laid.statements);
     let Some((header, rest)) = statements.split_first() else {
-        let error = Diagnostic::error(Code::Syntax, "this file is empty").at(
-            Span::new(file, 0..0),
-            "expected `model name` or `library name`",
-        );
+        let error = Diagnostic::error(Code::Syntax, "this file is empty")
+            .at(Span::new(file, 0..0), "expected `model name` or `library name`");
         diagnostics.push(error);
         return None;
     };
     let mut tree = None;
-    let mut recover = recover::Recover {
-        laid: &mut laid,
-        file,
-        diagnostics,
-    };
+    let mut recover = recover::Recover { laid: &mut laid, file, diagnostics };
     recover.statement(Rule::header_only, header.clone(), |pair, builder| {
         let mut children = Children::of(pair);
         let kind = match children.next().as_rule() {
@@ -63,23 +57,13 @@ fn parse_text(text: &str, file: FileId, diagnostics: &mut Diagnostics) -> Option
         };
         let name = builder.name(&children.next());
         let title = children.any().map(|text| builder.text(&text));
-        tree = Some(File {
-            file,
-            kind,
-            name,
-            title,
-            items: Vec::new(),
-        });
+        tree = Some(File { file, kind, name, title, items: Vec::new() });
     });
     let mut items = Vec::with_capacity(rest.len());
     for statement in rest {
-        recover.statement(
-            Rule::item_only,
-            statement.clone(),
-            |pair, builder: &mut Builder<'_>| {
-                items.push(builder.item(pair));
-            },
-        );
+        recover.statement(Rule::item_only, statement.clone(), |pair, builder: &mut Builder<'_>| {
+            items.push(builder.item(pair));
+        });
     }
     let mut tree = tree?;
     tree.items = items;

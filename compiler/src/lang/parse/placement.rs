@@ -19,11 +19,7 @@ struct Checker<'a> {
 /// Reports every statement that stands where it cannot.
 pub fn check(file: &File, diagnostics: &mut Diagnostics) {
     let mut checker = Checker { diagnostics };
-    let place = if file.kind == FileKind::Model {
-        Place::Model
-    } else {
-        Place::Library
-    };
+    let place = if file.kind == FileKind::Model { Place::Model } else { Place::Library };
     for item in &file.items {
         match item {
             Item::Block(block) => checker.body(&block.body, Place::Block),
@@ -39,22 +35,13 @@ pub fn check(file: &File, diagnostics: &mut Diagnostics) {
 impl Checker<'_> {
     fn model_only(&mut self, what: &str, span: Span, place: Place) {
         if place == Place::Library {
-            let word = Span {
-                end: span.start + what.len() as u32,
-                ..span
-            };
-            self.report(
-                what,
-                word,
-                "a library sees no config: it has blocks and static names only",
-            );
+            let word = Span { end: span.start + what.len() as u32, ..span };
+            self.report(what, word, "a library sees no config: it has blocks and static names only");
         }
     }
 
     fn body(&mut self, body: &Body, place: Place) {
-        body.stmts
-            .iter()
-            .for_each(|stmt| self.stmt(stmt, place, false));
+        body.stmts.iter().for_each(|stmt| self.stmt(stmt, place, false));
     }
 
     fn stmt(&mut self, stmt: &Stmt, place: Place, in_repeat: bool) {
@@ -70,9 +57,7 @@ impl Checker<'_> {
             StmtKind::Match { arms, .. } => arms.iter().for_each(|arm| self.body(&arm.body, place)),
             StmtKind::For { body, .. } => self.body(body, place),
             StmtKind::Repeat { body, .. } => {
-                body.stmts
-                    .iter()
-                    .for_each(|stmt| self.stmt(stmt, place, true));
+                body.stmts.iter().for_each(|stmt| self.stmt(stmt, place, true));
             }
             StmtKind::Entry(entry) => self.body(&entry.body, Place::Entry),
             _ => {}
@@ -81,68 +66,33 @@ impl Checker<'_> {
 
     fn report(&mut self, what: &str, span: Span, rule: &str) {
         let title = format!("`{what}` cannot stand here");
-        self.diagnostics
-            .push(Diagnostic::error(Code::Misplaced, title).at(span, rule));
+        self.diagnostics.push(Diagnostic::error(Code::Misplaced, title).at(span, rule));
     }
 }
 
 /// The word and the rule that a statement breaks by standing here.
-fn misplaced(
-    kind: &StmtKind,
-    place: Place,
-    in_repeat: bool,
-) -> Option<(&'static str, &'static str)> {
+fn misplaced(kind: &StmtKind, place: Place, in_repeat: bool) -> Option<(&'static str, &'static str)> {
     let (what, allowed, rule): (_, &[Place], _) = match kind {
-        StmtKind::Part { .. } => (
-            "part",
-            &[Place::Model, Place::Block],
-            "parts belong to a block or to the model",
-        ),
-        StmtKind::Weight { .. } => (
-            "weight",
-            &[Place::Model, Place::Block],
-            "weights belong to a block or to the model",
-        ),
-        StmtKind::State { .. } => (
-            "state",
-            &[Place::Model, Place::Block],
-            "states belong to a block or to the model",
-        ),
+        StmtKind::Part { .. } => ("part", &[Place::Model, Place::Block], "parts belong to a block or to the model"),
+        StmtKind::Weight { .. } => {
+            ("weight", &[Place::Model, Place::Block], "weights belong to a block or to the model")
+        }
+        StmtKind::State { .. } => ("state", &[Place::Model, Place::Block], "states belong to a block or to the model"),
         StmtKind::Input { .. } => ("input", &[Place::Model], "inputs belong to the model"),
-        StmtKind::Host { .. } => (
-            "host",
-            &[Place::Model],
-            "host functions belong to the model",
-        ),
+        StmtKind::Host { .. } => ("host", &[Place::Model], "host functions belong to the model"),
         StmtKind::Entry(_) => ("entry", &[Place::Model], "entries belong to the model"),
         StmtKind::Output { .. } => ("output", &[Place::Entry], "only an entry has outputs"),
         StmtKind::Return { .. } => ("return", &[Place::Block], "only a block returns values"),
-        StmtKind::Probe { .. } => (
-            "probe",
-            &[Place::Block, Place::Entry],
-            "probes belong to a block or an entry",
-        ),
-        StmtKind::Repeat { .. } => (
-            "repeat",
-            &[Place::Block, Place::Entry],
-            "only a block or an entry runs",
-        ),
+        StmtKind::Probe { .. } => ("probe", &[Place::Block, Place::Entry], "probes belong to a block or an entry"),
+        StmtKind::Repeat { .. } => ("repeat", &[Place::Block, Place::Entry], "only a block or an entry runs"),
         StmtKind::Exit { .. } => {
             let rule = "`exit` belongs at the top level of a `repeat`";
             return (!in_repeat).then_some(("exit", rule));
         }
         StmtKind::Assign { .. } => return None,
-        StmtKind::Check { .. } => (
-            "check",
-            &[Place::Model, Place::Block, Place::Entry],
-            LIBRARY,
-        ),
+        StmtKind::Check { .. } => ("check", &[Place::Model, Place::Block, Place::Entry], LIBRARY),
         StmtKind::If { .. } => ("if", &[Place::Model, Place::Block, Place::Entry], LIBRARY),
-        StmtKind::Match { .. } => (
-            "match",
-            &[Place::Model, Place::Block, Place::Entry],
-            LIBRARY,
-        ),
+        StmtKind::Match { .. } => ("match", &[Place::Model, Place::Block, Place::Entry], LIBRARY),
         StmtKind::For { .. } => ("for", &[Place::Model, Place::Block, Place::Entry], LIBRARY),
     };
     (!allowed.contains(&place)).then_some((what, rule))

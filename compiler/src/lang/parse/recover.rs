@@ -25,12 +25,7 @@ pub struct Recover<'a> {
 
 impl Recover<'_> {
     /// Parses `range` by `rule` and hands the one pair inside to `build`, or reports what is wrong.
-    pub fn statement(
-        &mut self,
-        rule: Rule,
-        range: Range<usize>,
-        build: impl FnOnce(Pair<'_, Rule>, &mut Builder<'_>),
-    ) {
+    pub fn statement(&mut self, rule: Rule, range: Range<usize>, build: impl FnOnce(Pair<'_, Rule>, &mut Builder<'_>)) {
         // The first place where a further mistake is believed to be one of its own.
         let mut believed = range.start;
         for _ in 0..MOST {
@@ -54,8 +49,7 @@ impl Recover<'_> {
                 statement: inner_statement(&self.laid.text, &range, at),
                 file: self.file,
             };
-            self.diagnostics
-                .push(expected::describe(&error, at, &context));
+            self.diagnostics.push(expected::describe(&error, at, &context));
             let wrong = context.statement;
             if wrong.is_empty() || wrong.start <= range.start {
                 return;

@@ -11,10 +11,7 @@ impl Builder<'_> {
         match inner.as_rule() {
             Rule::import => {
                 let span = self.span(&inner);
-                Item::Import(Import {
-                    library: self.name(&Children::of(inner).next()),
-                    span,
-                })
+                Item::Import(Import { library: self.name(&Children::of(inner).next()), span })
             }
             Rule::config => Item::Config(self.config(inner)),
             Rule::preset => Item::Preset(self.preset(inner)),
@@ -36,55 +33,33 @@ impl Builder<'_> {
         while let Some(result) = children.take(Rule::value_type) {
             results.push(self.value_type(result));
         }
-        let last = results
-            .last()
-            .map_or(name.span, |result: &ValueType| result.span);
-        let header = crate::diagnostics::Span {
-            end: last.end,
-            ..span
-        };
+        let last = results.last().map_or(name.span, |result: &ValueType| result.span);
+        let header = crate::diagnostics::Span { end: last.end, ..span };
         let body = self.body(children.next());
-        Block {
-            name,
-            statics,
-            params,
-            results,
-            body,
-            header,
-            span,
-        }
+        Block { name, statics, params, results, body, header, span }
     }
 
     fn static_param(&mut self, pair: Pair<'_, Rule>) -> StaticParam {
         let span = self.span(&pair);
         let mut children = Children::of(pair);
         let name = self.name(&children.next());
-        let kind = children
-            .take(Rule::kind)
-            .map_or(StaticKind::Int, |kind| match kind.as_str() {
-                "float" => StaticKind::Float,
-                "bool" => StaticKind::Bool,
-                "string" => StaticKind::String,
-                "list" => StaticKind::List,
-                "encoding" => StaticKind::Encoding,
-                "axis" => StaticKind::Axis,
-                "part" => StaticKind::Part,
-                _ => StaticKind::Int,
-            });
+        let kind = children.take(Rule::kind).map_or(StaticKind::Int, |kind| match kind.as_str() {
+            "float" => StaticKind::Float,
+            "bool" => StaticKind::Bool,
+            "string" => StaticKind::String,
+            "list" => StaticKind::List,
+            "encoding" => StaticKind::Encoding,
+            "axis" => StaticKind::Axis,
+            "part" => StaticKind::Part,
+            _ => StaticKind::Int,
+        });
         let default = children.take(Rule::default).map(|pair| self.default(pair));
-        StaticParam {
-            name,
-            kind,
-            default,
-            span,
-        }
+        StaticParam { name, kind, default, span }
     }
 
     fn params(&mut self, children: &mut Children<'_>) -> Vec<Param> {
         let all = children.take(Rule::params).into_iter();
-        all.flat_map(|all| Children::of(all).rest())
-            .map(|pair| self.param(pair))
-            .collect()
+        all.flat_map(|all| Children::of(all).rest()).map(|pair| self.param(pair)).collect()
     }
 
     fn param(&mut self, pair: Pair<'_, Rule>) -> Param {
@@ -93,56 +68,30 @@ impl Builder<'_> {
         let names = self.names(children.next());
         let ty = self.value_type(children.next());
         let limit = children.take(Rule::limit).map(|pair| self.limit(pair));
-        Param {
-            names,
-            ty,
-            limit,
-            span,
-        }
+        Param { names, ty, limit, span }
     }
 
     fn value_type(&mut self, pair: Pair<'_, Rule>) -> ValueType {
         let span = self.span(&pair);
         let mut children = Children::of(pair);
         let element = self.name(&children.next());
-        let axes = children
-            .take(Rule::shape)
-            .map(|shape| self.exprs(Children::of(shape)));
+        let axes = children.take(Rule::shape).map(|shape| self.exprs(Children::of(shape)));
         let optional = children.take(Rule::optional).is_some();
-        ValueType {
-            element,
-            axes: axes.unwrap_or_default(),
-            optional,
-            span,
-        }
+        ValueType { element, axes: axes.unwrap_or_default(), optional, span }
     }
 
     fn body(&mut self, pair: Pair<'_, Rule>) -> Body {
         let span = self.span(&pair);
-        Body {
-            stmts: Children::of(pair)
-                .rest()
-                .map(|stmt| self.stmt(stmt))
-                .collect(),
-            span,
-        }
+        Body { stmts: Children::of(pair).rest().map(|stmt| self.stmt(stmt)).collect(), span }
     }
 
     fn stmt(&mut self, pair: Pair<'_, Rule>) -> Stmt {
         let span = self.span(&pair);
         let inner = Children::of(pair).next();
-        let keyword = inner
-            .clone()
-            .into_inner()
-            .next()
-            .map_or(span, |first| self.span(&first));
+        let keyword = inner.clone().into_inner().next().map_or(span, |first| self.span(&first));
         let rule = inner.as_rule();
         let children = Children::of(inner);
-        Stmt {
-            kind: self.stmt_kind(rule, children),
-            keyword,
-            span,
-        }
+        Stmt { kind: self.stmt_kind(rule, children), keyword, span }
     }
 
     fn stmt_kind(&mut self, rule: Rule, mut children: Children<'_>) -> StmtKind {
@@ -153,96 +102,54 @@ impl Builder<'_> {
                     names.push(self.part_name(name));
                 }
                 let block = self.expr(children.next());
-                StmtKind::Part {
-                    names,
-                    block,
-                    at: self.at(&mut children),
-                }
+                StmtKind::Part { names, block, at: self.at(&mut children) }
             }
             Rule::weight => {
                 let names = self.names(children.next());
                 let ty = self.value_type(children.next());
-                StmtKind::Weight {
-                    names,
-                    ty,
-                    at: self.at(&mut children),
-                }
+                StmtKind::Weight { names, ty, at: self.at(&mut children) }
             }
             Rule::state => {
                 let held = children.take(Rule::k_held).is_some();
                 let names = self.names(children.next());
                 let ty = self.value_type(children.next());
                 let init = children.take(Rule::default).map(|pair| self.default(pair));
-                StmtKind::State {
-                    held,
-                    names,
-                    ty,
-                    init,
-                }
+                StmtKind::State { held, names, ty, init }
             }
             Rule::assign => {
                 let names = self.names(children.next());
-                StmtKind::Assign {
-                    names,
-                    values: self.exprs(children),
-                }
+                StmtKind::Assign { names, values: self.exprs(children) }
             }
             Rule::if_stmt => self.if_stmt(children),
             Rule::match_stmt => {
                 let subject = self.expr(children.next());
-                StmtKind::Match {
-                    subject,
-                    arms: children.rest().map(|arm| self.arm(arm)).collect(),
-                }
+                StmtKind::Match { subject, arms: children.rest().map(|arm| self.arm(arm)).collect() }
             }
             Rule::for_stmt => {
                 let variable = self.name(&children.next());
                 let domain = self.domain(children.next());
-                StmtKind::For {
-                    variable,
-                    domain,
-                    body: self.body(children.next()),
-                }
+                StmtKind::For { variable, domain, body: self.body(children.next()) }
             }
             Rule::repeat_stmt => {
                 let variable = self.name(&children.next());
                 let domain = self.domain(children.next());
                 let most = children.take(Rule::expr).map(|pair| self.expr(pair));
-                StmtKind::Repeat {
-                    variable,
-                    domain,
-                    most,
-                    body: self.body(children.next()),
-                }
+                StmtKind::Repeat { variable, domain, most, body: self.body(children.next()) }
             }
-            Rule::exit_stmt => StmtKind::Exit {
-                condition: self.expr(children.next()),
-            },
-            Rule::return_stmt => StmtKind::Return {
-                values: self.exprs(children),
-            },
+            Rule::exit_stmt => StmtKind::Exit { condition: self.expr(children.next()) },
+            Rule::return_stmt => StmtKind::Return { values: self.exprs(children) },
             Rule::output => {
                 let name = self.name(&children.next());
-                StmtKind::Output {
-                    name,
-                    value: children.any().map(|pair| self.expr(pair)),
-                }
+                StmtKind::Output { name, value: children.any().map(|pair| self.expr(pair)) }
             }
             Rule::probe => {
                 let name = self.name(&children.next());
-                StmtKind::Probe {
-                    name,
-                    value: children.any().map(|pair| self.expr(pair)),
-                }
+                StmtKind::Probe { name, value: children.any().map(|pair| self.expr(pair)) }
             }
             Rule::check => {
                 let warn = children.next().as_rule() == Rule::k_warn;
                 let condition = self.expr(children.next());
-                StmtKind::Check {
-                    warn,
-                    condition,
-                    message: self.template(&children.next()),
-                }
+                StmtKind::Check { warn, condition, message: self.template(&children.next()) }
             }
             Rule::input => {
                 let param = self.param(children.next());
@@ -252,11 +159,7 @@ impl Builder<'_> {
             Rule::host => {
                 let name = self.name(&children.next());
                 let params = self.params(&mut children);
-                StmtKind::Host {
-                    name,
-                    params,
-                    result: self.value_type(children.next()),
-                }
+                StmtKind::Host { name, params, result: self.value_type(children.next()) }
             }
             _ => StmtKind::Entry(self.entry(children)),
         }
@@ -285,10 +188,7 @@ impl Builder<'_> {
                 break;
             }
             let condition = self.expr(pair);
-            arms.push(IfArm {
-                condition,
-                body: self.body(children.next()),
-            });
+            arms.push(IfArm { condition, body: self.body(children.next()) });
         }
         StmtKind::If { arms, otherwise }
     }
@@ -311,25 +211,16 @@ impl Builder<'_> {
             Rule::body => self.body(what),
             _ => {
                 let stmt = self.stmt(what);
-                Body {
-                    span: stmt.span,
-                    stmts: vec![stmt],
-                }
+                Body { span: stmt.span, stmts: vec![stmt] }
             }
         };
-        MatchArm {
-            pattern,
-            body,
-            span,
-        }
+        MatchArm { pattern, body, span }
     }
 
     fn entry(&mut self, mut children: Children<'_>) -> Entry {
         let name = self.name(&children.next());
         let params = self.params(&mut children);
-        let mut header = params
-            .last()
-            .map_or(name.span, |param| name.span.to(param.span));
+        let mut header = params.last().map_or(name.span, |param| name.span.to(param.span));
         let within = children.take(Rule::within).map(|pair| {
             header = header.to(self.span(&pair));
             self.name(&Children::of(pair).next())
@@ -339,19 +230,8 @@ impl Builder<'_> {
             header = header.to(span);
             let mut inner = Children::of(pair);
             let value = self.expr(inner.next());
-            Start {
-                value,
-                if_empty: inner.take(Rule::k_empty).is_some(),
-                span,
-            }
+            Start { value, if_empty: inner.take(Rule::k_empty).is_some(), span }
         });
-        Entry {
-            name,
-            params,
-            within,
-            start,
-            body: self.body(children.next()),
-            header,
-        }
+        Entry { name, params, within, start, body: self.body(children.next()), header }
     }
 }

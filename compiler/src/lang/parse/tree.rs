@@ -26,63 +26,42 @@ pub struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// For the piece of `file` that begins at `offset`.
     pub fn new(file: FileId, offset: usize, diagnostics: &'a mut Diagnostics) -> Self {
-        Self {
-            file,
-            offset,
-            diagnostics,
-            recursion: 0,
-        }
+        Self { file, offset, diagnostics, recursion: 0 }
     }
 
     /// Where a pair stands, without the blanks that pest counts in.
     pub fn span(&self, pair: &Pair<'_, Rule>) -> Span {
         let span = pair.as_span();
         let range = trim(span.get_input(), span.start()..span.end());
-        Span::new(
-            self.file,
-            range.start + self.offset..range.end + self.offset,
-        )
+        Span::new(self.file, range.start + self.offset..range.end + self.offset)
     }
 
     /// A name or word.
     pub fn name(&self, pair: &Pair<'_, Rule>) -> Name {
-        Name {
-            text: pair.as_str().trim_end().into(),
-            span: self.span(pair),
-        }
+        Name { text: pair.as_str().trim_end().into(), span: self.span(pair) }
     }
 
     /// The names of a `names` pair.
     pub fn names(&self, pair: Pair<'_, Rule>) -> Vec<Name> {
-        Children::of(pair)
-            .rest()
-            .map(|name| self.name(&name))
-            .collect()
+        Children::of(pair).rest().map(|name| self.name(&name)).collect()
     }
 
     /// A text literal.
     pub fn text(&self, pair: &Pair<'_, Rule>) -> Text {
-        Text {
-            value: unquoted(pair).into(),
-            span: self.span(pair),
-        }
+        Text { value: unquoted(pair).into(), span: self.span(pair) }
     }
 
     /// A word, or a text that serves as one (a quoted key).
     pub fn word_or_text(&self, pair: &Pair<'_, Rule>) -> Name {
         match pair.as_rule() {
-            Rule::text => Name {
-                text: unquoted(pair).into(),
-                span: self.span(pair),
-            },
+            Rule::text => Name { text: unquoted(pair).into(), span: self.span(pair) },
             _ => self.name(pair),
         }
     }
 
     /// Reports a mistake that the grammar alone does not see.
     pub fn report(&mut self, code: Code, span: Span, title: &str, text: &str, help: &str) {
-        self.diagnostics
-            .push(Diagnostic::error(code, title).at(span, text).help(help));
+        self.diagnostics.push(Diagnostic::error(code, title).at(span, text).help(help));
     }
 }
 
@@ -105,16 +84,12 @@ impl<'i> Children<'i> {
     /// The meaningful ones of these pairs.
     pub fn among(pairs: Pairs<'i, Rule>) -> Self {
         let kept: Box<dyn Iterator<Item = _>> = Box::new(pairs.filter(|p| !is_mark(p.as_rule())));
-        Self {
-            pairs: kept.peekable(),
-        }
+        Self { pairs: kept.peekable() }
     }
 
     /// The next child, which the grammar says must be there.
     pub fn next(&mut self) -> Pair<'i, Rule> {
-        self.pairs
-            .next()
-            .expect("grammar.pest and the tree builder agree")
+        self.pairs.next().expect("grammar.pest and the tree builder agree")
     }
 
     /// The next child if it is of this rule.

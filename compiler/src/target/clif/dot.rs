@@ -91,18 +91,10 @@ impl Emitter<'_, '_> {
     pub(super) fn acc_fold(&mut self, accs: &[Parts], shifts: &[u8]) -> Clif {
         let mut sums = Parts::new();
         for (acc, &shift) in accs.iter().zip(shifts) {
-            let sum = acc[1..]
-                .iter()
-                .fold(acc[0], |sum, &part| self.b.ins().iadd(sum, part));
-            sums.push(if shift == 0 {
-                sum
-            } else {
-                self.b.ins().sshr_imm_u(sum, i64::from(shift))
-            });
+            let sum = acc[1..].iter().fold(acc[0], |sum, &part| self.b.ins().iadd(sum, part));
+            sums.push(if shift == 0 { sum } else { self.b.ins().sshr_imm_u(sum, i64::from(shift)) });
         }
-        let total = sums[1..]
-            .iter()
-            .fold(sums[0], |total, &sum| self.b.ins().iadd(total, sum));
+        let total = sums[1..].iter().fold(sums[0], |total, &sum| self.b.ins().iadd(total, sum));
         let zero = self.vconst(I32X4, [0; 16]);
         self.reduce(Reduce::IAdd, &[total, zero, zero, zero])
     }
@@ -118,23 +110,16 @@ impl Emitter<'_, '_> {
                 for (token, total) in totals.into_iter().enumerate() {
                     e.b.ins().store(flags, total, row[1], 64 * token as i32);
                 }
-                vec![
-                    e.b.ins().iadd_imm_s(row[0], 64),
-                    e.b.ins().iadd_imm_s(row[1], 4),
-                ]
+                vec![e.b.ins().iadd_imm_s(row[0], 64), e.b.ins().iadd_imm_s(row[1], 4)]
             });
-            let next =
-                e.b.ins()
-                    .iadd_imm_s(quad[0], 4 * 64 * i64::from(dot.blocks));
+            let next = e.b.ins().iadd_imm_s(quad[0], 4 * 64 * i64::from(dot.blocks));
             vec![next, rows[1]]
         });
         let flags = MemFlagsData::new().with_notrap();
         (0..tokens)
             .map(|token| {
                 let at = |part: usize| (64 * token + 16 * part) as i32;
-                (0..4)
-                    .map(|part| self.b.ins().load(I32X4, flags, out, at(part)))
-                    .collect()
+                (0..4).map(|part| self.b.ins().load(I32X4, flags, out, at(part))).collect()
             })
             .collect()
     }
@@ -151,10 +136,7 @@ impl Emitter<'_, '_> {
         carried.extend(std::iter::repeat_n(zero, accs * parts));
         let result = self.repeat(dot.blocks, &carried, |e, now| {
             let mut accs: Vec<Clif> = now[2..].to_vec();
-            let (w, x) = (
-                (now[0], weights.1.with_aligned()),
-                (now[1], x.1.with_aligned()),
-            );
+            let (w, x) = ((now[0], weights.1.with_aligned()), (now[1], x.1.with_aligned()));
             if masked {
                 e.block_masked(dot, w, x, &mut accs);
             } else {
@@ -162,24 +144,18 @@ impl Emitter<'_, '_> {
             }
             let mut next = vec![
                 e.b.ins().iadd_imm_s(now[0], 4 * 64),
-                e.b.ins()
-                    .iadd_imm_s(now[1], 64 * dot.packing.fields() as i64),
+                e.b.ins().iadd_imm_s(now[1], 64 * dot.packing.fields() as i64),
             ];
             next.append(&mut accs);
             next
         });
-        let accs: Vec<Parts> = result[2..]
-            .chunks_exact(parts)
-            .map(SmallVec::from_slice)
-            .collect();
+        let accs: Vec<Parts> = result[2..].chunks_exact(parts).map(SmallVec::from_slice).collect();
         if masked {
             let shift = |field: usize| (field * dot.packing.field_bits()) as u8;
             let shifts: Vec<u8> = (0..fields).map(shift).collect();
             vec![self.acc_fold(&accs, &shifts)]
         } else {
-            accs.into_iter()
-                .map(|acc| self.acc_fold(&[acc], &[0]))
-                .collect()
+            accs.into_iter().map(|acc| self.acc_fold(&[acc], &[0])).collect()
         }
     }
 
@@ -196,10 +172,7 @@ impl Emitter<'_, '_> {
             for field in 0..dot.packing.fields() {
                 let mask = self.vconst(I8X16, [dot.packing.field_mask(field); 16]);
                 let codes = self.b.ins().band(packed, mask);
-                let x = self
-                    .b
-                    .ins()
-                    .load(I8X16, x.1, x.0, 64 * field as i32 + 16 * part);
+                let x = self.b.ins().load(I8X16, x.1, x.0, 64 * field as i32 + 16 * part);
                 let at = field * parts + part as usize % parts;
                 accs[at] = self.dot_16(accs[at], codes, x);
             }
@@ -249,10 +222,7 @@ impl Emitter<'_, '_> {
             packed
         } else {
             let words = self.reinterpret(I16X8, packed);
-            let amount = self
-                .b
-                .ins()
-                .iconst(I32, (field * packing.field_bits()) as i64);
+            let amount = self.b.ins().iconst(I32, (field * packing.field_bits()) as i64);
             let words = self.b.ins().ushr(words, amount);
             self.reinterpret(I8X16, words)
         };

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I32, I64};
 use cranelift_codegen::ir::{
-    AbiParam, FuncRef, Function, InstBuilder, MemFlagsData, Signature, StackSlot, StackSlotData,
-    StackSlotKind, Value as Clif,
+    AbiParam, FuncRef, Function, InstBuilder, MemFlagsData, Signature, StackSlot, StackSlotData, StackSlotKind,
+    Value as Clif,
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
@@ -27,27 +27,20 @@ pub fn entry_signature(convention: CallConv) -> Signature {
 /// The signature of the launch function: `(context, kernel, args, units, grain)`.
 pub fn launch_signature(convention: CallConv) -> Signature {
     let mut signature = Signature::new(convention);
-    signature
-        .params
-        .extend([I64, I64, I64, I32, I32].map(AbiParam::new));
+    signature.params.extend([I64, I64, I64, I32, I32].map(AbiParam::new));
     signature
 }
 
 /// Emits the launch function: calls the context's `parallel_for`, or the kernel itself where there is none or
 /// one chunk holds all units.
-pub fn emit_launch(
-    frontend: TargetFrontendConfig,
-    function: &mut Function,
-    context: &mut FunctionBuilderContext,
-) {
+pub fn emit_launch(frontend: TargetFrontendConfig, function: &mut Function, context: &mut FunctionBuilderContext) {
     let convention = function.signature.call_conv;
     let mut b = FunctionBuilder::new(function, context);
     let entry = b.create_block();
     b.append_block_params_for_function_params(entry);
     b.switch_to_block(entry);
     let params = b.block_params(entry).to_vec();
-    let (host, kernel, args, units, grain) =
-        (params[0], params[1], params[2], params[3], params[4]);
+    let (host, kernel, args, units, grain) = (params[0], params[1], params[2], params[3], params[4]);
     let flags = MemFlagsData::trusted();
     let (split, several, whole) = (b.create_block(), b.create_block(), b.create_block());
     let parallel = b.ins().load(I64, flags, host, offsets::PARALLEL_FOR);
@@ -60,19 +53,15 @@ pub fn emit_launch(
     b.switch_to_block(split);
     let pool = b.ins().load(I64, flags, host, offsets::POOL);
     let mut signature = Signature::new(convention);
-    signature
-        .params
-        .extend([I64, I64, I64, I32, I32].map(AbiParam::new));
+    signature.params.extend([I64, I64, I64, I32, I32].map(AbiParam::new));
     let signature = b.import_signature(signature);
-    b.ins()
-        .call_indirect(signature, parallel, &[pool, kernel, args, units, grain]);
+    b.ins().call_indirect(signature, parallel, &[pool, kernel, args, units, grain]);
     b.ins().return_(&[]);
 
     b.switch_to_block(whole);
     let signature = b.import_signature(kernel_signature(convention));
     let zero = b.ins().iconst(I32, 0);
-    b.ins()
-        .call_indirect(signature, kernel, &[args, zero, units]);
+    b.ins().call_indirect(signature, kernel, &[args, zero, units]);
     b.ins().return_(&[]);
     b.seal_all_blocks();
     b.finalize(frontend);
@@ -94,29 +83,14 @@ pub fn emit_entry(
     b.switch_to_block(entry);
     let host = b.block_params(entry)[0];
     let slots = most_args(&driver.steps).max(1) as u32;
-    let table = b.create_sized_stack_slot(StackSlotData::new(
-        StackSlotKind::ExplicitSlot,
-        slots * 8,
-        4,
-    ));
+    let table = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, slots * 8, 4));
     let zero = b.ins().iconst(I64, 0);
-    let rows: Vec<Variable> = (0..program.row_counts)
-        .map(|_| b.declare_var(I64))
-        .collect();
+    let rows: Vec<Variable> = (0..program.row_counts).map(|_| b.declare_var(I64)).collect();
     let vars: Vec<Variable> = (0..program.loop_vars).map(|_| b.declare_var(I64)).collect();
     for &variable in rows.iter().chain(&vars) {
         b.def_var(variable, zero);
     }
-    let mut emitter = Entry {
-        b,
-        program,
-        kernels,
-        split: launch,
-        host,
-        table,
-        rows,
-        vars,
-    };
+    let mut emitter = Entry { b, program, kernels, split: launch, host, table, rows, vars };
     let count = emitter.field(offsets::ROWS);
     emitter.b.def_var(emitter.rows[0], count);
     if let Some(offset) = program.status_offset {
@@ -186,28 +160,15 @@ impl Entry<'_, '_> {
                     self.b.ins().jump(after, &[]);
                     self.b.switch_to_block(after);
                 }
-                Step::Loop {
-                    var,
-                    first,
-                    end,
-                    rows,
-                    body,
-                } => {
+                Step::Loop { var, first, end, rows, body } => {
                     let variable = self.vars[var.0 as usize];
                     let start = self.b.ins().iconst(I64, i64::from(*first));
                     self.b.def_var(variable, start);
-                    let (head, inside, after) = (
-                        self.b.create_block(),
-                        self.b.create_block(),
-                        self.b.create_block(),
-                    );
+                    let (head, inside, after) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
                     self.b.ins().jump(head, &[]);
                     self.b.switch_to_block(head);
                     let index = self.b.use_var(variable);
-                    let mut go =
-                        self.b
-                            .ins()
-                            .icmp_imm_s(IntCC::SignedLessThan, index, i64::from(*end));
+                    let mut go = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, index, i64::from(*end));
                     if let Some(rows) = rows {
                         let count = self.count_of(*rows);
                         let some = self.b.ins().icmp_imm_s(IntCC::NotEqual, count, 0);
@@ -243,9 +204,7 @@ impl Entry<'_, '_> {
     fn launch(&mut self, kernel: KernelId, args: &[Arg], work: Work) {
         for (index, arg) in args.iter().enumerate() {
             let value = self.arg(arg);
-            self.b
-                .ins()
-                .stack_store(I64, value, self.table, 8 * index as i32);
+            self.b.ins().stack_store(I64, value, self.table, 8 * index as i32);
         }
         let table = self.b.ins().stack_addr(I64, self.table, 0);
         let per = self.b.ins().iconst(I64, i64::from(work.per));
@@ -264,9 +223,7 @@ impl Entry<'_, '_> {
         } else {
             let grain = self.b.ins().iconst(I32, i64::from(work.grain));
             let address = self.b.ins().func_addr(I64, function);
-            self.b
-                .ins()
-                .call(self.split, &[self.host, address, table, units, grain]);
+            self.b.ins().call(self.split, &[self.host, address, table, units, grain]);
         }
     }
 
@@ -276,11 +233,7 @@ impl Entry<'_, '_> {
             Arg::Count(Count::Rows(rows)) => self.count_of(*rows),
             Arg::Count(Count::StateStride) => self.field(offsets::STATE_STRIDE),
             Arg::Count(Count::LoopVar(var)) => self.b.use_var(self.vars[var.0 as usize]),
-            Arg::Pointer {
-                base,
-                offset,
-                scaled,
-            } => {
+            Arg::Pointer { base, offset, scaled } => {
                 let mut address = self.base(*base);
                 for (var, stride) in scaled {
                     let index = self.b.use_var(self.vars[var.0 as usize]);

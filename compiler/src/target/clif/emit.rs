@@ -4,8 +4,8 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::immediates::Ieee32;
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I32, I32X4, I64};
 use cranelift_codegen::ir::{
-    AbiParam, BlockArg, ConstantData, Function, InstBuilder, MemFlagsData, Signature,
-    StackSlotData, StackSlotKind, Type as ClifType, Value as Clif,
+    AbiParam, BlockArg, ConstantData, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind,
+    Type as ClifType, Value as Clif,
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
@@ -38,12 +38,7 @@ pub fn kernel_signature(convention: CallConv) -> Signature {
 }
 
 /// Emits the body of a verified kernel into `function`, whose signature is [`kernel_signature`].
-pub fn emit(
-    kernel: &Kernel,
-    target: Target,
-    function: &mut Function,
-    context: &mut FunctionBuilderContext,
-) {
+pub fn emit(kernel: &Kernel, target: Target, function: &mut Function, context: &mut FunctionBuilderContext) {
     let roots = roots(kernel).expect("the kernel was verified");
     let mut builder = FunctionBuilder::new(function, context);
     let entry = builder.create_block();
@@ -111,15 +106,9 @@ impl Emitter<'_, '_> {
     pub(super) fn flags(&self, pointer: Value) -> MemFlagsData {
         let flags = MemFlagsData::new().with_notrap();
         match self.roots[pointer.index()] {
-            Some(Root::Param(index))
-                if self.kernel.params[index as usize].kind == crate::kernel::ir::ParamKind::Ro =>
-            {
+            Some(Root::Param(index)) if self.kernel.params[index as usize].kind == crate::kernel::ir::ParamKind::Ro => {
                 let flags = flags.with_readonly();
-                if self.conditionals == 0 {
-                    flags.with_can_move()
-                } else {
-                    flags
-                }
+                if self.conditionals == 0 { flags.with_can_move() } else { flags }
             }
             _ => flags,
         }
@@ -141,12 +130,7 @@ impl Emitter<'_, '_> {
 
     /// A 128-bit constant of the given type.
     pub(super) fn vconst(&mut self, ty: ClifType, bytes: [u8; 16]) -> Clif {
-        let constant = self
-            .b
-            .func
-            .dfg
-            .constants
-            .insert(ConstantData::from(&bytes[..]));
+        let constant = self.b.func.dfg.constants.insert(ConstantData::from(&bytes[..]));
         self.b.ins().vconst(ty, constant)
     }
 
@@ -164,11 +148,7 @@ impl Emitter<'_, '_> {
         match &inst.op {
             Op::Param(index) | Op::CountL(index) | Op::Count(index) => {
                 let flags = MemFlagsData::trusted().with_readonly().with_can_move();
-                let ty = if matches!(inst.op, Op::Count(_)) {
-                    I32
-                } else {
-                    I64
-                };
+                let ty = if matches!(inst.op, Op::Count(_)) { I32 } else { I64 };
                 let offset = *index as i32 * 8;
                 let slot = self.b.ins().load(ty, flags, self.table, offset);
                 self.set_scalar(inst, slot);
@@ -233,9 +213,7 @@ impl Emitter<'_, '_> {
                 let (p, n) = (self.scalar(args[0]), self.scalar(args[1]));
                 let n = self.b.ins().sextend(I64, n);
                 let bytes = if scale.count_ones() == 1 && *scale > 0 {
-                    self.b
-                        .ins()
-                        .ishl_imm_u(n, i64::from(scale.trailing_zeros()))
+                    self.b.ins().ishl_imm_u(n, i64::from(scale.trailing_zeros()))
                 } else {
                     self.b.ins().imul_imm_s(n, *scale)
                 };
@@ -248,21 +226,13 @@ impl Emitter<'_, '_> {
                 self.set_scalar(inst, moved);
             }
             Op::Sqrt => {
-                let parts = self
-                    .parts(args[0])
-                    .iter()
-                    .map(|&part| self.b.ins().sqrt(part))
-                    .collect();
+                let parts = self.parts(args[0]).iter().map(|&part| self.b.ins().sqrt(part)).collect();
                 self.set(inst, parts);
             }
             Op::Binary(op) => {
                 let (a, b) = (self.parts(args[0]), self.parts(args[1]));
                 let ty = self.ty(args[0]);
-                let parts = a
-                    .iter()
-                    .zip(&b)
-                    .map(|(&a, &b)| self.binary(*op, ty, a, b))
-                    .collect();
+                let parts = a.iter().zip(&b).map(|(&a, &b)| self.binary(*op, ty, a, b)).collect();
                 self.set(inst, parts);
             }
             Op::Shift(op, amount) => {
@@ -276,19 +246,11 @@ impl Emitter<'_, '_> {
             Op::Compare(op) => {
                 let (a, b) = (self.parts(args[0]), self.parts(args[1]));
                 let ty = self.ty(args[0]);
-                let parts = a
-                    .iter()
-                    .zip(&b)
-                    .map(|(&a, &b)| self.compare(*op, ty, a, b))
-                    .collect();
+                let parts = a.iter().zip(&b).map(|(&a, &b)| self.compare(*op, ty, a, b)).collect();
                 self.set(inst, parts);
             }
             Op::Select => {
-                let (mask, a, b) = (
-                    self.parts(args[0]),
-                    self.parts(args[1]),
-                    self.parts(args[2]),
-                );
+                let (mask, a, b) = (self.parts(args[0]), self.parts(args[1]), self.parts(args[2]));
                 let ty = self.ty(args[1]);
                 let parts = (0..a.len())
                     .map(|part| match ty {
@@ -313,20 +275,12 @@ impl Emitter<'_, '_> {
                 self.set(inst, SmallVec::from_elem(zero, ACC_PARTS));
             }
             Op::Dot(mask) => {
-                let (acc, w, x) = (
-                    self.parts(args[0]),
-                    self.parts(args[1]),
-                    self.parts(args[2]),
-                );
+                let (acc, w, x) = (self.parts(args[0]), self.parts(args[1]), self.parts(args[2]));
                 let parts = self.dot_masked(acc, &w, *mask, &x);
                 self.set(inst, parts);
             }
             Op::DotSigned => {
-                let (acc, w, x) = (
-                    self.parts(args[0]),
-                    self.parts(args[1]),
-                    self.parts(args[2]),
-                );
+                let (acc, w, x) = (self.parts(args[0]), self.parts(args[1]), self.parts(args[2]));
                 let parts = self.dot_signed(acc, &w, &x);
                 self.set(inst, parts);
             }
@@ -363,11 +317,7 @@ impl Emitter<'_, '_> {
 
     /// The address of a fresh stack buffer. The frame itself is only 16-byte aligned.
     pub(super) fn stack_buffer(&mut self, bytes: u32) -> Clif {
-        let data = StackSlotData::new(
-            StackSlotKind::ExplicitSlot,
-            bytes.next_multiple_of(64) + 128,
-            4,
-        );
+        let data = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes.next_multiple_of(64) + 128, 4);
         let slot = self.b.create_sized_stack_slot(data);
         let address = self.b.ins().stack_addr(I64, slot, 0);
         let address = self.b.ins().iadd_imm_s(address, 63);
@@ -375,20 +325,14 @@ impl Emitter<'_, '_> {
     }
 
     fn flatten(&self, values: &[Value]) -> Vec<BlockArg> {
-        values
-            .iter()
-            .flat_map(|&value| self.parts(value))
-            .map(BlockArg::from)
-            .collect()
+        values.iter().flat_map(|&value| self.parts(value)).map(BlockArg::from).collect()
     }
 
     /// Gives each value block parameters of its type.
     fn bind(&mut self, block: cranelift_codegen::ir::Block, values: &[Value]) {
         for &value in values {
             let (ty, count) = clif_types(self.ty(value));
-            self.values[value.index()] = (0..count)
-                .map(|_| self.b.append_block_param(block, ty))
-                .collect();
+            self.values[value.index()] = (0..count).map(|_| self.b.append_block_param(block, ty)).collect();
         }
     }
 
@@ -398,10 +342,7 @@ impl Emitter<'_, '_> {
         let (head, exit) = (self.b.create_block(), self.b.create_block());
         let mut entering = vec![BlockArg::from(start)];
         entering.extend_from_slice(&inits);
-        let known = (
-            self.known[inst.args[0].index()],
-            self.known[inst.args[1].index()],
-        );
+        let known = (self.known[inst.args[0].index()], self.known[inst.args[1].index()]);
         match known {
             (Some(start), Some(end)) if start < end => {
                 self.b.ins().jump(head, &entering);
@@ -427,11 +368,7 @@ impl Emitter<'_, '_> {
 
     fn emit_if(&mut self, inst: &Inst, then: &Block, otherwise: &Block) {
         let condition = self.scalar(inst.args[0]);
-        let (yes, no, exit) = (
-            self.b.create_block(),
-            self.b.create_block(),
-            self.b.create_block(),
-        );
+        let (yes, no, exit) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
         self.b.ins().brif(condition, yes, &[], no, &[]);
         self.conditionals += 1;
         for (block, branch) in [(yes, then), (no, otherwise)] {

@@ -23,46 +23,29 @@ pub enum DotForm {
 /// When this machine cannot host the level's architecture or Cranelift refuses its flags.
 pub fn isa(cpu: Cpu) -> Result<OwnedTargetIsa, CompileError> {
     let mut shared = settings::builder();
-    let mut set = |name: &str, value: &str| {
-        shared
-            .set(name, value)
-            .map_err(|error| CompileError::Target(error.to_string()))
-    };
+    let mut set =
+        |name: &str, value: &str| shared.set(name, value).map_err(|error| CompileError::Target(error.to_string()));
     set("opt_level", "speed")?;
-    set(
-        "enable_verifier",
-        if cfg!(debug_assertions) {
-            "true"
-        } else {
-            "false"
-        },
-    )?;
+    set("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" })?;
     set("is_pic", "false")?;
     set("unwind_info", "false")?;
     let target = |error: &dyn std::fmt::Display| CompileError::Target(error.to_string());
     let builder = match cpu.flags() {
         None => cranelift_native::builder().map_err(|error| target(&error))?,
         Some(flags) => {
-            let mut builder =
-                cranelift_codegen::isa::lookup_by_name("x86_64").map_err(|error| target(&error))?;
+            let mut builder = cranelift_codegen::isa::lookup_by_name("x86_64").map_err(|error| target(&error))?;
             for flag in flags {
                 builder.enable(flag).map_err(|error| target(&error))?;
             }
             builder
         }
     };
-    builder
-        .finish(settings::Flags::new(shared))
-        .map_err(|error| target(&error))
+    builder.finish(settings::Flags::new(shared)).map_err(|error| target(&error))
 }
 
 /// The best dot-product form of a target.
 pub fn dot_form(isa: &OwnedTargetIsa) -> DotForm {
-    let has = |name: &str| {
-        isa.isa_flags()
-            .iter()
-            .any(|flag| flag.name == name && flag.as_bool() == Some(true))
-    };
+    let has = |name: &str| isa.isa_flags().iter().any(|flag| flag.name == name && flag.as_bool() == Some(true));
     if isa.triple().architecture != target_lexicon::Architecture::X86_64 {
         return DotForm::Widen;
     }

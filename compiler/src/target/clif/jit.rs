@@ -40,10 +40,7 @@ pub struct Report {
 
 impl std::fmt::Debug for Jit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Jit")
-            .field("entries", &self.entries)
-            .field("report", &self.report)
-            .finish()
+        f.debug_struct("Jit").field("entries", &self.entries).field("report", &self.report).finish()
     }
 }
 
@@ -65,9 +62,7 @@ impl Jit {
         if !cpu.runs_here() {
             return Err(CompileError::NotHere(cpu.name()));
         }
-        program
-            .verify()
-            .map_err(|problems| CompileError::Invalid(problems.join("; ")))?;
+        program.verify().map_err(|problems| CompileError::Invalid(problems.join("; ")))?;
         let isa = isa(cpu)?;
         let mut builder = JITBuilder::with_isa(isa.clone(), default_libcall_names());
         let memory = ArenaMemoryProvider::new_with_size(RESERVED_CODE)
@@ -76,29 +71,20 @@ impl Jit {
         let mut module = JITModule::new(builder);
         let mut functions = Functions::default();
         let mut report = Report::default();
-        let built =
-            define(&mut module, &isa, program, &mut functions, &mut report).and_then(|()| {
-                let failed = |error: cranelift_module::ModuleError| CompileError::Backend {
-                    name: "finalization".into(),
-                    problem: error.to_string(),
-                };
-                module.finalize_definitions().map_err(failed)
-            });
+        let built = define(&mut module, &isa, program, &mut functions, &mut report).and_then(|()| {
+            let failed = |error: cranelift_module::ModuleError| CompileError::Backend {
+                name: "finalization".into(),
+                problem: error.to_string(),
+            };
+            module.finalize_definitions().map_err(failed)
+        });
         let Functions { kernels, entries } = functions;
-        let jit = Jit {
-            module: Some(module),
-            entries,
-            kernels,
-            report,
-        };
+        let jit = Jit { module: Some(module), entries, kernels, report };
         built.map(|()| jit)
     }
 
     fn address(&self, id: FuncId) -> *const u8 {
-        self.module
-            .as_ref()
-            .expect("present until dropped")
-            .get_finalized_function(id)
+        self.module.as_ref().expect("present until dropped").get_finalized_function(id)
     }
 
     /// The entry of that name. The pointer must not outlive this value.
@@ -135,18 +121,11 @@ fn identity(kernel: &Kernel) -> Kernel {
 
 /// The target description of a module's instruction set.
 pub fn target(isa: &OwnedTargetIsa) -> Target {
-    Target {
-        dot: dot_form(isa),
-        frontend: isa.frontend_config(),
-    }
+    Target { dot: dot_form(isa), frontend: isa.frontend_config() }
 }
 
 /// Builds the CLIF of a kernel.
-pub fn kernel_function(
-    kernel: &Kernel,
-    isa: &OwnedTargetIsa,
-    scratch: &mut FunctionBuilderContext,
-) -> Function {
+pub fn kernel_function(kernel: &Kernel, isa: &OwnedTargetIsa, scratch: &mut FunctionBuilderContext) -> Function {
     let signature = kernel_signature(isa.default_call_conv());
     let mut function = Function::with_name_signature(UserFuncName::default(), signature);
     emit(kernel, target(isa), &mut function, scratch);
@@ -191,37 +170,21 @@ pub fn define<M: Module>(
     report.distinct_kernels = known.len();
     let frontend = isa.frontend_config();
     let launch_signature = driver::launch_signature(convention);
-    let launch = add(
-        module,
-        &mut scratch,
-        "launch",
-        Linkage::Local,
-        launch_signature,
-        report,
-        |f, scratch, _| {
-            driver::emit_launch(frontend, f, scratch);
-        },
-    )?;
+    let launch = add(module, &mut scratch, "launch", Linkage::Local, launch_signature, report, |f, scratch, _| {
+        driver::emit_launch(frontend, f, scratch);
+    })?;
     for entry in &program.entries {
         let signature = driver::entry_signature(convention);
         let name = format!("sterna_{}", entry.name);
         let kernels = &functions.kernels;
-        let id = add(
-            module,
-            &mut scratch,
-            &name,
-            Linkage::Export,
-            signature,
-            report,
-            |f, scratch, module| {
-                let calls = used(entry)
-                    .into_iter()
-                    .map(|id| (id, module.declare_func_in_func(kernels[id.0 as usize], f)))
-                    .collect();
-                let launch = module.declare_func_in_func(launch, f);
-                driver::emit_entry(program, entry, &calls, launch, frontend, f, scratch);
-            },
-        )?;
+        let id = add(module, &mut scratch, &name, Linkage::Export, signature, report, |f, scratch, module| {
+            let calls = used(entry)
+                .into_iter()
+                .map(|id| (id, module.declare_func_in_func(kernels[id.0 as usize], f)))
+                .collect();
+            let launch = module.declare_func_in_func(launch, f);
+            driver::emit_entry(program, entry, &calls, launch, frontend, f, scratch);
+        })?;
         functions.entries.push((entry.name.clone(), id));
     }
     Ok(())
@@ -241,22 +204,15 @@ fn add<M: Module>(
         name: name.to_string(),
         problem: error.to_string(),
     };
-    let id = module
-        .declare_function(name, linkage, &signature)
-        .map_err(failed)?;
+    let id = module.declare_function(name, linkage, &signature).map_err(failed)?;
     let mut context = CodegenContext::new();
     context.func = Function::with_name_signature(UserFuncName::user(0, id.as_u32()), signature);
     fill(&mut context.func, scratch, module);
     module.define_function(id, &mut context).map_err(|error| {
         let text = context.func.display().to_string();
-        CompileError::Backend {
-            name: name.to_string(),
-            problem: format!("{error:?}\n{text}"),
-        }
+        CompileError::Backend { name: name.to_string(), problem: format!("{error:?}\n{text}") }
     })?;
-    report.code_bytes += context
-        .compiled_code()
-        .map_or(0, |code| code.code_buffer().len());
+    report.code_bytes += context.compiled_code().map_or(0, |code| code.code_buffer().len());
     Ok(id)
 }
 

@@ -2,9 +2,7 @@
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::types::{F32, F32X4, I32, I32X4, I64};
-use cranelift_codegen::ir::{
-    Endianness, InstBuilder, MemFlagsData, Type as ClifType, Value as Clif,
-};
+use cranelift_codegen::ir::{Endianness, InstBuilder, MemFlagsData, Type as ClifType, Value as Clif};
 use smallvec::SmallVec;
 
 use super::emit::{Emitter, Parts};
@@ -19,11 +17,7 @@ impl Emitter<'_, '_> {
 
     /// `mask ? a : b` bit by bit. A comparison, its cast and this very shape become one blend or minimum.
     pub(super) fn blend(&mut self, ty: Type, mask: Clif, a: Clif, b: Clif) -> Clif {
-        let mask = if ty == Type::F {
-            self.reinterpret(F32X4, mask)
-        } else {
-            mask
-        };
+        let mask = if ty == Type::F { self.reinterpret(F32X4, mask) } else { mask };
         self.b.ins().bitselect(mask, a, b)
     }
 
@@ -93,11 +87,7 @@ impl Emitter<'_, '_> {
                 // Baseline x86 has signed vector comparisons alone.
                 let flip = self.vconst_words(I32X4, [0x8000_0000; 4]);
                 let (a, b) = (self.b.ins().bxor(a, flip), self.b.ins().bxor(b, flip));
-                let code = if op == Compare::LtU {
-                    Compare::Lt
-                } else {
-                    Compare::Le
-                };
+                let code = if op == Compare::LtU { Compare::Lt } else { Compare::Le };
                 return self.compare(code, ty, a, b);
             }
             _ => {
@@ -121,9 +111,7 @@ impl Emitter<'_, '_> {
 
     /// Parts that differ by lane: `make(first lane)` gives the four words of a part.
     fn by_lane(&mut self, make: impl Fn(u32) -> [u32; 4]) -> Parts {
-        (0..4)
-            .map(|part| self.vconst_words(I32X4, make(4 * part)))
-            .collect()
+        (0..4).map(|part| self.vconst_words(I32X4, make(4 * part))).collect()
     }
 
     pub(super) fn iota(&mut self) -> Parts {
@@ -134,10 +122,7 @@ impl Emitter<'_, '_> {
         let n = self.b.ins().splat(I32X4, n);
         if matches!(op, Op::LaneMask) {
             let iota = self.iota();
-            return iota
-                .iter()
-                .map(|&part| self.b.ins().icmp(IntCC::SignedGreaterThan, n, part))
-                .collect();
+            return iota.iter().map(|&part| self.b.ins().icmp(IntCC::SignedGreaterThan, n, part)).collect();
         }
         let bits = self.by_lane(|lane| [1 << lane, 2 << lane, 4 << lane, 8 << lane]);
         bits.iter()
@@ -155,9 +140,7 @@ impl Emitter<'_, '_> {
         match (op, from) {
             (Op::Cast, Type::F) => all(self, &|e, part| e.reinterpret(I32X4, part)),
             (Op::Cast, Type::I) => all(self, &|e, part| e.reinterpret(F32X4, part)),
-            (Op::Cast, Type::S) => {
-                all(self, &|e, a| e.b.ins().bitcast(I32, MemFlagsData::new(), a))
-            }
+            (Op::Cast, Type::S) => all(self, &|e, a| e.b.ins().bitcast(I32, MemFlagsData::new(), a)),
             (Op::Cast, _) => all(self, &|e, a| e.b.ins().bitcast(F32, MemFlagsData::new(), a)),
             (Op::Convert, Type::I) => all(self, &|e, part| e.b.ins().fcvt_from_sint(F32X4, part)),
             (Op::Convert, _) => all(self, &|e, a| e.b.ins().fcvt_from_sint(F32, a)),
@@ -181,9 +164,7 @@ impl Emitter<'_, '_> {
         let low = self.binary(op, vector, parts[0], parts[2]);
         let high = self.binary(op, vector, parts[1], parts[3]);
         let four = self.binary(op, vector, low, high);
-        let lanes: Vec<Clif> = (0..4u8)
-            .map(|lane| self.b.ins().extractlane(four, lane))
-            .collect();
+        let lanes: Vec<Clif> = (0..4u8).map(|lane| self.b.ins().extractlane(four, lane)).collect();
         let even = self.binary(op, scalar, lanes[0], lanes[2]);
         let odd = self.binary(op, scalar, lanes[1], lanes[3]);
         self.binary(op, scalar, even, odd)

@@ -12,17 +12,8 @@ use crate::kernel::ir::Mem;
 const HALF_REBIAS: u32 = 0x7780_0000;
 
 impl Emitter<'_, '_> {
-    fn pieces(
-        &mut self,
-        ty: ClifType,
-        count: i32,
-        flags: MemFlagsData,
-        p: Clif,
-        offset: i32,
-    ) -> Parts {
-        (0..count)
-            .map(|part| self.b.ins().load(ty, flags, p, offset + 16 * part))
-            .collect()
+    fn pieces(&mut self, ty: ClifType, count: i32, flags: MemFlagsData, p: Clif, offset: i32) -> Parts {
+        (0..count).map(|part| self.b.ins().load(ty, flags, p, offset + 16 * part)).collect()
     }
 
     pub(super) fn load(&mut self, mem: Mem, flags: MemFlagsData, p: Clif, offset: i32) -> Parts {
@@ -117,10 +108,7 @@ impl Emitter<'_, '_> {
         let scaled = self.b.ins().fmul(shifted, rebias);
         let scaled = self.reinterpret(I32X4, scaled);
         let finite = self.vconst_words(I32X4, [0x7bff; 4]);
-        let special = self
-            .b
-            .ins()
-            .icmp(IntCC::SignedGreaterThan, magnitude, finite);
+        let special = self.b.ins().icmp(IntCC::SignedGreaterThan, magnitude, finite);
         let infinity = self.vconst_words(I32X4, [0x7f80_0000; 4]);
         let exponent = self.b.ins().band(special, infinity);
         let sign = self.b.ins().bxor(word, magnitude);
@@ -130,21 +118,12 @@ impl Emitter<'_, '_> {
         self.reinterpret(F32X4, bits)
     }
 
-    pub(super) fn store(
-        &mut self,
-        mem: Mem,
-        flags: MemFlagsData,
-        p: Clif,
-        offset: i32,
-        parts: &[Clif],
-    ) {
+    pub(super) fn store(&mut self, mem: Mem, flags: MemFlagsData, p: Clif, offset: i32, parts: &[Clif]) {
         let pieces: Parts = match mem {
             Mem::F32x16 | Mem::I32x16 | Mem::F32 | Mem::I32 | Mem::I64 => parts.into(),
             Mem::Bytes64 => {
                 for (part, &value) in parts.iter().enumerate() {
-                    self.b
-                        .ins()
-                        .store(flags.with_aligned(), value, p, offset + 16 * part as i32);
+                    self.b.ins().store(flags.with_aligned(), value, p, offset + 16 * part as i32);
                 }
                 return;
             }
@@ -155,12 +134,8 @@ impl Emitter<'_, '_> {
             }
             Mem::U8x16 => {
                 let mask = self.vconst_words(I32X4, [0xff; 4]);
-                let low: Parts = parts
-                    .iter()
-                    .map(|&part| self.b.ins().band(part, mask))
-                    .collect();
-                let halves =
-                    [(low[0], low[1]), (low[2], low[3])].map(|(a, b)| self.b.ins().snarrow(a, b));
+                let low: Parts = parts.iter().map(|&part| self.b.ins().band(part, mask)).collect();
+                let halves = [(low[0], low[1]), (low[2], low[3])].map(|(a, b)| self.b.ins().snarrow(a, b));
                 SmallVec::from_slice(&[self.b.ins().unarrow(halves[0], halves[1])])
             }
             Mem::U16x16 => {
@@ -172,10 +147,7 @@ impl Emitter<'_, '_> {
                         self.b.ins().sshr_imm_u(up, 16)
                     })
                     .collect();
-                [(low[0], low[1]), (low[2], low[3])]
-                    .map(|(a, b)| self.b.ins().snarrow(a, b))
-                    .into_iter()
-                    .collect()
+                [(low[0], low[1]), (low[2], low[3])].map(|(a, b)| self.b.ins().snarrow(a, b)).into_iter().collect()
             }
             Mem::I8 | Mem::U8 => {
                 self.b.ins().istore8(flags, parts[0], p, offset);
@@ -190,9 +162,7 @@ impl Emitter<'_, '_> {
             }
         };
         for (part, &value) in pieces.iter().enumerate() {
-            self.b
-                .ins()
-                .store(flags, value, p, offset + 16 * part as i32);
+            self.b.ins().store(flags, value, p, offset + 16 * part as i32);
         }
     }
 
@@ -215,23 +185,15 @@ impl Emitter<'_, '_> {
         let entering = [zero, buffer, p].map(BlockArg::from);
         self.b.ins().brif(some, head, &entering, exit, &[]);
         let index = self.b.append_block_param(head, I32);
-        let (from, to) = (
-            self.b.append_block_param(head, I64),
-            self.b.append_block_param(head, I64),
-        );
+        let (from, to) = (self.b.append_block_param(head, I64), self.b.append_block_param(head, I64));
         self.b.switch_to_block(head);
         let element = self.b.ins().load(ty, flags, from, 0);
         self.b.ins().store(flags, element, to, offset);
         let bytes = mem.element_bytes() as i64;
         let next = self.b.ins().iadd_imm_s(index, 1);
-        let (from, to) = (
-            self.b.ins().iadd_imm_s(from, bytes),
-            self.b.ins().iadd_imm_s(to, bytes),
-        );
+        let (from, to) = (self.b.ins().iadd_imm_s(from, bytes), self.b.ins().iadd_imm_s(to, bytes));
         let more = self.b.ins().icmp(IntCC::SignedLessThan, next, n);
-        self.b
-            .ins()
-            .brif(more, head, &[next, from, to].map(BlockArg::from), exit, &[]);
+        self.b.ins().brif(more, head, &[next, from, to].map(BlockArg::from), exit, &[]);
         self.b.switch_to_block(exit);
     }
 }

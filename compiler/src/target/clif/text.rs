@@ -32,10 +32,7 @@ pub fn assembly(kernel: &Kernel, cpu: Cpu) -> Result<String, CompileError> {
     context.func = kernel_function(kernel, &isa, &mut FunctionBuilderContext::new());
     let compiled = context
         .compile(&*isa, &mut ControlPlane::default())
-        .map_err(|error| CompileError::Backend {
-            name: kernel.name.clone(),
-            problem: format!("{:?}", error.inner),
-        })?;
+        .map_err(|error| CompileError::Backend { name: kernel.name.clone(), problem: format!("{:?}", error.inner) })?;
     Ok(disassemble(&kernel.name, compiled.code_buffer()))
 }
 

@@ -1,0 +1,1 @@
+//! Regions built by hand, evaluated, and compared with what their operations say.
