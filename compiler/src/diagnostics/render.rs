@@ -176,3 +176,137 @@ fn columns(character: char) -> usize {
 fn printable(text: &str) -> String {
     text.chars().map(visible).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Code, FileId, Span};
+    use super::*;
+
+    struct Texts(SourceFiles);
+
+    impl Texts {
+        /// A file with one line at the given number, and where `part` stands in it.
+        fn line(&mut self, name: &str, number: usize, line: &str, part: &str) -> Span {
+            let text = format!("{}{line}\n", "\n".repeat(number - 1));
+            let start = text.find(part).expect("the part is in the line");
+            Span::new(self.0.add(name, text), start..start + part.len())
+        }
+
+        fn shown(&self, diagnostic: Diagnostic) -> String {
+            render(&diagnostic.into(), &self.0, Style::Plain)
+        }
+    }
+
+    #[test]
+    fn a_place_with_help() {
+        let mut texts = Texts(SourceFiles::new());
+        let span = texts.line("cpu1.graph", 71, "  state h: f32[d_modle] = 0", "d_modle");
+        let error = Diagnostic::error(Code::UnknownName, "unknown name `d_modle`")
+            .at(span, "not found here, in cpu1 or in std")
+            .help("nearest name: `d_model` (config key, line 5)");
+        let expected = "\
+error[E0301]: unknown name `d_modle`
+  --> cpu1.graph:71:16
+   |
+71 |   state h: f32[d_modle] = 0
+   |                ^^^^^^^ not found here, in cpu1 or in std
+   = help: nearest name: `d_model` (config key, line 5)
+";
+        assert_eq!(texts.shown(error), expected);
+    }
+
+    #[test]
+    fn several_places_and_footers() {
+        let mut texts = Texts(SourceFiles::new());
+        let first = texts.line("cpu1.graph", 211, "  weight pos: F[P, l]", "F[P, l]");
+        let key = "  patch_size:  int in 1.. = if bytes { 4 } else { 1 }";
+        let second = texts.line("cpu1.graph", 8, key, "patch_size");
+        let title = "lbd.pos is [8, 128] in the checkpoint, the graph needs [4, 128]";
+        let error = Diagnostic::error(Code::TensorShape, title)
+            .at(first, "[P, l] = [4, 128]")
+            .and_at(second, "P = patch_size = 4, by default")
+            .note("checkpoint_run_07_final.pt, tensor lbd.pos, bf16, 2048 bytes at offset 41216")
+            .help("if the model was trained with patches of 8, say `\"patch_size\": 8` in the config");
+        let expected = "\
+error[E0702]: lbd.pos is [8, 128] in the checkpoint, the graph needs [4, 128]
+   --> cpu1.graph:211:15
+    |
+211 |   weight pos: F[P, l]
+    |               ^^^^^^^ [P, l] = [4, 128]
+   ::: cpu1.graph:8:3
+    |
+  8 |   patch_size:  int in 1.. = if bytes { 4 } else { 1 }
+    |   ---------- P = patch_size = 4, by default
+    = note: checkpoint_run_07_final.pt, tensor lbd.pos, bf16, 2048 bytes at offset 41216
+    = help: if the model was trained with patches of 8, say `\"patch_size\": 8` in the config
+";
+        assert_eq!(texts.shown(error), expected);
+    }
+
+    #[test]
+    fn an_unknown_key() {
+        let mut texts = Texts(SourceFiles::new());
+        let line = "  \"fp_residual_rnk\": 4,";
+        let span = texts.line("run_07.json", 14, line, "\"fp_residual_rnk\"");
+        let value = crate::config::Json { kind: crate::config::JsonKind::Int(4), span };
+        let property =
+            crate::config::Property { key: "fp_residual_rnk".into(), key_span: span, value };
+        let keys = ["d_model", "n_layers", "d_ff", "n_heads", "tokenizer", "fp_residual_rank"];
+        let error = property.unknown("cpu1", &keys, |_| "int, 0 or more, default 0".to_string());
+        let expected = "\
+error[E0601]: `fp_residual_rnk` is not a key of cpu1
+  --> run_07.json:14:3
+   |
+14 |   \"fp_residual_rnk\": 4,
+   |   ^^^^^^^^^^^^^^^^^
+   = help: nearest key: `fp_residual_rank` (int, 0 or more, default 0)
+   = note: keys at this level: d_model, n_layers, d_ff, n_heads, tokenizer, ...
+";
+        assert_eq!(texts.shown(error), expected);
+    }
+
+    #[test]
+    fn warnings_count_and_colours() {
+        let mut texts = Texts(SourceFiles::new());
+        let span = texts.line("a.json", 1, "[1]", "1");
+        let warning = Diagnostic::warning(Code::Claim, "says 1").at(span, "counted: 2");
+        let mut all = Diagnostics::new();
+        all.extend([warning.clone(), warning]);
+        assert!(!all.has_errors());
+        let plain = render(&all, &texts.0, Style::Plain);
+        assert!(plain.starts_with("warning[W0604]: says 1\n"), "{plain}");
+        assert!(plain.ends_with("  = note: found 2 times, shown once\n"), "{plain}");
+        let coloured = render(&all, &texts.0, Style::Coloured);
+        assert!(coloured.contains("\x1b[1;33mwarning[W0604]\x1b[0m"));
+        let json = all.to_json(&texts.0);
+        assert_eq!(json[0]["code"], "W0604");
+        assert_eq!(json[0]["places"][0]["column"], 2);
+        assert_eq!(json[0]["count"], 2);
+    }
+
+    #[test]
+    fn hostile_lines_are_cut_and_cleaned() {
+        let mut texts = Texts(SourceFiles::new());
+        let long = format!("{}\x1b[31mkey{}", "ä".repeat(5000), "z".repeat(5000));
+        let span = texts.line("a.json", 1, &long, "key");
+        let shown = texts.shown(Diagnostic::error(Code::Json, "t").at(span, ""));
+        assert!(!shown.contains('\x1b'));
+        assert!(shown.lines().all(|line| line.chars().count() < 220), "{shown}");
+        let lines: Vec<Vec<char>> = shown.lines().map(|line| line.chars().collect()).collect();
+        let under = lines[4].iter().position(|&c| c == '^').unwrap();
+        assert_eq!(lines[3][under..under + 3].iter().collect::<String>(), "key");
+    }
+
+    #[test]
+    fn any_span_is_drawn() {
+        let mut files = SourceFiles::new();
+        let file = files.add("a", "é\n\n\tb\r\n");
+        for start in 0..12 {
+            for end in 0..12 {
+                let span = Span { file: FileId(file.0), start, end };
+                let error = Diagnostic::error(Code::Syntax, "x").at(span, "y");
+                assert!(render(&error.into(), &files, Style::Plain).contains("^ y"));
+            }
+        }
+    }
+}

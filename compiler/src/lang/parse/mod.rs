@@ -13,6 +13,8 @@ mod statements;
 mod tree;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use super::ast::{File, FileKind};
