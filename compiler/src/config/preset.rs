@@ -32,8 +32,7 @@ fn find<'a>(graph: &'a File, name: &str) -> Option<&'a Preset> {
 fn unknown(graph: &File, name: &str) -> Diagnostic {
     let title = format!("{} has no preset `{name}`", graph.name.as_str());
     let near = nearest(name, preset_names(graph).map(Name::as_str));
-    Diagnostic::error(Code::UnknownPreset, title)
-        .help_if(near.map(|near| format!("nearest preset: `{near}`")))
+    Diagnostic::error(Code::UnknownPreset, title).help_if(near.map(|near| format!("nearest preset: `{near}`")))
 }
 
 fn resolve(graph: &File, name: &str, diagnostics: &mut Diagnostics) -> Option<Json> {
@@ -66,10 +65,7 @@ fn resolve(graph: &File, name: &str, diagnostics: &mut Diagnostics) -> Option<Js
         }
         merge(&mut root, own);
     }
-    Some(Json {
-        kind: JsonKind::Object(root),
-        span: first.names[0].span,
-    })
+    Some(Json { kind: JsonKind::Object(root), span: first.names[0].span })
 }
 
 /// Puts a value at the end of a dotted path, making the objects between. Twice the same is an error.
@@ -91,55 +87,35 @@ fn set(object: &mut Object, setting: &Setting, value: Json, out: &mut Diagnostic
         Some(first) => out.push(twice(last, first.key_span)),
         None => {
             let (key, key_span) = (last.text.clone(), last.span);
-            at.properties.push(Property {
-                key,
-                key_span,
-                value,
-            });
+            at.properties.push(Property { key, key_span, value });
         }
     }
 }
 
 fn index_of(object: &mut Object, segment: &Name, new: JsonKind) -> usize {
-    let known = object
-        .properties
-        .iter()
-        .position(|property| property.key == segment.text);
+    let known = object.properties.iter().position(|property| property.key == segment.text);
     known.unwrap_or_else(|| {
-        let value = Json {
-            kind: new,
-            span: segment.span,
-        };
+        let value = Json { kind: new, span: segment.span };
         let (key, key_span) = (segment.text.clone(), segment.span);
-        object.properties.push(Property {
-            key,
-            key_span,
-            value,
-        });
+        object.properties.push(Property { key, key_span, value });
         object.properties.len() - 1
     })
 }
 
 fn twice(name: &Name, first: Span) -> Diagnostic {
     let title = format!("key `{}` is set twice in one preset", name.as_str());
-    Diagnostic::error(Code::DuplicateKey, title)
-        .at(name.span, "again here")
-        .and_at(first, "first here")
+    Diagnostic::error(Code::DuplicateKey, title).at(name.span, "again here").and_at(first, "first here")
 }
 
 /// Later settings replace earlier ones; objects are merged.
 fn merge(into: &mut Object, from: Object) {
     for property in from.properties {
-        let known = into
-            .properties
-            .iter_mut()
-            .find(|known| known.key == property.key);
+        let known = into.properties.iter_mut().find(|known| known.key == property.key);
         let Some(known) = known else {
             into.properties.push(property);
             continue;
         };
-        if let (JsonKind::Object(old), JsonKind::Object(_)) =
-            (&mut known.value.kind, &property.value.kind)
+        if let (JsonKind::Object(old), JsonKind::Object(_)) = (&mut known.value.kind, &property.value.kind)
             && let JsonKind::Object(new) = property.value.kind
         {
             merge(old, new);
@@ -152,10 +128,7 @@ fn merge(into: &mut Object, from: Object) {
 /// The value of an expression of literals and lists.
 fn constant(expr: &Expr, out: &mut Diagnostics) -> Option<Json> {
     let span = expr.span;
-    let float = |value: f64| JsonKind::Float {
-        value,
-        text: format!("{value:?}").into(),
-    };
+    let float = |value: f64| JsonKind::Float { value, text: format!("{value:?}").into() };
     let kind = match &expr.kind {
         ExprKind::Literal(Value::Int(value)) => JsonKind::Int(*value),
         ExprKind::Literal(Value::Float(value)) => float(*value),
@@ -166,11 +139,7 @@ fn constant(expr: &Expr, out: &mut Diagnostics) -> Option<Json> {
             let values: Vec<_> = elements.iter().filter_map(|e| constant(e, out)).collect();
             JsonKind::List(values)
         }
-        ExprKind::Unary {
-            op: UnaryOp::Negate,
-            operand,
-            ..
-        } => match &operand.kind {
+        ExprKind::Unary { op: UnaryOp::Negate, operand, .. } => match &operand.kind {
             ExprKind::Literal(Value::Int(value)) => JsonKind::Int(-value),
             ExprKind::Literal(Value::Float(value)) => float(-value),
             _ => return not_constant(expr, out),
@@ -205,10 +174,7 @@ mod tests {
         let Some(object) = value.as_object() else {
             return value.to_string();
         };
-        let inside = object
-            .properties
-            .iter()
-            .map(|p| format!("{}: {}", p.key, show(&p.value)));
+        let inside = object.properties.iter().map(|p| format!("{}: {}", p.key, show(&p.value)));
         format!("{{{}}}", inside.collect::<Vec<_>>().join(", "))
     }
 
@@ -217,10 +183,7 @@ mod tests {
         let text = "model m
 preset base { d: 1, a.x: 2.5; a.y: [0, -1] }
 preset other, same from base { a.x: \"t\", d: 2 }";
-        assert_eq!(
-            run(text, "same").unwrap(),
-            "{d: 2, a: {x: \"t\", y: [0, -1]}}"
-        );
+        assert_eq!(run(text, "same").unwrap(), "{d: 2, a: {x: \"t\", y: [0, -1]}}");
     }
 
     #[test]

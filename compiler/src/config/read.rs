@@ -19,12 +19,7 @@ pub fn read(files: &SourceFiles, file: FileId, diagnostics: &mut Diagnostics) ->
         diagnostics.push(Diagnostic::error(Code::TooLarge, title));
         return None;
     }
-    let mut reader = Reader {
-        text: source.text(),
-        at: 0,
-        file,
-        duplicates: Vec::new(),
-    };
+    let mut reader = Reader { text: source.text(), at: 0, file, duplicates: Vec::new() };
     let found = reader.whole();
     let duplicates = std::mem::take(&mut reader.duplicates);
     let fine = duplicates.is_empty();
@@ -74,10 +69,7 @@ impl Reader<'_> {
     /// What stands here is not what JSON needs.
     fn unexpected(&self, expected: &str, help: Option<String>) -> Box<Diagnostic> {
         let rest = &self.text[self.at..];
-        let word = rest
-            .bytes()
-            .take_while(|b| b.is_ascii_alphanumeric() || *b == b'_')
-            .count();
+        let word = rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
         let length = match rest.chars().next() {
             Some(first) => word.max(first.len_utf8()),
             None => 0,
@@ -88,10 +80,7 @@ impl Reader<'_> {
         };
         Box::new(
             Diagnostic::error(Code::Json, title)
-                .at(
-                    self.span(self.at..self.at + length),
-                    format!("expected {expected}"),
-                )
+                .at(self.span(self.at..self.at + length), format!("expected {expected}"))
                 .help_if(help),
         )
     }
@@ -110,18 +99,12 @@ impl Reader<'_> {
             Some(b'-' | b'0'..=b'9') => self.number()?,
             _ => self.word()?,
         };
-        Ok(Json {
-            kind,
-            span: self.span(start..self.at),
-        })
+        Ok(Json { kind, span: self.span(start..self.at) })
     }
 
     fn word(&mut self) -> Read<JsonKind> {
         let rest = &self.text[self.at..];
-        let length = rest
-            .bytes()
-            .take_while(|byte| byte.is_ascii_alphanumeric())
-            .count();
+        let length = rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric()).count();
         let kind = match &rest[..length] {
             "null" => JsonKind::Null,
             "true" => JsonKind::Bool(true),
@@ -217,11 +200,7 @@ impl Reader<'_> {
                 ),
                 None => {
                     seen.insert(key.clone(), key_span);
-                    object.properties.push(Property {
-                        key,
-                        key_span,
-                        value,
-                    });
+                    object.properties.push(Property { key, key_span, value });
                 }
             }
             self.blanks();
@@ -259,10 +238,7 @@ impl Reader<'_> {
             end = digits(exponent);
             valid &= end > exponent;
         }
-        let trailing = bytes[end..]
-            .iter()
-            .take_while(|b| b.is_ascii_alphanumeric())
-            .count();
+        let trailing = bytes[end..].iter().take_while(|b| b.is_ascii_alphanumeric()).count();
         if !valid || trailing > 0 {
             let range = start..end + trailing;
             return Err(self.wrong(range, "this is not a number of JSON", "expected a number"));
@@ -277,10 +253,7 @@ impl Reader<'_> {
             return Err(self.wrong(start..end, title, "not below 2^127"));
         }
         match text.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(JsonKind::Float {
-                value,
-                text: text.into(),
-            }),
+            Ok(value) if value.is_finite() => Ok(JsonKind::Float { value, text: text.into() }),
             _ => {
                 let title = "this number is too large";
                 Err(self.wrong(start..end, title, "beyond the range of a double"))
@@ -352,9 +325,7 @@ impl Reader<'_> {
         }
         // Characters beyond the first plane are two halves.
         let second = unit(at + 6).filter(|half| (0xdc00..0xe000).contains(half));
-        let second = second
-            .filter(|_| (0xd800..0xdc00).contains(&first))
-            .ok_or_else(wrong)?;
+        let second = second.filter(|_| (0xd800..0xdc00).contains(&first)).ok_or_else(wrong)?;
         let code = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
         out.push(char::from_u32(code).ok_or_else(wrong)?);
         Ok(at + 12)
@@ -372,10 +343,7 @@ mod tests {
         let mut diagnostics = Diagnostics::new();
         match read(&files, file, &mut diagnostics) {
             Some(value) => Ok(value),
-            None => Err(diagnostics
-                .iter()
-                .map(|d| format!("{} {}", d.code_text(), d.title))
-                .collect()),
+            None => Err(diagnostics.iter().map(|d| format!("{} {}", d.code_text(), d.title)).collect()),
         }
     }
 
@@ -415,10 +383,7 @@ mod tests {
             ("{\"a\" 1}", "E0608 `1` is not JSON here"),
             ("[1", "E0608 the config ends too early"),
             ("1 2", "E0608 `2` is not JSON here"),
-            (
-                &deep,
-                "E0608 more than 64 lists and objects inside one another",
-            ),
+            (&deep, "E0608 more than 64 lists and objects inside one another"),
         ];
         for (text, wanted) in cases {
             assert_eq!(run(text).unwrap_err(), [wanted], "{text}");

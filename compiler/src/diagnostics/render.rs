@@ -249,8 +249,7 @@ error[E0702]: lbd.pos is [8, 128] in the checkpoint, the graph needs [4, 128]
         let line = "  \"fp_residual_rnk\": 4,";
         let span = texts.line("run_07.json", 14, line, "\"fp_residual_rnk\"");
         let value = crate::config::Json { kind: crate::config::JsonKind::Int(4), span };
-        let property =
-            crate::config::Property { key: "fp_residual_rnk".into(), key_span: span, value };
+        let property = crate::config::Property { key: "fp_residual_rnk".into(), key_span: span, value };
         let keys = ["d_model", "n_layers", "d_ff", "n_heads", "tokenizer", "fp_residual_rank"];
         let error = property.unknown("cpu1", &keys, |_| "int, 0 or more, default 0".to_string());
         let expected = "\

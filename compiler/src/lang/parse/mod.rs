@@ -15,6 +15,8 @@ mod tree;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod spec;
+#[cfg(test)]
 mod tests;
 
 use super::ast::{File, FileKind};

@@ -12,12 +12,12 @@ pub fn run(text: &str) -> (Option<File>, Diagnostics, SourceFiles) {
     (tree, diagnostics, files)
 }
 
-fn tree(text: &str) -> File {
+pub fn tree(text: &str) -> File {
     let (tree, diagnostics, files) = run(text);
     tree.unwrap_or_else(|| panic!("{}", render(&diagnostics, &files, Style::Plain)))
 }
 
-fn errors(text: &str) -> String {
+pub fn errors(text: &str) -> String {
     let (tree, diagnostics, files) = run(text);
     assert!(tree.is_none());
     render(&diagnostics, &files, Style::Plain)
@@ -29,9 +29,7 @@ fn show(expr: &Expr) -> String {
         ExprKind::Name(name) => name.to_string(),
         ExprKind::Literal(Value::Int(value)) => value.to_string(),
         ExprKind::Unary { op, operand, .. } => format!("({} {})", op.symbol(), show(operand)),
-        ExprKind::Binary {
-            op, left, right, ..
-        } => {
+        ExprKind::Binary { op, left, right, .. } => {
             format!("({} {} {})", show(left), op.symbol(), show(right))
         }
         ExprKind::Member { base, member } => format!("{}.{}", show(base), member.text),
@@ -44,10 +42,7 @@ fn show(expr: &Expr) -> String {
 fn value(text: &str) -> String {
     let file = tree(&format!("library t\nx = {text}"));
     match &file.items[0] {
-        Item::Stmt(Stmt {
-            kind: StmtKind::Assign { values, .. },
-            ..
-        }) => show(&values[0]),
+        Item::Stmt(Stmt { kind: StmtKind::Assign { values, .. }, .. }) => show(&values[0]),
         other => panic!("{other:?}"),
     }
 }
@@ -58,22 +53,15 @@ fn precedence() {
     assert_eq!(value("-a ** b * c"), "((- (a ** b)) * c)");
     assert_eq!(value("a ** -2 * b"), "((a ** (- 2)) * b)");
     assert_eq!(value("a - b - c"), "((a - b) - c)");
-    assert_eq!(
-        value("not a == b and c or d"),
-        "(((not (a == b)) and c) or d)"
-    );
+    assert_eq!(value("not a == b and c or d"), "(((not (a == b)) and c) or d)");
     assert_eq!(value("a ^ b >> 2 + c"), "(a ^ (b >> (2 + c)))");
-    assert_eq!(
-        value("a in b and not - c < d"),
-        "((a in b) and (not ((- c) < d)))"
-    );
+    assert_eq!(value("a in b and not - c < d"), "((a in b) and (not ((- c) < d)))");
     assert_eq!(value("f[n](x).y[0] @ g"), "(f[1](1).y[1] @ g)");
 }
 
 #[test]
 fn a_statement_that_does_not_end() {
-    let text =
-        "library t\nblock f(x: f32) -> f32 {\n  y = rows[taps - 1] * x rows[0]\n  return y\n}";
+    let text = "library t\nblock f(x: f32) -> f32 {\n  y = rows[taps - 1] * x rows[0]\n  return y\n}";
     let expected = "error[E0101]: this statement does not end
  --> test.graph:3:26
   |
@@ -88,18 +76,9 @@ fn a_statement_that_does_not_end() {
 fn wording() {
     let cases = [
         ("model m\nconfig { a: itn }", "nearest word: `int`"),
-        (
-            "library t\nblok f(x: f32) -> f32 { return x }",
-            "nearest keyword: `block`",
-        ),
-        (
-            "library t\nblock f(x f32) -> f32 { return x }",
-            "expected `,` or `:`",
-        ),
-        (
-            "library t\nblock f(x: f32) f32 { return x }",
-            "expected `->`",
-        ),
+        ("library t\nblok f(x: f32) -> f32 { return x }", "nearest keyword: `block`"),
+        ("library t\nblock f(x f32) -> f32 { return x }", "expected `,` or `:`"),
+        ("library t\nblock f(x: f32) f32 { return x }", "expected `->`"),
         ("library t\nx = a && b", "`and` joins conditions"),
         ("library t\nx = (a + )", "expected an expression"),
         ("library t\nx = f(a b)", "expected an operator, `,` or `)`"),
@@ -108,10 +87,7 @@ fn wording() {
         ("library t\nx = 1.5e", "expected an expression"),
         ("modle t", "expected `model` or `library` and a name"),
         ("", "this file is empty"),
-        (
-            "library t\nx = 99999999999999999999999999999999999999999",
-            "this number is too large",
-        ),
+        ("library t\nx = 99999999999999999999999999999999999999999", "this number is too large"),
         ("library t\nx = 1e999", "this number is too large"),
         ("model t\ncheck x, \"bad {x\"", "no `}` for this `{`"),
         ("model t\ncheck x, \"bad {x +}\"", "not an expression"),
@@ -134,11 +110,7 @@ fn the_model_library_parses() {
     for (name, blocks) in [("std", 17), ("cpu1", 16), ("v76", 8), ("chimera", 24)] {
         let file = tree(&library(name));
         assert_eq!(file.name.as_str(), name);
-        let found = file
-            .items
-            .iter()
-            .filter(|item| matches!(item, Item::Block(_)))
-            .count();
+        let found = file.items.iter().filter(|item| matches!(item, Item::Block(_))).count();
         assert_eq!(found, blocks, "blocks of {name}");
     }
 }
@@ -160,9 +132,7 @@ fn spans_underline_names() {
             }
             Item::Config(config) => {
                 for key in config.keys.iter().flat_map(|decl| &decl.keys) {
-                    let Key::Named(name) = key else {
-                        panic!("no wildcard there")
-                    };
+                    let Key::Named(name) = key else { panic!("no wildcard there") };
                     assert_eq!(&text[name.span.range()], name.as_str());
                 }
             }
@@ -184,16 +154,9 @@ block g(x) -> f32 { return x }
 x = )";
     let (tree, diagnostics, _) = run(text);
     assert!(tree.is_none());
-    assert_eq!(
-        diagnostics.error_count(),
-        1,
-        "a bracket that closes nothing stops the rest"
-    );
+    assert_eq!(diagnostics.error_count(), 1, "a bracket that closes nothing stops the rest");
     let (_, diagnostics, files) = run(&text.replace("x = )", "x = 1 +"));
-    let lines: Vec<usize> = diagnostics
-        .iter()
-        .map(|d| files.position(d.primary.as_ref().unwrap().span).line)
-        .collect();
+    let lines: Vec<usize> = diagnostics.iter().map(|d| files.position(d.primary.as_ref().unwrap().span).line).collect();
     assert_eq!(lines, [3, 4, 5, 8, 9]);
 }
 
@@ -205,18 +168,13 @@ fn long_chains_are_refused_without_recursion() {
         format!("library t\nx = 1{}", " ** 1".repeat(100_000)),
         format!("library t\nx = 1{}", " + 1".repeat(100_000)),
         format!("library t\nx = a{}", ".b".repeat(100_000)),
-        format!(
-            "library t\nx = {}1",
-            format!("{}(", "1 ** ".repeat(50)).repeat(64)
-        ),
+        format!("library t\nx = {}1", format!("{}(", "1 ** ".repeat(50)).repeat(64)),
     ] {
         let shown = errors(&(text.clone() + &")".repeat(64 * usize::from(text.contains('(')))));
         assert!(shown.contains("E0104"), "{shown}");
     }
     let elses = "else if b { y = 1 } ".repeat(20_000);
-    tree(&format!(
-        "library t\nblock f() -> f32 {{ if a {{ y = 1 }} {elses} }}"
-    ));
+    tree(&format!("library t\nblock f() -> f32 {{ if a {{ y = 1 }} {elses} }}"));
     let deep = format!("library t\nx = {}1{}", "[(".repeat(32), ")]".repeat(32));
     tree(&deep);
 }
