@@ -142,7 +142,7 @@ fn advice(rules: &[Rule], unended: bool, found: &str, context: &Context<'_>) -> 
     if let Some((_, meant)) = FOREIGN.iter().find(|(sign, _)| *sign == found || *sign == first) {
         return Some((*meant).to_string());
     }
-    if found.chars().any(|c| !c.is_ascii()) {
+    if !found.is_ascii() {
         return Some("names are ASCII; other characters stand in texts and comments".to_string());
     }
     let wants_name = words(rules).iter().any(|word| NAMES.contains(word));
@@ -151,10 +151,12 @@ fn advice(rules: &[Rule], unended: bool, found: &str, context: &Context<'_>) -> 
     }
     // `blok f(x) ...` is read as the names of an assignment; a mistaken first word explains it.
     let assigns = rules.iter().any(|rule| matches!(rule, Rule::equals | Rule::comma));
-    if assigns && !RESERVED.contains(&first) && !unended {
-        if let Some(near) = nearest(first, OPENERS) {
-            return Some(format!("nearest keyword: `{near}`"));
-        }
+    if assigns
+        && !RESERVED.contains(&first)
+        && !unended
+        && let Some(near) = nearest(first, OPENERS)
+    {
+        return Some(format!("nearest keyword: `{near}`"));
     }
     if rules.contains(&Rule::fate) || rules.contains(&Rule::key_type) {
         let kinds = ["int", "float", "bool", "string", "map of int", "ignored", "runtime", "warned"];
