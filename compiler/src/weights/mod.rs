@@ -19,6 +19,11 @@ mod strict_json;
 mod torch;
 mod value;
 
+#[cfg(test)]
+mod layout_tests;
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::sync::OnceLock;
 
