@@ -24,6 +24,7 @@ use super::typing::result_types;
 /// let kernel = b.finish();
 /// assert!(sterna_compiler::kernel::verify::verify(&kernel).is_ok());
 /// ```
+#[derive(Debug)]
 pub struct Builder {
     kernel: Kernel,
     open: Vec<Block>,

@@ -5,6 +5,7 @@
 //! [`program`] is what launches kernels, [`run`] walks it without machine code. Nothing here knows a target.
 
 pub mod build;
+pub mod functions;
 pub mod interp;
 pub mod ir;
 pub mod math;

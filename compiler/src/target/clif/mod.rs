@@ -11,6 +11,8 @@ pub mod isa;
 pub mod jit;
 mod lanes;
 mod memory;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 use thiserror::Error;
