@@ -4,6 +4,7 @@
 use super::layout::is_word;
 use super::tree::Rule;
 use crate::diagnostics::{Code, Diagnostic, FileId, Span, nearest};
+use crate::lang::ast::BinaryOp;
 use pest::error::{Error, ErrorVariant};
 use std::ops::Range;
 
@@ -133,12 +134,13 @@ pub fn describe(error: &Error<Rule>, at: usize, context: &Context<'_>) -> Diagno
     if early {
         return diagnostic;
     }
-    diagnostic.help_if(advice(rules, ends && operator, &text[token], context))
+    diagnostic.help_if(advice(rules, ends && operator, at, &text[token], context))
 }
 
 /// What the author may have meant.
-fn advice(rules: &[Rule], unended: bool, found: &str, context: &Context<'_>) -> Option<String> {
+fn advice(rules: &[Rule], unended: bool, at: usize, found: &str, context: &Context<'_>) -> Option<String> {
     let first = word(context.text, context.statement.start);
+    let before = context.text[..at].trim_end();
     if let Some((_, meant)) = FOREIGN.iter().find(|(sign, _)| *sign == found || *sign == first) {
         return Some((*meant).to_string());
     }
@@ -158,12 +160,24 @@ fn advice(rules: &[Rule], unended: bool, found: &str, context: &Context<'_>) -> 
     {
         return Some(format!("nearest keyword: `{near}`"));
     }
-    if rules.contains(&Rule::fate) || rules.contains(&Rule::key_type) {
-        let kinds = ["int", "float", "bool", "string", "map of int", "ignored", "runtime", "warned"];
-        return nearest(found, kinds).map(|near| format!("nearest word: `{near}`"));
+    if rules.contains(&Rule::item) && BinaryOp::ALL.iter().any(|op| op.symbol() == found) {
+        return Some("a line break ends a statement: put the operator at the end of the line before".to_string());
+    }
+    if matches!(found, ")" | "]") && before.ends_with(',') {
+        return Some(format!("no comma stands before `{found}`"));
+    }
+    if unended && found == "," {
+        return Some("statements and keys end with the line or with `;`".to_string());
     }
     if unended && found == "=" {
         return Some("`==` compares; `=` only begins the value of a name".to_string());
+    }
+    let known = words(rules).into_iter().flat_map(|word| word.split('`').skip(1).step_by(2));
+    let kinds = ["int", "float", "bool", "string", "map of int", "ignored", "runtime", "warned"];
+    let typed = rules.contains(&Rule::fate) || rules.contains(&Rule::key_type);
+    if let Some(near) = nearest(found, known.chain(kinds.into_iter().filter(|_| typed))) {
+        // What is drawn in quotes as a form (`ignored(...)`) is too long to be near to a word.
+        return Some(format!("nearest word: `{near}`"));
     }
     unended.then(|| "a long expression goes on after an operator: end the line with `+`".to_string())
 }
@@ -207,7 +221,7 @@ fn words(rules: &[Rule]) -> Vec<&'static str> {
             Rule::prefix | Rule::primary => has(Rule::expr) || has(Rule::domain),
             Rule::any_depth => true,
             // A line break that only stands before a closing brace.
-            Rule::sep => has(Rule::stmt) || has(Rule::key_decl) || has(Rule::setting),
+            Rule::sep => [Rule::stmt, Rule::key_decl, Rule::setting, Rule::tensor_rule].into_iter().any(has),
             _ => false,
         };
         let word = word_of(rule);
