@@ -1,1 +1,0 @@
-//! Regions built by hand, evaluated, and compared with what their operations say.
