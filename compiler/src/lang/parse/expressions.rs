@@ -218,11 +218,16 @@ impl Builder<'_> {
         self.too_deep(span)
     }
 
+    /// What stands for an expression that is too deep; one statement says so once.
     fn too_deep(&mut self, span: Span) -> Deep {
-        let title = "this expression is too long";
-        let text = format!("more than {MAX_DEPTH} operations inside one another");
-        self.report(Code::TooDeep, span, title, &text, "name a part of it and use the name");
-        Deep { expr: Expr { kind: ExprKind::Literal(Value::Null), span }, depth: 1 }
+        if !self.refused {
+            let text = format!("more than {MAX_DEPTH} operations inside one another");
+            let help = "name a part of it and use the name";
+            self.report(Code::TooDeep, span, "this expression is too long", &text, help);
+            self.refused = true;
+        }
+        let kind = ExprKind::Literal(Value::Null);
+        Deep { expr: Expr { kind, span }, depth: 1 }
     }
 
     /// A `literal` or `signed_literal` pair.

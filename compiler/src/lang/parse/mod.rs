@@ -24,7 +24,7 @@ use crate::diagnostics::{Code, Diagnostic, Diagnostics, FileId, SourceFiles, Spa
 use tree::{Builder, Children, Rule};
 
 /// Bytes of a graph file at most.
-const LARGEST: usize = 4 << 20;
+const LARGEST: usize = 1 << 20;
 
 /// Parses one graph file. Every syntax error found is reported; the tree is given only if there is
 /// none.

@@ -21,12 +21,14 @@ pub struct Builder<'a> {
     pub diagnostics: &'a mut Diagnostics,
     /// How deep the recursion of precedence climbing is.
     pub recursion: usize,
+    /// Whether an expression was already found too deep.
+    pub refused: bool,
 }
 
 impl<'a> Builder<'a> {
     /// For the piece of `file` that begins at `offset`.
     pub fn new(file: FileId, offset: usize, diagnostics: &'a mut Diagnostics) -> Self {
-        Self { file, offset, diagnostics, recursion: 0 }
+        Self { file, offset, diagnostics, recursion: 0, refused: false }
     }
 
     /// Where a pair stands, without the blanks that pest counts in.
