@@ -95,6 +95,7 @@ impl Cpu {
         let v4 = || {
             v3() && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni")
         };
@@ -110,6 +111,28 @@ impl Cpu {
     #[cfg(not(target_arch = "x86_64"))]
     pub fn runs_here(self) -> bool {
         self == Cpu::Native
+    }
+}
+
+impl Cpu {
+    /// Whether the level has what [`crate::target::wide`] needs: AVX512F, AVX512BW and AVX512-VNNI.
+    #[cfg(target_arch = "x86_64")]
+    pub fn has_wide(self) -> bool {
+        match self {
+            Cpu::X86V4 => true,
+            Cpu::Native => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the level has what [`crate::target::wide`] needs.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn has_wide(self) -> bool {
+        self == Cpu::X86V4
     }
 }
 

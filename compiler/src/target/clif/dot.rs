@@ -1,7 +1,7 @@
 //! Exact dot products of bytes in three forms with equal totals, and the expansion of row groups.
 
 use cranelift_codegen::ir::types::{I8X16, I16X8, I32, I32X4};
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value as Clif};
+use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, Value as Clif};
 use smallvec::SmallVec;
 
 use super::emit::{ACC_PARTS, Emitter, Parts};
@@ -10,7 +10,7 @@ use crate::kernel::ir::{DotRows, Packing, Reduce};
 
 type Buffer = (Clif, MemFlagsData);
 
-impl Emitter<'_, '_> {
+impl Emitter<'_, '_, '_> {
     fn ones(&mut self) -> Clif {
         let mut bytes = [0; 16];
         bytes.iter_mut().step_by(2).for_each(|byte| *byte = 1);
@@ -101,7 +101,6 @@ impl Emitter<'_, '_> {
 
     /// The totals of a 16-row group: row after row, the blocks of a row in a loop.
     pub(super) fn dot_rows(&mut self, dot: DotRows, weights: Buffer, x: Buffer) -> Vec<Parts> {
-        let tokens = dot.tokens as usize;
         let out = self.stack_buffer(64 * dot.tokens);
         self.repeat(4, &[weights.0, out], |e, quad| {
             let rows = e.repeat(4, quad, |e, row| {
@@ -115,12 +114,20 @@ impl Emitter<'_, '_> {
             let next = e.b.ins().iadd_imm_s(quad[0], 4 * 64 * i64::from(dot.blocks));
             vec![next, rows[1]]
         });
+        self.load_totals(out, dot.tokens)
+    }
+
+    /// The totals of a 16-row group by an assembled function.
+    pub(super) fn wide_rows(&mut self, function: FuncRef, dot: DotRows, weights: Clif, x: Clif) -> Vec<Parts> {
+        let out = self.stack_buffer(64 * dot.tokens);
+        self.b.ins().call(function, &[weights, x, out]);
+        self.load_totals(out, dot.tokens)
+    }
+
+    fn load_totals(&mut self, out: Clif, tokens: u32) -> Vec<Parts> {
         let flags = MemFlagsData::new().with_notrap();
-        (0..tokens)
-            .map(|token| {
-                let at = |part: usize| (64 * token + 16 * part) as i32;
-                (0..4).map(|part| self.b.ins().load(I32X4, flags, out, at(part))).collect()
-            })
+        (0..tokens as i32)
+            .map(|token| (0..4).map(|part| self.b.ins().load(I32X4, flags, out, 64 * token + 16 * part)).collect())
             .collect()
     }
 

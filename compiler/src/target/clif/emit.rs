@@ -4,15 +4,15 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::immediates::Ieee32;
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I32, I32X4, I64};
 use cranelift_codegen::ir::{
-    AbiParam, BlockArg, ConstantData, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind,
-    Type as ClifType, Value as Clif,
+    AbiParam, BlockArg, ConstantData, FuncRef, Function, InstBuilder, MemFlagsData, Signature, StackSlotData,
+    StackSlotKind, Type as ClifType, Value as Clif,
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use smallvec::SmallVec;
 
 use super::isa::DotForm;
-use crate::kernel::ir::{Block, Inst, Kernel, Op, Shift, Type, Value};
+use crate::kernel::ir::{Block, DotRows, Inst, Kernel, Op, Shift, Type, Value};
 use crate::kernel::verify::{Root, roots};
 
 /// The CLIF values of one kernel value: 1 of a scalar, 2 of an accumulator, 4 of a vector.
@@ -30,6 +30,16 @@ pub struct Target {
     pub frontend: TargetFrontendConfig,
 }
 
+/// Imports an assembled function for a row group into a CLIF function, or says that there is none.
+pub type Wide<'w> = dyn FnMut(&mut Function, DotRows) -> Option<FuncRef> + 'w;
+
+/// The signature of the assembled row groups: `(weights, activations, totals)`.
+pub fn wide_signature() -> Signature {
+    let mut signature = Signature::new(CallConv::SystemV);
+    signature.params.extend([I64; 3].map(AbiParam::new));
+    signature
+}
+
 /// The signature of every kernel: `(args, begin, end)`.
 pub fn kernel_signature(convention: CallConv) -> Signature {
     let mut signature = Signature::new(convention);
@@ -38,7 +48,15 @@ pub fn kernel_signature(convention: CallConv) -> Signature {
 }
 
 /// Emits the body of a verified kernel into `function`, whose signature is [`kernel_signature`].
-pub fn emit(kernel: &Kernel, target: Target, function: &mut Function, context: &mut FunctionBuilderContext) {
+///
+/// `wide` gives the function that computes a row group in a better form than Cranelift can emit, where there is one.
+pub fn emit(
+    kernel: &Kernel,
+    target: Target,
+    wide: &mut Wide<'_>,
+    function: &mut Function,
+    context: &mut FunctionBuilderContext,
+) {
     let roots = roots(kernel).expect("the kernel was verified");
     let mut builder = FunctionBuilder::new(function, context);
     let entry = builder.create_block();
@@ -49,6 +67,7 @@ pub fn emit(kernel: &Kernel, target: Target, function: &mut Function, context: &
         b: builder,
         kernel,
         target,
+        wide,
         roots,
         values: vec![Parts::new(); kernel.values.len()],
         known: vec![None; kernel.values.len()],
@@ -62,10 +81,11 @@ pub fn emit(kernel: &Kernel, target: Target, function: &mut Function, context: &
     emitter.b.finalize(target.frontend);
 }
 
-pub(super) struct Emitter<'f, 'k> {
+pub(super) struct Emitter<'f, 'k, 'w> {
     pub(super) b: FunctionBuilder<'f>,
     kernel: &'k Kernel,
     pub(super) target: Target,
+    wide: &'k mut Wide<'w>,
     roots: Vec<Option<Root>>,
     values: Vec<Parts>,
     /// Constants of type N, to shape loops.
@@ -88,7 +108,7 @@ fn clif_types(ty: Type) -> (ClifType, usize) {
     }
 }
 
-impl Emitter<'_, '_> {
+impl Emitter<'_, '_, '_> {
     pub(super) fn parts(&self, value: Value) -> Parts {
         self.values[value.index()].clone()
     }
@@ -292,7 +312,10 @@ impl Emitter<'_, '_> {
             Op::DotRows(dot) => {
                 let (weights, activations) = (self.scalar(args[0]), self.scalar(args[1]));
                 let flags = (self.flags(args[0]), self.flags(args[1]));
-                let totals = self.dot_rows(*dot, (weights, flags.0), (activations, flags.1));
+                let totals = match (self.wide)(self.b.func, *dot) {
+                    Some(function) => self.wide_rows(function, *dot, weights, activations),
+                    None => self.dot_rows(*dot, (weights, flags.0), (activations, flags.1)),
+                };
                 for (result, parts) in inst.results.iter().zip(totals) {
                     self.values[result.index()] = parts;
                 }

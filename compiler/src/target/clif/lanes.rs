@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::emit::{Emitter, Parts};
 use crate::kernel::ir::{Binary, Compare, Op, Reduce, Type};
 
-impl Emitter<'_, '_> {
+impl Emitter<'_, '_, '_> {
     /// A vector of the same bits and another lane type.
     pub(super) fn reinterpret(&mut self, ty: ClifType, value: Clif) -> Clif {
         let flags = MemFlagsData::new().with_endianness(Endianness::Little);

@@ -11,7 +11,7 @@ use crate::kernel::ir::Mem;
 /// 2^112 as f32 bits: moves the exponent of a widened half float to its place.
 const HALF_REBIAS: u32 = 0x7780_0000;
 
-impl Emitter<'_, '_> {
+impl Emitter<'_, '_, '_> {
     fn pieces(&mut self, ty: ClifType, count: i32, flags: MemFlagsData, p: Clif, offset: i32) -> Parts {
         (0..count).map(|part| self.b.ins().load(ty, flags, p, offset + 16 * part)).collect()
     }

@@ -1,9 +1,10 @@
 //! Cranelift: kernels and drivers to CLIF and, in memory, to machine code.
 //!
 //! [`emit`] turns one kernel into one function, with `lanes`, `memory` and `dot` holding the op families;
-//! [`driver`] turns an entry's steps into the ABI's entry function; [`jit`] compiles a program and hands out
-//! function pointers; [`text`] shows CLIF and disassembly. A vector of 16 lanes is four 128-bit values.
+//! [`driver`] turns an entry's steps into the ABI's entry function; [`define`] puts a program into a module, and
+//! [`jit`] into memory; [`text`] shows CLIF and disassembly. A vector of 16 lanes is four 128-bit values.
 
+pub mod define;
 mod dot;
 pub mod driver;
 pub mod emit;

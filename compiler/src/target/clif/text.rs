@@ -4,12 +4,11 @@ use std::fmt::Write;
 
 use cranelift_codegen::Context as CodegenContext;
 use cranelift_codegen::control::ControlPlane;
-use cranelift_frontend::FunctionBuilderContext;
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, NasmFormatter};
 
 use super::CompileError;
+use super::define::kernel_function;
 use super::isa::isa;
-use super::jit::kernel_function;
 use crate::kernel::ir::Kernel;
 use crate::target::cpu::Cpu;
 
@@ -18,7 +17,7 @@ use crate::target::cpu::Cpu;
 /// # Errors
 /// When the level cannot be targeted.
 pub fn clif(kernel: &Kernel, cpu: Cpu) -> Result<String, CompileError> {
-    let function = kernel_function(kernel, &isa(cpu)?, &mut FunctionBuilderContext::new());
+    let function = kernel_function(kernel, &isa(cpu)?, cpu.has_wide());
     Ok(format!("; {}\n{}", kernel.name, function.display()))
 }
 
@@ -29,7 +28,7 @@ pub fn clif(kernel: &Kernel, cpu: Cpu) -> Result<String, CompileError> {
 pub fn assembly(kernel: &Kernel, cpu: Cpu) -> Result<String, CompileError> {
     let isa = isa(cpu)?;
     let mut context = CodegenContext::new();
-    context.func = kernel_function(kernel, &isa, &mut FunctionBuilderContext::new());
+    context.func = kernel_function(kernel, &isa, cpu.has_wide());
     let compiled = context
         .compile(&*isa, &mut ControlPlane::default())
         .map_err(|error| CompileError::Backend { name: kernel.name.clone(), problem: format!("{:?}", error.inner) })?;

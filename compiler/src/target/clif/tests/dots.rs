@@ -1,6 +1,6 @@
 //! Dot products of every packing, shape and level: equal to each other and to the interpreter.
 
-use super::{Buffer, Input, activations, bytes, check};
+use super::{Buffer, Compiled, Input, activations, bytes};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{DotRows, Packing};
 
@@ -34,7 +34,7 @@ fn rows_case(packing: Packing, blocks: u32, tokens: u32, weights: Vec<u8>, x: im
         Input::Bytes(Buffer::new(&x((stride * tokens) as usize))),
         Input::Bytes(Buffer::new(&vec![0; 2 * 64 * tokens as usize])),
     ];
-    check(&b.finish(), &inputs, 0, 2);
+    Compiled::new(b.finish()).check(&inputs, 0, 2);
 }
 
 #[test]
@@ -93,5 +93,5 @@ fn primitive_dots() {
         Input::Bytes(Buffer::new(&activations(192, 2))),
         Input::Bytes(Buffer::new(&[0; 128])),
     ];
-    check(&b.finish(), &inputs, 0, 1);
+    Compiled::new(b.finish()).check(&inputs, 0, 1);
 }

@@ -1,6 +1,6 @@
 //! The kernels that a language model is made of, written with the builder, on the three images.
 
-use super::{Buffer, Image, Input, activations, bytes, check};
+use super::{Buffer, Compiled, Image, Input, activations, bytes};
 use crate::kernel::build::Builder;
 use crate::kernel::functions::Math;
 use crate::kernel::ir::{DotRows, Kernel, Mem, Packing, Reduce, Value};
@@ -112,7 +112,7 @@ fn rms_norm_and_quantise() {
                 zeros(size / 4),
                 zeros(2),
             ];
-            check(&rms_quant(n), &inputs, 0, 1);
+            Compiled::new(rms_quant(n)).check(&inputs, 0, 1);
         }
     }
 }
@@ -158,8 +158,9 @@ fn gemv_and_gemm_with_epilogues() {
                 Input::Bytes(info),
                 zeros(3 * 16 * tokens as usize),
             ];
-            check(&gemv(3, tokens, epilogue), &inputs, 0, 3);
-            check(&gemv(3, tokens, epilogue), &inputs, 1, 2);
+            let kernel = Compiled::new(gemv(3, tokens, epilogue));
+            kernel.check(&inputs, 0, 3);
+            kernel.check(&inputs, 1, 2);
         }
     }
 }
@@ -198,9 +199,9 @@ fn softmax() {
         let value = b.mul(value, inverse);
         b.store_f(at, 0, value);
     });
-    let kernel = b.finish();
+    let kernel = Compiled::new(b.finish());
     for image in Image::ALL {
-        check(&kernel, &[floats(&image.floats(96, 3)), zeros(96)], 0, 1);
+        kernel.check(&[floats(&image.floats(96, 3)), zeros(96)], 0, 1);
     }
 }
 
@@ -225,12 +226,12 @@ fn gated_recurrence() {
         let result = b.mul(gate, after);
         b.store_f(y, 0, result);
     });
-    let kernel = b.finish();
+    let kernel = Compiled::new(b.finish());
     for image in Image::ALL {
         let mut inputs: Vec<Input> = (0..4).map(|seed| floats(&image.floats(80, seed))).collect();
         inputs.push(zeros(80));
-        check(&kernel, &inputs, 0, 5);
-        check(&kernel, &inputs, 2, 3);
+        kernel.check(&inputs, 0, 5);
+        kernel.check(&inputs, 2, 3);
     }
 }
 
@@ -269,11 +270,11 @@ fn delta_rule() {
         let at = b.index(out, tile, 64);
         b.store_f(at, 0, o);
     });
-    let kernel = b.finish();
+    let kernel = Compiled::new(b.finish());
     for image in Image::ALL {
         let mut inputs: Vec<Input> = (0..3).map(|seed| floats(&image.floats(64, seed))).collect();
         inputs.extend([floats(&[0.9, 0.4]), floats(&image.floats(64 * 64, 9)), zeros(64)]);
-        check(&kernel, &inputs, 0, 4);
+        kernel.check(&inputs, 0, 4);
     }
 }
 
@@ -347,7 +348,7 @@ fn attention_of_a_dynamic_length() {
         let value = b.mul(total, inverse);
         b.store_f(out, 64 * strip as i32, value);
     }
-    let kernel = b.finish();
+    let kernel = Compiled::new(b.finish());
     for n in [1usize, 15, 16, 17, 333] {
         for image in Image::ALL {
             let inputs = [
@@ -358,7 +359,7 @@ fn attention_of_a_dynamic_length() {
                 zeros(64),
                 Input::Count(n as i64),
             ];
-            check(&kernel, &inputs, 0, 1);
+            kernel.check(&inputs, 0, 1);
         }
     }
 }
@@ -383,12 +384,12 @@ fn maps() {
             let value = function(&mut Math::strips(b), value);
             b.store_f(to, 0, value);
         });
-        let kernel = b.finish();
+        let kernel = Compiled::new(b.finish());
         for image in Image::ALL {
             let mut values = image.floats(1024, 7);
             // Wider than the images alone: the ends of the range where exp overflows and vanishes.
             values.iter_mut().step_by(3).for_each(|value| *value *= 31.0);
-            check(&kernel, &[floats(&values), zeros(1024)], 0, 1);
+            kernel.check(&[floats(&values), zeros(1024)], 0, 1);
         }
     }
 }

@@ -5,6 +5,7 @@ mod kernels;
 mod ops;
 mod programs;
 mod random;
+mod speed;
 
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -85,49 +86,75 @@ fn compare(name: &str, at: &str, expected: &Buffer, got: &Buffer) {
     }
 }
 
-/// Runs the interpreter, then every level; all must leave the same buffers. Gives the interpreter's.
-pub fn check(kernel: &Kernel, inputs: &[Input], begin: i32, end: i32) -> Vec<Input> {
-    if let Err(problems) = crate::kernel::verify::verify(kernel) {
-        panic!("{problems:?}\n{kernel}");
-    }
-    let mut expected = inputs.to_vec();
-    let mut slots = Vec::new();
-    let mut memory = Memory::default();
-    for (input, param) in expected.iter_mut().zip(&kernel.params) {
-        slots.push(match input {
-            Input::Count(count) => Slot::Count(*count),
-            Input::Bytes(buffer) => {
-                let region = match param.kind {
-                    ParamKind::Rw => Region::Rw(buffer.bytes_mut()),
-                    _ => Region::Ro(buffer.bytes()),
-                };
-                memory.regions.push(region);
-                Slot::Pointer(Pointer { region: memory.regions.len() - 1, offset: 0 })
-            }
-        });
-    }
-    interp::run(kernel, &mut memory, &slots, begin, end).unwrap_or_else(|trap| panic!("{trap}\n{kernel}"));
-    let program = Program { kernels: vec![kernel.clone()], row_counts: 1, ..Program::default() };
-    for cpu in levels() {
-        let jit = Jit::new(&program, cpu).unwrap_or_else(|error| panic!("{}: {error}", cpu.name()));
-        let mut got = inputs.to_vec();
-        let table: Vec<u64> = got
-            .iter_mut()
-            .map(|input| match input {
-                Input::Count(count) => *count as u64,
-                Input::Bytes(buffer) => buffer.bytes_mut().as_mut_ptr() as u64,
-            })
-            .collect();
-        let function = jit.kernel(KernelId(0)).unwrap();
-        // SAFETY: the table has a slot per parameter, and the interpreter saw that accesses stay inside.
-        unsafe { function(table.as_ptr(), begin, end) };
-        for (index, pair) in expected.iter().zip(&got).enumerate() {
-            if let (Input::Bytes(a), Input::Bytes(b)) = pair {
-                compare(&kernel.name, &format!("{} buffer {index}", cpu.name()), a, b);
+/// A kernel compiled for every level and form that runs here.
+pub struct Compiled {
+    kernel: Kernel,
+    forms: Vec<(String, Jit)>,
+}
+
+impl Compiled {
+    pub fn new(kernel: Kernel) -> Compiled {
+        if let Err(problems) = crate::kernel::verify::verify(&kernel) {
+            panic!("{problems:?}\n{kernel}");
+        }
+        let program = Program { kernels: vec![kernel.clone()], row_counts: 1, ..Program::default() };
+        let mut forms = Vec::new();
+        for cpu in levels() {
+            for wide in [false, true] {
+                if wide && !cpu.has_wide() {
+                    continue;
+                }
+                let name = format!("{}{}", cpu.name(), if wide { " wide" } else { "" });
+                let jit = Jit::with_forms(&program, cpu, wide).unwrap_or_else(|error| panic!("{name}: {error}"));
+                // Forms without assembled parts are the same code twice.
+                if !wide || jit.report.wide_forms > 0 {
+                    forms.push((name, jit));
+                }
             }
         }
+        Compiled { kernel, forms }
     }
-    expected
+
+    /// Runs the interpreter, then every form; all must leave the same buffers. Gives the interpreter's.
+    pub fn check(&self, inputs: &[Input], begin: i32, end: i32) -> Vec<Input> {
+        let kernel = &self.kernel;
+        let mut expected = inputs.to_vec();
+        let mut slots = Vec::new();
+        let mut memory = Memory::default();
+        for (input, param) in expected.iter_mut().zip(&kernel.params) {
+            slots.push(match input {
+                Input::Count(count) => Slot::Count(*count),
+                Input::Bytes(buffer) => {
+                    let region = match param.kind {
+                        ParamKind::Rw => Region::Rw(buffer.bytes_mut()),
+                        _ => Region::Ro(buffer.bytes()),
+                    };
+                    memory.regions.push(region);
+                    Slot::Pointer(Pointer { region: memory.regions.len() - 1, offset: 0 })
+                }
+            });
+        }
+        interp::run(kernel, &mut memory, &slots, begin, end).unwrap_or_else(|trap| panic!("{trap}\n{kernel}"));
+        for (name, jit) in &self.forms {
+            let mut got = inputs.to_vec();
+            let table: Vec<u64> = got
+                .iter_mut()
+                .map(|input| match input {
+                    Input::Count(count) => *count as u64,
+                    Input::Bytes(buffer) => buffer.bytes_mut().as_mut_ptr() as u64,
+                })
+                .collect();
+            let function = jit.kernel(KernelId(0)).unwrap();
+            // SAFETY: the table has a slot per parameter, and the interpreter saw that accesses stay inside.
+            unsafe { function(table.as_ptr(), begin, end) };
+            for (index, pair) in expected.iter().zip(&got).enumerate() {
+                if let (Input::Bytes(a), Input::Bytes(b)) = pair {
+                    compare(&kernel.name, &format!("{name} buffer {index}"), a, b);
+                }
+            }
+        }
+        expected
+    }
 }
 
 /// The three kinds of float content: normal; denormals, zeros and the smallest normal mixed in; NaN payloads,

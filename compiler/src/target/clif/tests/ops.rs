@@ -1,6 +1,6 @@
 //! Every operation by itself on the three images.
 
-use super::{Buffer, Image, Input, bytes, check};
+use super::{Buffer, Compiled, Image, Input, bytes};
 use crate::kernel::build::Builder;
 use crate::kernel::functions::Math;
 use crate::kernel::ir::{Binary, Compare, Mem, Shift, Type, Value};
@@ -33,7 +33,7 @@ fn each(name: &str, body: impl Fn(&mut Builder, &mut Out, Value, Value)) {
     let (x, y, out) = (b.ro("x"), b.ro("y"), b.rw("out"));
     let mut out = Out { pointer: out, offset: 0 };
     body(&mut b, &mut out, x, y);
-    let kernel = b.finish();
+    let kernel = Compiled::new(b.finish());
     for image in Image::ALL {
         for seed in 0..3 {
             let inputs = [
@@ -41,7 +41,7 @@ fn each(name: &str, body: impl Fn(&mut Builder, &mut Out, Value, Value)) {
                 Input::Bytes(Buffer::of_floats(&image.floats(64, seed + 100))),
                 Input::Bytes(Buffer::new(&vec![0; out.offset as usize])),
             ];
-            check(&kernel, &inputs, 0, 1);
+            kernel.check(&inputs, 0, 1);
         }
     }
 }
@@ -197,7 +197,7 @@ fn every_half_float_widens_exactly() {
     });
     let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
     let inputs = [Input::Bytes(Buffer::new(&all)), Input::Bytes(Buffer::new(&vec![0; 65536 * 8]))];
-    check(&b.finish(), &inputs, 0, 1);
+    Compiled::new(b.finish()).check(&inputs, 0, 1);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn rounding_macros_meet_their_definition() {
     b.store_i(out, 128, int);
     let values: Vec<f32> = (0..16).map(|i| (i as f32 - 8.0) * 1.25).collect();
     let inputs = [Input::Bytes(Buffer::of_floats(&values)), Input::Bytes(Buffer::new(&[0; 192]))];
-    let result = check(&b.finish(), &inputs, 0, 1);
+    let result = Compiled::new(b.finish()).check(&inputs, 0, 1);
     let Input::Bytes(result) = &result[1] else { panic!("a buffer") };
     let words: Vec<u32> = result.words().collect();
     for (lane, value) in values.iter().enumerate() {
@@ -283,7 +283,7 @@ fn control_flow() {
     b.store_s(out, 132, after);
     b.store_n(out, 136, count);
     b.if_then(count, |b| b.store_n(out, 140, one));
-    let kernel = b.finish();
+    let kernel = Compiled::new(b.finish());
     for (begin, end) in [(0, 0), (0, 1), (2, 40), (5, 3), (-7, 20)] {
         for count in [0, 9] {
             let inputs = [
@@ -291,7 +291,7 @@ fn control_flow() {
                 Input::Bytes(Buffer::new(&bytes(192, 2))),
                 Input::Count(count),
             ];
-            check(&kernel, &inputs, begin, end);
+            kernel.check(&inputs, begin, end);
         }
     }
 }

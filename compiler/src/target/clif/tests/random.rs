@@ -3,7 +3,7 @@
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::{Buffer, Image, Input, bytes, check};
+use super::{Buffer, Compiled, Image, Input, bytes};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{Binary, Compare, Mem, Reduce, Shift, Type, Value};
 
@@ -192,14 +192,14 @@ fn random_kernels_agree() {
             b.store(mem, out, offset, value);
             offset += 64;
         }
-        let kernel = b.finish();
+        let kernel = Compiled::new(b.finish());
         for image in Image::ALL {
             let mut data = Buffer::of_floats(&image.floats(80, seed));
             // Small integers too, so that comparisons and counts meet.
             let small = bytes(8, seed).into_iter().flat_map(|byte| i32::from(byte as i8 % 20).to_le_bytes());
             data.bytes_mut()[..32].copy_from_slice(&small.collect::<Vec<u8>>());
             let inputs = [Input::Bytes(data), Input::Bytes(Buffer::new(&vec![0; offset as usize]))];
-            check(&kernel, &inputs, 0, 1);
+            kernel.check(&inputs, 0, 1);
         }
     }
 }
