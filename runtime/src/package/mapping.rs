@@ -8,13 +8,19 @@ use std::io;
 use std::ops::Deref;
 use std::path::Path;
 
-use memmap2::{Mmap, MmapMut, MmapOptions};
+use memmap2::{Mmap, MmapOptions};
+
+use crate::error::Result;
+use crate::memory::Buffer;
 
 /// Read-only bytes whose first byte is page-aligned. They are shared by any number of threads.
 #[derive(Debug)]
-pub struct Mapping {
-    map: Mmap,
-    length: usize,
+pub struct Mapping(Bytes);
+
+#[derive(Debug)]
+enum Bytes {
+    File(Mmap),
+    Memory(Buffer),
 }
 
 impl Mapping {
@@ -25,30 +31,32 @@ impl Mapping {
     pub fn of_file(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
+        let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
         if !metadata.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file",
-            ));
+            return Err(invalid("not a regular file"));
         }
-        let length = usize::try_from(metadata.len()).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidInput, "longer than the address space")
-        })?;
+        let length = usize::try_from(metadata.len()).map_err(|_| invalid("longer than the address space"))?;
         // SAFETY: the mapping is private to this value and never written. The one hazard is another process
         // that truncates the file while it is mapped; like every loader that maps its files, we require that
         // a checkpoint or package is not changed while it is in use.
         let map = unsafe { MmapOptions::new().len(length).map(&file)? };
-        Ok(Self { map, length })
+        Ok(Self(Bytes::File(map)))
     }
 
-    /// Page-aligned memory with a copy of `bytes`.
+    /// A copy of `bytes` in memory.
     ///
     /// # Errors
     /// When the system has no memory left.
-    pub fn copy_of(bytes: &[u8]) -> io::Result<Self> {
-        let mut memory = MappingMut::zeroed(bytes.len())?;
-        memory.as_mut().copy_from_slice(bytes);
-        memory.freeze()
+    pub fn copy_of(bytes: &[u8]) -> Result<Self> {
+        let mut memory = Buffer::zeroed(bytes.len())?;
+        memory.copy_from_slice(bytes);
+        Ok(memory.into())
+    }
+}
+
+impl From<Buffer> for Mapping {
+    fn from(memory: Buffer) -> Self {
+        Self(Bytes::Memory(memory))
     }
 }
 
@@ -56,58 +64,10 @@ impl Deref for Mapping {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.map[..self.length]
-    }
-}
-
-/// Page-aligned memory being filled; [`MappingMut::freeze`] turns it into a [`Mapping`].
-#[derive(Debug)]
-pub struct MappingMut {
-    map: MmapMut,
-    length: usize,
-}
-
-impl MappingMut {
-    /// `length` zero bytes, backed by memory only as they are touched.
-    ///
-    /// # Errors
-    /// When the system has no address space left.
-    pub fn zeroed(length: usize) -> io::Result<Self> {
-        Ok(Self {
-            map: MmapMut::map_anon(length.max(1))?,
-            length,
-        })
-    }
-
-    /// As [`MappingMut::zeroed`], asking the system for huge pages. `false` says that it did not grant them;
-    /// the memory is usable either way.
-    ///
-    /// # Errors
-    /// When the system has no address space left.
-    pub fn zeroed_huge(length: usize) -> io::Result<(Self, bool)> {
-        let memory = Self::zeroed(length)?;
-        #[cfg(target_os = "linux")]
-        let granted = memory.map.advise(memmap2::Advice::HugePage).is_ok();
-        #[cfg(not(target_os = "linux"))]
-        let granted = false;
-        Ok((memory, granted))
-    }
-
-    /// Ends the writing.
-    ///
-    /// # Errors
-    /// When the system refuses to make the pages read-only.
-    pub fn freeze(self) -> io::Result<Mapping> {
-        Ok(Mapping {
-            map: self.map.make_read_only()?,
-            length: self.length,
-        })
-    }
-}
-
-impl AsMut<[u8]> for MappingMut {
-    fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.map[..self.length]
+        match &self.0 {
+            Bytes::File(map) => map,
+            Bytes::Memory(memory) => memory,
+        }
     }
 }
 
@@ -116,22 +76,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_keeps_its_bytes_and_is_page_aligned() {
+    fn a_copy_keeps_its_bytes() {
         let bytes: Vec<u8> = (0..=255).cycle().take(5000).collect();
-        let copy = Mapping::copy_of(&bytes).unwrap();
-        assert_eq!(&copy[..], &bytes[..]);
-        assert_eq!(copy.as_ptr() as usize % 4096, 0);
-    }
-
-    #[test]
-    fn no_bytes_are_legal() {
+        assert_eq!(&Mapping::copy_of(&bytes).unwrap()[..], &bytes[..]);
         assert!(Mapping::copy_of(&[]).unwrap().is_empty());
     }
 
     #[test]
-    fn huge_memory_can_be_written_and_read() {
-        let (mut memory, _) = MappingMut::zeroed_huge(3 << 20).unwrap();
-        memory.as_mut()[2 << 20] = 7;
-        assert_eq!(memory.freeze().unwrap()[2 << 20], 7);
+    fn a_directory_is_not_mapped() {
+        assert!(Mapping::of_file(&std::env::temp_dir()).is_err());
     }
 }

@@ -1,0 +1,159 @@
+//! The values of a module's weights, from a checkpoint, a package or random numbers, computed ones included, packed
+//! into the image that kernels read or handed to the interpreter.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use sterna_runtime::Buffer;
+
+use crate::interp::{self, CodedWeight, Fault, InterpError, MemoryWeights, Tensor, WeightStore, compute_weight};
+use crate::ir::{Group, Module, WeightDecl, WeightId, WeightSource};
+use crate::weights::{Layout, Section, ValueSource, WeightValue, WeightsError, encode_latent, group_of, layout};
+
+/// Why a weight has no value.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// Its tensor cannot be read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A computed weight cannot be evaluated.
+    #[error("weight `{path}`, computed at load: {source}")]
+    Computed {
+        /// Its name.
+        path: String,
+        /// What went wrong.
+        source: InterpError,
+    },
+    /// No memory for the image.
+    #[error(transparent)]
+    Memory(#[from] sterna_runtime::Error),
+}
+
+/// Where all weights of a module come from.
+#[derive(Debug)]
+pub enum Values<'a> {
+    /// Tensors or random numbers; computed weights are evaluated from them.
+    Source(ValueSource<'a>),
+    /// A packed section of the same module: computed weights are in it, too.
+    Packed {
+        /// The layout of the section.
+        section: &'a Section,
+        /// Its bytes.
+        bytes: &'a [u8],
+    },
+}
+
+impl Values<'_> {
+    /// The value of one weight.
+    ///
+    /// # Errors
+    /// It cannot be read or computed.
+    pub fn value(&self, module: &Module, id: WeightId) -> Result<WeightValue, ImageError> {
+        match self {
+            Self::Packed { section, bytes } => {
+                let (offset, layout) = (section.offsets[id.index()], section.layouts[id.index()]);
+                Ok(layout::unpack(&bytes[offset..offset + layout.bytes()], layout))
+            }
+            Self::Source(source) => match source.value(module, id)? {
+                Some(value) => Ok(value),
+                None => self.computed(module, source, id),
+            },
+        }
+    }
+
+    /// The value of one weight, packed into `out` of the layout's size.
+    ///
+    /// # Errors
+    /// It cannot be read or computed.
+    pub fn pack(&self, module: &Module, id: WeightId, layout: Layout, out: &mut [u8]) -> Result<(), ImageError> {
+        layout::pack(&self.value(module, id)?, layout, out);
+        Ok(())
+    }
+
+    fn computed(&self, module: &Module, source: &ValueSource, id: WeightId) -> Result<WeightValue, ImageError> {
+        let store = LoadStore { module, source, failed: RefCell::default(), read: RefCell::default() };
+        let declared = module.weight(id);
+        let tensor = compute_weight(module, &store, id).map_err(|error| match store.failed.take() {
+            Some(failed) => ImageError::Weights(failed),
+            None => ImageError::Computed { path: declared.path.clone(), source: error },
+        })?;
+        let values = tensor.as_f32().ok_or_else(|| ImageError::Computed {
+            path: declared.path.clone(),
+            source: Fault::Element { op: "a computed weight", elem: tensor.elem().name() }.into(),
+        })?;
+        let Ok(value) =
+            encode_latent(values.to_vec(), &declared.shape, &declared.encoding, |_| Ok::<(), Infallible>(()));
+        Ok(value)
+    }
+}
+
+/// The weights that a computed one reads, loaded when they are asked for.
+struct LoadStore<'a> {
+    module: &'a Module,
+    source: &'a ValueSource<'a>,
+    failed: RefCell<Option<WeightsError>>,
+    read: RefCell<HashMap<WeightId, interp::WeightValue>>,
+}
+
+impl WeightStore for LoadStore<'_> {
+    fn weight(&self, id: WeightId) -> Result<interp::WeightValue, InterpError> {
+        if let Some(value) = self.read.borrow().get(&id) {
+            return Ok(value.clone());
+        }
+        let declared = self.module.weight(id);
+        let value = match self.source.value(self.module, id) {
+            Ok(Some(value)) => interp_value(value, declared)?,
+            Ok(None) => interp::WeightValue::Dense(compute_weight(self.module, self, id)?),
+            Err(error) => {
+                *self.failed.borrow_mut() = Some(error);
+                return Err(Fault::MissingWeight(declared.path.clone()).into());
+            }
+        };
+        self.read.borrow_mut().insert(id, value.clone());
+        Ok(value)
+    }
+}
+
+fn interp_value(value: WeightValue, weight: &WeightDecl) -> Result<interp::WeightValue, Fault> {
+    match value {
+        WeightValue::Dense(values) => Ok(interp::WeightValue::Dense(Tensor::f32(&weight.shape, values))),
+        WeightValue::Codes { codes, scales } => {
+            let group = group_of(&weight.encoding).unwrap_or(Group::Tensor);
+            CodedWeight::new(&weight.shape, codes, scales, group)
+                .map(|coded| interp::WeightValue::Coded(Arc::new(coded)))
+        }
+    }
+}
+
+/// All weights of a module as the interpreter takes them.
+///
+/// # Errors
+/// One of them cannot be read or computed.
+pub fn memory_weights(module: &Module, values: &Values) -> Result<MemoryWeights, ImageError> {
+    let mut by_path = HashMap::with_capacity(module.weights.len());
+    let computed = |path: &str, source| ImageError::Computed { path: path.to_owned(), source };
+    for (index, weight) in module.weights.iter().enumerate() {
+        if let WeightSource::Checkpoint = weight.source {
+            let value = values.value(module, WeightId(index as u32))?;
+            let value = interp_value(value, weight).map_err(|fault| computed(&weight.path, fault.into()))?;
+            by_path.insert(weight.path.clone(), value);
+        }
+    }
+    MemoryWeights::new(module, by_path).map_err(|error| computed(&module.name, error))
+}
+
+/// The packed weight section of a module, in memory of its own.
+///
+/// # Errors
+/// One of the weights cannot be read or computed, or there is no memory.
+pub fn weight_image(module: &Module, section: &Section, values: &Values) -> Result<Buffer, ImageError> {
+    let mut image = Buffer::zeroed(section.bytes)?;
+    image.advise_huge();
+    for index in 0..module.weights.len() {
+        let (offset, layout) = (section.offsets[index], section.layouts[index]);
+        values.pack(module, WeightId(index as u32), layout, &mut image[offset..offset + layout.bytes()])?;
+    }
+    Ok(image)
+}

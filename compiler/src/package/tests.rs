@@ -1,0 +1,182 @@
+//! Packages written, read back, and damaged.
+
+use std::io::Cursor;
+
+use serde_json::json;
+use sterna_runtime::native::Weights;
+use sterna_runtime::package::{FormatError, Mapping, PackageError as ReadError, WeightsMemory};
+
+use super::*;
+use crate::ir::{Encoding, Group, InputQuant, Keep, OriginId, ScaleFormat, WeightDecl, WeightSource};
+use crate::weights::{ValueSource, random_value};
+
+fn module() -> Module {
+    let input = InputQuant::None;
+    let (floor, scale, keep) = (1e-5, ScaleFormat::Bf16, Keep::Nearest);
+    let encodings = [
+        ("embed.weight", vec![20, 300], Encoding::Ternary { group: Group::Tensor, floor, scale, keep, input }),
+        ("layers.0.w.weight", vec![40, 130], Encoding::Ternary { group: Group::Inputs(64), floor, scale, keep, input }),
+        ("layers.0.s.weight", vec![7, 70], Encoding::Sign { group: Group::Row, scale, input }),
+        ("layers.0.norm.weight", vec![20], Encoding::Bf16),
+        ("bias", vec![], Encoding::F32),
+    ];
+    let mut module = Module { name: "small".to_owned(), ..Module::default() };
+    let origin = module.add_origin(crate::ir::Origin::default());
+    assert_eq!(origin, OriginId(0));
+    for (path, shape, encoding) in encodings {
+        let (path, source) = (path.to_owned(), WeightSource::Checkpoint);
+        module.add_weight(WeightDecl { path, shape, encoding, source, origin });
+    }
+    module
+}
+
+const RANDOM: Values<'static> = Values::Source(ValueSource::Random { seed: 5 });
+
+fn written() -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    write(&mut out, &module(), &json!({"d": 20, "name": "small"}), &RANDOM, |_| {}).unwrap();
+    out.into_inner()
+}
+
+fn opened(bytes: &[u8]) -> Result<Package, ReadError> {
+    let package = Package::from_mapping(Mapping::copy_of(bytes).unwrap())?;
+    package.check_weights()?;
+    Ok(package)
+}
+
+#[test]
+fn a_package_gives_back_module_and_weights() {
+    let bytes = written();
+    let package = opened(&bytes).unwrap();
+    assert_eq!(package.header().config["d"], 20);
+    let (read, section) = module_of(&package).unwrap();
+    assert_eq!(read.weights.len(), module().weights.len());
+    let packed = Values::Packed { section: &section, bytes: package.weights() };
+    for (index, weight) in module().weights.iter().enumerate() {
+        assert_eq!(read.weights[index].path, weight.path);
+        assert_eq!(packed.value(&read, WeightId(index as u32)).unwrap(), random_value(5, weight));
+    }
+    assert_eq!(package.bytes().as_ptr() as usize % 64, 0);
+}
+
+#[test]
+fn packages_are_reproducible_and_equal_the_image_in_memory() {
+    let bytes = written();
+    assert_eq!(bytes, written());
+    let module = module();
+    let image = weight_image(&module, &Section::of(&module.weights), &RANDOM).unwrap();
+    assert_eq!(opened(&bytes).unwrap().weights(), &image[..]);
+}
+
+#[test]
+fn weights_in_huge_pages_are_the_same() {
+    let bytes = written();
+    let mapped = opened(&bytes).unwrap();
+    let huge = opened(&bytes).unwrap().with_weights_in(WeightsMemory::Huge).unwrap();
+    assert_eq!(huge.weights_memory(), WeightsMemory::Huge);
+    assert_eq!(mapped.weights_memory(), WeightsMemory::Mmap);
+    assert_eq!(huge.weights(), mapped.weights());
+    let auto = opened(&bytes).unwrap().with_weights_in(WeightsMemory::Auto).unwrap();
+    assert_eq!(auto.weights_memory(), WeightsMemory::Mmap);
+}
+
+#[test]
+fn every_truncation_and_every_flipped_bit_is_refused() {
+    let bytes = written();
+    for length in 0..bytes.len() {
+        // the mapping is copied each time: the weights' end is checked at a coarser step
+        if length < 4096 || length % 97 == 0 {
+            assert!(opened(&bytes[..length]).is_err(), "truncated to {length}");
+        }
+    }
+    let mut damaged = bytes.clone();
+    for at in (0..bytes.len()).filter(|at| *at < 4096 || at % 31 == 0 || at + 64 >= bytes.len()) {
+        for bit in 0..8 {
+            damaged[at] ^= 1 << bit;
+            assert!(opened(&damaged).is_err(), "bit {bit} of byte {at}");
+            damaged[at] ^= 1 << bit;
+        }
+    }
+}
+
+/// A package around a header of any text, with right lengths and checksums.
+fn forged(header: &str, weights: usize) -> Vec<u8> {
+    let weights_offset = (PREAMBLE + header.len()).next_multiple_of(ALIGNMENT);
+    let preamble = Preamble {
+        header_bytes: header.len(),
+        weights_offset,
+        weights_bytes: weights,
+        header_crc: crc32fast::hash(header.as_bytes()),
+        weights_crc: crc32fast::hash(&vec![0; weights]),
+    };
+    let mut bytes = preamble.to_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.resize(weights_offset + weights + TAIL, 0);
+    bytes
+}
+
+#[test]
+fn headers_with_right_checksums_and_wrong_tables_are_refused() {
+    let row = |offset: &str, bytes: &str, path: &str| {
+        format!(r#"{{"path":"{path}","shape":[2],"encoding":"f32","layout":"rows","offset":{offset},"bytes":{bytes}}}"#)
+    };
+    let header = |rows: &[String]| format!(r#"{{"name":"m","config":{{}},"graph":"","weights":[{}]}}"#, rows.join(","));
+    assert!(opened(&forged(&header(&[row("0", "64", "a"), row("64", "64", "b")]), 128)).is_ok());
+    for (rows, weights) in [
+        (vec![row("0", "64", "a"), row("64", "64", "a")], 128),
+        (vec![row("0", "64", "a"), row("0", "64", "b")], 128),
+        (vec![row("0", "64", "a"), row("128", "64", "b")], 192),
+        (vec![row("0", "65", "a")], 128),
+        (vec![row("0", "128", "a")], 64),
+        (vec![row("0", "64", "a")], 128),
+        (vec![row("18446744073709551552", "128", "a")], 64),
+        (vec![row("0", "18446744073709551552", "a")], 64),
+    ] {
+        let error = opened(&forged(&header(&rows), weights)).unwrap_err();
+        assert!(matches!(error, ReadError::Weight { .. }), "{error}");
+    }
+    for text in ["", "{}", "[]", r#"{"name":"m","config":{},"graph":"","weights":[],"more":1}"#] {
+        assert!(matches!(opened(&forged(text, 0)), Err(ReadError::Header(_))), "{text}");
+    }
+    assert!(matches!(opened(b"STERNA\n\0"), Err(ReadError::Format(FormatError::TooShort(8)))));
+}
+
+#[test]
+fn a_table_that_differs_from_the_graph_is_refused() {
+    let bytes = written();
+    let header = opened(&bytes).unwrap().header().clone();
+    let change = |change: &dyn Fn(&mut Header)| {
+        let mut header = header.clone();
+        change(&mut header);
+        let weights = header.weights.iter().map(|row| row.bytes).sum();
+        let package = opened(&forged(&serde_json::to_string(&header).unwrap(), weights)).unwrap();
+        module_of(&package).map(|_| ()).unwrap_err()
+    };
+    for error in [
+        change(&|header| header.weights[1].layout = "rows".to_owned()),
+        change(&|header| header.weights[0].shape = vec![20, 301]),
+        change(&|header| {
+            header.weights.pop();
+        }),
+        change(&|header| header.graph = header.graph.replace("[20, 300]", "[20, 4611686018427387904]")),
+        change(&|header| header.graph = header.graph.replace("[20, 300]", "[0, 4611686018427387904]")),
+    ] {
+        assert!(matches!(error, PackageError::Table { .. }), "{error}");
+    }
+    assert!(matches!(change(&|header| header.graph.truncate(40)), PackageError::Graph(_)));
+}
+
+#[test]
+fn a_file_appears_only_when_it_is_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small.sterna");
+    let mut heard = 0;
+    write_file(&path, &module(), &json!({}), &RANDOM, |bytes| heard = bytes).unwrap();
+    let package = Package::open(&path).unwrap();
+    assert_eq!(heard, package.weights().len());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let missing = folder.path().join("nowhere").join("small.sterna");
+    let error = write_file(&missing, &module(), &json!({}), &RANDOM, |_| {}).unwrap_err().to_string();
+    assert!(error.contains("nowhere"), "{error}");
+}
