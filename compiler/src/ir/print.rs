@@ -70,6 +70,13 @@ pub fn print_region(region: &Region) -> String {
     printer.out
 }
 
+/// An operation with its attributes as printed: equal texts mean equal operations (nested regions aside).
+pub fn op_text(op: &Op) -> String {
+    let mut text = op.name().to_string();
+    attributes(op, &mut text);
+    text
+}
+
 impl Printer {
     /// Has `text` printed under the line of `place`.
     pub fn note(&mut self, place: Place, text: String) {

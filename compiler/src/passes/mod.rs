@@ -1,1 +1,143 @@
-//! IR to IR: one file per pass; this module is the list.
+//! Rewriting of the IR: the list of passes, in their order, and the driver that runs them.
+//!
+//! Every pass takes a verified module to a verified module that means the same bits, and says in one line what it did. The verifier runs after each.
+//! What the later stages may rely on once all have run:
+//!
+//! - Leaves (constants, weights, iota) and broadcasts are repeated inside the bodies that use them, so a linear
+//!   operation's weights are `weight` nodes of its own region.
+//! - States, and anything with a growing axis, are inside `scan` bodies, in step form.
+//! - `fused(linear_epilogue)`: one `linear_int8` or `linear` (possibly of several weights; its quantiser is outside), elementwise operations and broadcasts on rows `[T, m]` of the
+//!   linear's results, and scans whose bodies are elementwise on `[m]`. Results of the linear that are combined have equal m; others may differ.
+//!   Every other operand is a row `[T, m]` or a smaller value that a broadcast in the body fills it with.
+//! - `fused(norm_quant)`: one `quantize_input` with the elementwise operations, broadcasts and reductions of the last axis before it; values in between may be results too.
+//! - `fused(recurrence)`: one scan without growing axes or control flow, with elementwise neighbours.
+//! - `fused(elementwise)`: elementwise operations, broadcasts and reductions of the last axis, over one shape `[T, .., n]` and `[T, ..]`.
+//! - Groups are convex: nothing outside lies on a way between two nodes of a group.
+
+mod cse;
+mod dce;
+mod fold;
+mod fuse_elementwise;
+mod fuse_epilogue;
+mod fuse_norm_quant;
+mod fuse_recurrence;
+mod fuse_shared_input;
+mod hoist_outer;
+mod quantise;
+#[cfg(test)]
+mod random;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+mod time_lift;
+
+use crate::ir::Module;
+use crate::ir::infer::TypeError;
+use crate::ir::verify::{VerifyError, verify};
+
+/// A rewriting of modules.
+pub struct Pass {
+    /// As `inspect --after` takes it.
+    pub name: &'static str,
+    /// One line on what it does.
+    pub doc: &'static str,
+    /// Does it.
+    pub run: fn(&mut Module, &mut Context) -> Result<Report, PassError>,
+}
+
+/// The passes in order. Planning memory and scheduling follow in the lowering, on kernels.
+pub const PASSES: &[Pass] = &[
+    Pass { name: "fold", doc: "constants and what depends on weights only are computed once", run: fold::run },
+    Pass { name: "cse", doc: "what is computed twice is computed once", run: cse::run },
+    Pass { name: "dce", doc: "what nobody reads is not computed", run: dce::run },
+    Pass { name: "hoist_outer", doc: "what an inner entry computes alike in all its steps moves to the outer entry", run: hoist_outer::run },
+    Pass { name: "time_lift", doc: "from one step to all steps of a call; recurrences become scans", run: time_lift::run },
+    Pass { name: "quantise", doc: "linears with int8 input get a quantiser, shared by all that read the same value", run: quantise::run },
+    Pass { name: "fuse_shared_input", doc: "linears that read the same input become one", run: fuse_shared_input::run },
+    Pass { name: "fuse_norm_quant", doc: "a norm and the quantiser that reads it become one sweep", run: fuse_norm_quant::run },
+    Pass { name: "fuse_epilogue", doc: "elementwise operations on the rows of a linear join it", run: fuse_epilogue::run },
+    Pass { name: "fuse_recurrence", doc: "gates and a state update become one sweep, with the linear that feeds them if there is one", run: fuse_recurrence::run },
+    Pass { name: "fuse_elementwise", doc: "elementwise neighbours that are left become one sweep", run: fuse_elementwise::run },
+];
+
+/// What passes may look up besides the module.
+#[derive(Default)]
+pub struct Context {}
+
+/// What a pass did, in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// For instance `fused 36 linears into 12`.
+    pub text: String,
+}
+
+impl Report {
+    fn new(text: impl Into<String>) -> Report {
+        Report { text: text.into() }
+    }
+}
+
+/// Why a pipeline stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// No pass of this name.
+    #[error("there is no pass '{0}'; passes are: {}", names().join(", "))]
+    Unknown(String),
+    /// A pass built something that does not type: a mistake of the pass.
+    #[error(transparent)]
+    Type(#[from] TypeError),
+    /// The module is not valid after a pass: a mistake of the pass.
+    #[error("after {pass}: {error}")]
+    Invalid {
+        pass: &'static str,
+        error: VerifyError,
+    },
+    /// Something in the graph that the pass has no rule for.
+    #[error("{pass}: {what}")]
+    Unsupported { pass: &'static str, what: String },
+}
+
+/// The names of all passes.
+pub fn names() -> Vec<&'static str> {
+    PASSES.iter().map(|p| p.name).collect()
+}
+
+/// Runs one pass by name, and the verifier after it.
+pub fn run_pass(module: &mut Module, name: &str) -> Result<Report, PassError> {
+    match PASSES.iter().find(|p| p.name == name) {
+        Some(pass) => run(module, pass, &mut Context::default()),
+        None => Err(PassError::Unknown(name.to_string())),
+    }
+}
+
+/// Runs the passes in order, all of them or until the one named (which is run), and gives each one's report.
+pub fn run_pipeline(
+    module: &mut Module,
+    until: Option<&str>,
+) -> Result<Vec<(&'static str, Report)>, PassError> {
+    if let Some(name) = until
+        && !PASSES.iter().any(|p| p.name == name)
+    {
+        return Err(PassError::Unknown(name.to_string()));
+    }
+    let mut context = Context::default();
+    let mut reports = Vec::new();
+    for pass in PASSES {
+        reports.push((pass.name, run(module, pass, &mut context)?));
+        if until == Some(pass.name) {
+            break;
+        }
+    }
+    Ok(reports)
+}
+
+fn run(module: &mut Module, pass: &Pass, context: &mut Context) -> Result<Report, PassError> {
+    let report = (pass.run)(module, context)?;
+    match verify(module) {
+        Ok(()) => Ok(report),
+        Err(error) => Err(PassError::Invalid {
+            pass: pass.name,
+            error,
+        }),
+    }
+}

@@ -1,0 +1,492 @@
+//! What the passes share: walking all regions, rebuilding one, and taking a group of nodes out into a body of its own.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+
+use crate::ir::infer::{TypeError, result_types};
+use crate::ir::{Module, Node, NodeId, Op, OriginId, Region, Type, Value, WeightSource};
+
+/// What surrounds a region that a pass looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Around {
+    pub lifted: bool,
+    pub in_scan: bool,
+    pub in_fused: bool,
+    /// Directly or indirectly in a choice, a repeat or an expert.
+    pub nested: bool,
+    /// It computes a weight.
+    pub computed: bool,
+}
+
+/// Runs `f` on every region, innermost first. The module is given without its entries (its declarations are there).
+pub fn each_region<E>(
+    module: &mut Module,
+    mut f: impl FnMut(&mut Module, &mut Region, Around) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut entries = std::mem::take(&mut module.entries);
+    let mut result = Ok(());
+    for entry in &mut entries {
+        let around = Around {
+            lifted: entry.lifted,
+            ..Around::default()
+        };
+        result = walk(module, &mut entry.body, around, &mut f);
+        if result.is_err() {
+            break;
+        }
+    }
+    module.entries = entries;
+    result
+}
+
+/// The same for the regions that compute weights.
+pub fn each_computed(module: &mut Module, mut f: impl FnMut(&mut Module, &mut Region)) {
+    for i in 0..module.weights.len() {
+        let source = std::mem::replace(&mut module.weights[i].source, WeightSource::Checkpoint);
+        if let WeightSource::Computed(mut region) = source {
+            f(module, &mut region);
+            module.weights[i].source = WeightSource::Computed(region);
+        }
+    }
+}
+
+fn walk<E>(
+    module: &mut Module,
+    region: &mut Region,
+    around: Around,
+    f: &mut impl FnMut(&mut Module, &mut Region, Around) -> Result<(), E>,
+) -> Result<(), E> {
+    let ids: Vec<NodeId> = region.nodes().collect();
+    for id in ids {
+        let op = region.op_mut(id);
+        let inside = Around {
+            in_scan: around.in_scan || matches!(op, Op::Scan { .. }),
+            in_fused: around.in_fused || matches!(op, Op::Fused { .. }),
+            nested: around.nested || !matches!(op, Op::Scan { .. } | Op::Fused { .. }),
+            ..around
+        };
+        for inner in Region::nested_mut(op) {
+            walk(module, inner, inside, f)?;
+        }
+    }
+    f(module, region, around)
+}
+
+/// An operation without operands that is the same everywhere: repeated inside a body rather than passed in.
+pub fn is_leaf(op: &Op) -> bool {
+    matches!(op, Op::Constant(_) | Op::Weight(_) | Op::Iota(_))
+}
+
+/// Whether an operation computes each element of its result from the same element of its operands.
+pub fn is_elementwise(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_)
+    )
+}
+
+/// Whether an operation does something besides giving its results.
+pub fn has_effect(op: &Op) -> bool {
+    match op {
+        Op::StateWrite(_) | Op::Push { .. } | Op::Check { .. } | Op::Probe { .. } => true,
+        _ => Region::nested(op)
+            .into_iter()
+            .any(|r| r.nodes().any(|n| has_effect(&r.node(n).op))),
+    }
+}
+
+/// Whether an operation gives the same results for the same operands in every step: no state, host or effect.
+pub fn is_pure(op: &Op) -> bool {
+    match op {
+        Op::StateRead(_)
+        | Op::StateWrite(_)
+        | Op::Push { .. }
+        | Op::Positions { .. }
+        | Op::Recent { .. }
+        | Op::Host(_)
+        | Op::Check { .. }
+        | Op::Probe { .. } => false,
+        _ => Region::nested(op)
+            .into_iter()
+            .all(|r| r.nodes().all(|n| is_pure(&r.node(n).op))),
+    }
+}
+
+/// A region on its way into another: nodes are copied, replaced or left out.
+pub struct Copy<'a> {
+    pub from: &'a Region,
+    pub to: Region,
+    map: HashMap<Value, Value>,
+}
+
+impl<'a> Copy<'a> {
+    /// Starts with the parameters.
+    pub fn new(from: &'a Region) -> Copy<'a> {
+        let mut copy = Copy::without_params(from);
+        for &p in from.params() {
+            let new = copy.to.add_param(from.ty(p).clone());
+            copy.map.insert(p, new);
+        }
+        copy
+    }
+
+    /// Starts with nothing.
+    pub fn without_params(from: &'a Region) -> Copy<'a> {
+        Copy {
+            from,
+            to: Region::new(),
+            map: HashMap::new(),
+        }
+    }
+
+    /// What stands for a value of the old region.
+    pub fn value(&self, old: Value) -> Value {
+        match self.map.get(&old) {
+            Some(&new) => new,
+            None => panic!("{old} is copied after its use"),
+        }
+    }
+
+    /// Several of them.
+    pub fn values(&self, old: &[Value]) -> Vec<Value> {
+        old.iter().map(|&v| self.value(v)).collect()
+    }
+
+    /// Whether something stands for a value.
+    pub fn has(&self, old: Value) -> bool {
+        self.map.contains_key(&old)
+    }
+
+    /// Lets `new` stand for `old`.
+    pub fn set(&mut self, old: Value, new: Value) {
+        self.map.insert(old, new);
+    }
+
+    /// Copies a node.
+    pub fn node(&mut self, id: NodeId) -> NodeId {
+        let node = self.from.node(id);
+        let inputs = self.values(&node.inputs);
+        let types = node
+            .results
+            .iter()
+            .map(|&r| self.from.ty(r).clone())
+            .collect();
+        let new = self.to.push(node.op.clone(), &inputs, types, node.origin);
+        let results = self.to.node(new).results.clone();
+        for (&old, new) in node.results.iter().zip(results) {
+            self.map.insert(old, new);
+        }
+        new
+    }
+
+    /// Appends a node of the new region, with inferred types.
+    pub fn push(
+        &mut self,
+        module: &Module,
+        op: Op,
+        inputs: &[Value],
+        origin: OriginId,
+    ) -> Result<Vec<Value>, TypeError> {
+        append(module, &mut self.to, op, inputs, None, origin)
+    }
+
+    /// The new region, yielding what the old one did.
+    pub fn finish(mut self) -> Region {
+        let results = self.values(self.from.results());
+        self.to.set_results(results);
+        self.to
+    }
+}
+
+/// Appends a node with inferred (or, for `broadcast` and `reshape`, declared) types.
+pub fn append(
+    module: &Module,
+    region: &mut Region,
+    op: Op,
+    inputs: &[Value],
+    declared: Option<Type>,
+    origin: OriginId,
+) -> Result<Vec<Value>, TypeError> {
+    let operands: Vec<Type> = inputs.iter().map(|&v| region.ty(v).clone()).collect();
+    let declared = declared.map(|ty| vec![ty]);
+    let types = result_types(module, &op, &operands, declared.as_deref())?;
+    let node = region.push(op, inputs, types, origin);
+    Ok(region.node(node).results.clone())
+}
+
+/// A group of nodes taken out of a region.
+pub struct Extracted {
+    /// One parameter per capture, one result per value of `results`; types as in the old region.
+    pub body: Region,
+    /// Values of the old region that the group reads.
+    pub captures: Vec<Value>,
+    /// Values of the old region that the group defines and others use.
+    pub results: Vec<Value>,
+    pub origin: OriginId,
+}
+
+/// Copies `members` (in the region's order, together convex) into a body. Leaves and broadcasts outside that they read are
+/// repeated inside; fused groups among the members are dissolved.
+pub fn extract(region: &Region, members: &[NodeId]) -> Extracted {
+    let set: HashSet<NodeId> = members.iter().copied().collect();
+    let mut copy = Copy::without_params(region);
+    let mut captures = Vec::new();
+    let mut results = Vec::new();
+    for &id in members {
+        let node = region.node(id);
+        for &v in &node.inputs {
+            import(&mut copy, &mut captures, &set, v);
+        }
+        match &node.op {
+            Op::Fused { body, .. } => dissolve(&mut copy, node, body),
+            _ => {
+                copy.node(id);
+            }
+        }
+    }
+    let yielded: HashSet<Value> = region.results().iter().copied().collect();
+    for &id in members {
+        for &r in &region.node(id).results {
+            if yielded.contains(&r) || region.users(r).iter().any(|u| !set.contains(u)) {
+                results.push(r);
+            }
+        }
+    }
+    let yields = copy.values(&results);
+    copy.to.set_results(yields);
+    let mut body = copy.to;
+    super::cse::region(&mut body);
+    super::dce::sweep(&mut body);
+    drop_unused_params(&mut body, &mut captures);
+    Extracted {
+        body,
+        captures,
+        results,
+        origin: members
+            .first()
+            .map_or(OriginId(0), |&n| region.node(n).origin),
+    }
+}
+
+fn import(copy: &mut Copy, captures: &mut Vec<Value>, members: &HashSet<NodeId>, value: Value) {
+    if copy.has(value) {
+        return;
+    }
+    if let Some(id) = copy.from.producer(value)
+        && !members.contains(&id)
+    {
+        let node = copy.from.node(id);
+        if is_leaf(&node.op) || matches!(node.op, Op::Broadcast { .. }) {
+            for &v in &node.inputs {
+                import(copy, captures, members, v);
+            }
+            copy.node(id);
+            return;
+        }
+    }
+    let param = copy.to.add_param(copy.from.ty(value).clone());
+    copy.set(value, param);
+    captures.push(value);
+}
+
+/// Puts the nodes of a fused group in place of it.
+fn dissolve(copy: &mut Copy, node: &Node, body: &Region) {
+    let mut inner = Copy::without_params(body);
+    inner.to = std::mem::take(&mut copy.to);
+    for (&p, &v) in body.params().iter().zip(&node.inputs) {
+        inner.set(p, copy.value(v));
+    }
+    for id in body.nodes() {
+        inner.node(id);
+    }
+    for (&old, &result) in node.results.iter().zip(body.results()) {
+        copy.set(old, inner.value(result));
+    }
+    copy.to = inner.to;
+}
+
+/// Removes parameters that nothing in a body uses, with what is given for them.
+pub fn drop_unused_params(body: &mut Region, captures: &mut Vec<Value>) {
+    for i in (0..captures.len()).rev() {
+        if !body.is_used(body.params()[i]) {
+            body.remove_param(i);
+            captures.remove(i);
+        }
+    }
+}
+
+/// A region's nodes as units that a pass merges; it stays possible to put the units in an order.
+pub struct Units<'r> {
+    pub region: &'r Region,
+    ids: Vec<NodeId>,
+    place: HashMap<NodeId, usize>,
+    users: HashMap<Value, Vec<usize>>,
+    /// Per node, the unit it belongs to.
+    unit: Vec<usize>,
+    members: Vec<Vec<usize>>,
+}
+
+impl<'r> Units<'r> {
+    /// Every node by itself.
+    pub fn new(region: &'r Region) -> Units<'r> {
+        let ids: Vec<NodeId> = region.nodes().collect();
+        let place = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
+        let mut users: HashMap<Value, Vec<usize>> = HashMap::new();
+        for (i, &id) in ids.iter().enumerate() {
+            for &v in &region.node(id).inputs {
+                let list = users.entry(v).or_default();
+                if list.last() != Some(&i) {
+                    list.push(i);
+                }
+            }
+        }
+        Units {
+            region,
+            unit: (0..ids.len()).collect(),
+            members: (0..ids.len()).map(|i| vec![i]).collect(),
+            ids,
+            place,
+            users,
+        }
+    }
+
+    /// The nodes that use a value, in order.
+    pub fn users(&self, value: Value) -> impl Iterator<Item = NodeId> + '_ {
+        let list = self.users.get(&value).map_or(&[][..], |l| l.as_slice());
+        list.iter().map(|&i| self.ids[i])
+    }
+
+    /// The unit of a node.
+    pub fn unit(&self, id: NodeId) -> usize {
+        self.unit[self.place[&id]]
+    }
+
+    /// The nodes of a unit, in order.
+    pub fn members(&self, unit: usize) -> Vec<NodeId> {
+        self.members[unit].iter().map(|&i| self.ids[i]).collect()
+    }
+
+    /// Whether a node is still by itself.
+    pub fn is_single(&self, id: NodeId) -> bool {
+        self.members[self.unit(id)].len() == 1
+    }
+
+    fn successors(&self, unit: usize) -> impl Iterator<Item = usize> + '_ {
+        self.members[unit]
+            .iter()
+            .flat_map(|&i| &self.region.node(self.ids[i]).results)
+            .filter_map(|v| self.users.get(v))
+            .flatten()
+            .map(|&i| self.unit[i])
+    }
+
+    /// Whether these units can become one: no way leads from them through others back to them.
+    pub fn can_merge(&self, units: &[usize]) -> bool {
+        let set: HashSet<usize> = units.iter().copied().collect();
+        let mut seen = HashSet::new();
+        let mut stack: Vec<usize> = Vec::new();
+        for &u in &set {
+            stack.extend(self.successors(u).filter(|s| !set.contains(s)));
+        }
+        while let Some(u) = stack.pop() {
+            if !seen.insert(u) {
+                continue;
+            }
+            for s in self.successors(u) {
+                if set.contains(&s) {
+                    return false;
+                }
+                if !seen.contains(&s) {
+                    stack.push(s);
+                }
+            }
+        }
+        true
+    }
+
+    /// Makes the units one and gives it.
+    pub fn merge(&mut self, units: &[usize]) -> usize {
+        let into = units[0];
+        for &u in units {
+            if u == into {
+                continue;
+            }
+            let moved = std::mem::take(&mut self.members[u]);
+            for &i in &moved {
+                self.unit[i] = into;
+            }
+            self.members[into].extend(moved);
+        }
+        self.members[into].sort_unstable();
+        self.members[into].dedup();
+        into
+    }
+
+    /// The units, definitions before uses, otherwise as the nodes stood; each with its nodes in order.
+    pub fn ordered(&self) -> Vec<(usize, Vec<NodeId>)> {
+        let units: Vec<usize> = (0..self.members.len())
+            .filter(|&u| !self.members[u].is_empty())
+            .collect();
+        let mut waiting: HashMap<usize, usize> = units.iter().map(|&u| (u, 0)).collect();
+        let after = |u: usize| -> HashSet<usize> { self.successors(u).filter(|&s| s != u).collect() };
+        for &u in &units {
+            for s in after(u) {
+                *waiting.entry(s).or_default() += 1;
+            }
+        }
+        let mut ready: BinaryHeap<Reverse<(usize, usize)>> = units
+            .iter()
+            .filter(|u| waiting[u] == 0)
+            .map(|&u| Reverse((self.members[u][0], u)))
+            .collect();
+        let mut order = Vec::with_capacity(units.len());
+        while let Some(Reverse((_, u))) = ready.pop() {
+            order.push((u, self.members(u)));
+            for s in after(u) {
+                if let Some(n) = waiting.get_mut(&s) {
+                    *n -= 1;
+                    if *n == 0 {
+                        ready.push(Reverse((self.members[s][0], s)));
+                    }
+                }
+            }
+        }
+        assert_eq!(order.len(), units.len(), "units depend on each other");
+        order
+    }
+
+    /// The region with each unit of `kinds` made a fused group.
+    pub fn fuse(&self, kinds: &HashMap<usize, crate::ir::FusedKind>) -> Region {
+        let mut copy = Copy::new(self.region);
+        for (unit, members) in self.ordered() {
+            match kinds.get(&unit) {
+                Some(&kind) => {
+                    let group = extract(self.region, &members);
+                    let inputs = copy.values(&group.captures);
+                    let types = group
+                        .results
+                        .iter()
+                        .map(|&r| self.region.ty(r).clone())
+                        .collect();
+                    let op = Op::Fused {
+                        kind,
+                        body: Box::new(group.body),
+                    };
+                    let id = copy.to.push(op, &inputs, types, group.origin);
+                    let results = copy.to.node(id).results.clone();
+                    for (old, new) in group.results.into_iter().zip(results) {
+                        copy.set(old, new);
+                    }
+                }
+                None => {
+                    for id in members {
+                        copy.node(id);
+                    }
+                }
+            }
+        }
+        let mut region = copy.finish();
+        super::dce::sweep(&mut region);
+        region
+    }
+}
