@@ -254,7 +254,14 @@ impl Evaluator<'_> {
                 let start = o.lane_start(0, &a);
                 product::matmul(&a, &o.tensor(1)?, *batch, start, shape)?
             }
-            Op::Linear => product::linear(self.module, &o.tensor(0)?, &o.slots[1], shape)?,
+            Op::Linear => {
+                let x = o.tensor(0)?;
+                return o.slots[1..]
+                    .iter()
+                    .zip(shapes)
+                    .map(|(w, shape)| Ok(product::linear(self.module, &x, w, shape)?))
+                    .collect();
+            }
             Op::QuantizeInput { quant } => {
                 let (q, a) = product::quantize(&o.tensor(0)?, *quant, &shapes[1])?;
                 return Ok(vec![q, a]);

@@ -28,12 +28,7 @@ pub fn region(region: &mut Region) -> usize {
     let mut gone = std::collections::HashSet::new();
     let ids: Vec<_> = region.nodes().collect();
     for id in ids {
-        let inputs: Vec<Value> = region
-            .node(id)
-            .inputs
-            .iter()
-            .map(|v| *replaced.get(v).unwrap_or(v))
-            .collect();
+        let inputs: Vec<Value> = region.node(id).inputs.iter().map(|v| *replaced.get(v).unwrap_or(v)).collect();
         if inputs != region.node(id).inputs {
             region.set_inputs(id, inputs.clone());
         }
@@ -61,11 +56,7 @@ pub fn region(region: &mut Region) -> usize {
     if gone.is_empty() {
         return 0;
     }
-    let results = region
-        .results()
-        .iter()
-        .map(|v| *replaced.get(v).unwrap_or(v))
-        .collect();
+    let results = region.results().iter().map(|v| *replaced.get(v).unwrap_or(v)).collect();
     region.set_results(results);
     let removed = gone.len();
     region.retain(|id| !gone.contains(&id));

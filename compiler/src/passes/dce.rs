@@ -80,9 +80,7 @@ pub fn sweep(region: &mut Region) -> usize {
 fn region(region: &mut Region) -> usize {
     let mut removed = sweep(region);
     let ids: Vec<NodeId> = region.nodes().collect();
-    let narrow = ids
-        .iter()
-        .any(|&id| droppable(&region.node(id).op) && unread(region, id).next().is_some());
+    let narrow = ids.iter().any(|&id| droppable(&region.node(id).op) && unread(region, id).next().is_some());
     if narrow {
         let (new, n) = without_unread_results(region);
         *region = new;
@@ -97,10 +95,7 @@ fn region(region: &mut Region) -> usize {
 
 /// Whether results of an operation can be left out.
 fn droppable(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::If { .. } | Op::Experts { .. } | Op::Scan { .. } | Op::Fused { .. }
-    )
+    matches!(op, Op::If { .. } | Op::Experts { .. } | Op::Scan { .. } | Op::Fused { .. })
 }
 
 fn unread(region: &Region, id: NodeId) -> impl Iterator<Item = usize> + '_ {

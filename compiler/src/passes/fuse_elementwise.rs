@@ -63,12 +63,7 @@ fn covers(large: &[Dim], small: &[Dim]) -> bool {
     small == large || large.len() > 1 && *small == large[..large.len() - 1]
 }
 
-fn join(
-    region: &Region,
-    units: &mut Units,
-    domains: &mut HashMap<usize, Vec<Dim>>,
-    id: NodeId,
-) {
+fn join(region: &Region, units: &mut Units, domains: &mut HashMap<usize, Vec<Dim>>, id: NodeId) {
     let Some(own) = domain(region, id) else {
         return;
     };

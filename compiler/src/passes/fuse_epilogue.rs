@@ -34,9 +34,7 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
         }
         Ok::<(), PassError>(())
     })?;
-    Ok(Report::new(format!(
-        "{joined} elementwise nodes joined {linears} linears"
-    )))
+    Ok(Report::new(format!("{joined} elementwise nodes joined {linears} linears")))
 }
 
 fn is_linear(region: &Region, id: NodeId) -> bool {
@@ -52,12 +50,7 @@ pub(super) fn row(ty: &Type) -> Option<usize> {
 }
 
 /// Adds to the unit of `seed` the nodes that work on its rows, and says how many.
-pub(super) fn grow(
-    region: &Region,
-    units: &mut Units,
-    seed: NodeId,
-    joins: impl Fn(NodeId) -> bool,
-) -> usize {
+pub(super) fn grow(region: &Region, units: &mut Units, seed: NodeId, joins: impl Fn(NodeId) -> bool) -> usize {
     let widths: HashSet<usize> = units
         .members(units.unit(seed))
         .iter()
@@ -79,10 +72,7 @@ pub(super) fn grow(
         candidates.dedup();
         let next = candidates.into_iter().find(|&id| {
             let node = region.node(id);
-            let on_rows = node
-                .results
-                .iter()
-                .all(|&r| row(region.ty(r)).is_some_and(|m| widths.contains(&m)));
+            let on_rows = node.results.iter().all(|&r| row(region.ty(r)).is_some_and(|m| widths.contains(&m)));
             on_rows
                 && !node.results.is_empty()
                 && units.is_single(id)

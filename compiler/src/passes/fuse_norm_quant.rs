@@ -16,10 +16,8 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
         if around.in_scan || around.in_fused || !around.lifted {
             return Ok(());
         }
-        let quantisers: Vec<NodeId> = region
-            .nodes()
-            .filter(|&n| matches!(region.node(n).op, Op::QuantizeInput { .. }))
-            .collect();
+        let quantisers: Vec<NodeId> =
+            region.nodes().filter(|&n| matches!(region.node(n).op, Op::QuantizeInput { .. })).collect();
         if quantisers.is_empty() {
             return Ok(());
         }
@@ -37,9 +35,7 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
         *region = units.fuse(&kinds);
         Ok::<(), PassError>(())
     })?;
-    Ok(Report::new(format!(
-        "fused {before} nodes into {after} norms with their quantisers"
-    )))
+    Ok(Report::new(format!("fused {before} nodes into {after} norms with their quantisers")))
 }
 
 /// The nodes of the norm that a quantiser reads, with the quantiser; it alone if there is none.
@@ -72,18 +68,13 @@ fn norm(region: &Region, units: &Units, quantiser: NodeId) -> Vec<NodeId> {
     for &id in members.iter().rev() {
         let feeds_reductions = region.node(id).results.iter().all(|&r| {
             !region.results().contains(&r)
-                && units
-                    .users(r)
-                    .all(|u| before.contains(&u) || after.contains(&u) && reduces(u))
+                && units.users(r).all(|u| before.contains(&u) || after.contains(&u) && reduces(u))
         });
         if !after.contains(&id) && feeds_reductions {
             before.insert(id);
         }
     }
-    let mut group: Vec<NodeId> = members
-        .into_iter()
-        .filter(|n| before.contains(n) || after.contains(n))
-        .collect();
+    let mut group: Vec<NodeId> = members.into_iter().filter(|n| before.contains(n) || after.contains(n)).collect();
     group.push(quantiser);
     group
 }

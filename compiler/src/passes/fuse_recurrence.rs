@@ -20,10 +20,7 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
         }
         // One scan at a time: a group that was a linear epilogue is dissolved and made anew, larger.
         loop {
-            let scans: Vec<NodeId> = region
-                .nodes()
-                .filter(|&n| matches!(region.node(n).op, Op::Scan { .. }))
-                .collect();
+            let scans: Vec<NodeId> = region.nodes().filter(|&n| matches!(region.node(n).op, Op::Scan { .. })).collect();
             let Some((new, linear)) = scans.into_iter().find_map(|n| join(region, n)) else {
                 return Ok::<(), PassError>(());
             };
@@ -35,9 +32,7 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
             }
         }
     })?;
-    Ok(Report::new(format!(
-        "{with_linear} recurrences joined a linear, {alone} became groups of their own"
-    )))
+    Ok(Report::new(format!("{with_linear} recurrences joined a linear, {alone} became groups of their own")))
 }
 
 /// The region with a scan joined to its neighbours, and whether a linear is among them.
@@ -47,17 +42,12 @@ fn join(region: &Region, scan: NodeId) -> Option<(Region, bool)> {
     };
     let mut units = Units::new(region);
     let width = elementwise_width(body);
-    let scan_rows = region
-        .node(scan)
-        .results
-        .iter()
-        .all(|&r| row(region.ty(r)) == width);
+    let scan_rows = region.node(scan).results.iter().all(|&r| row(region.ty(r)) == width);
     if width.is_some() && scan_rows {
         let linear = region.nodes().find(|&n| {
             let node = region.node(n);
-            let makes_rows = node.results.iter().any(|&r| {
-                row(region.ty(r)) == width && region.node(scan).inputs.contains(&r)
-            });
+            let makes_rows =
+                node.results.iter().any(|&r| row(region.ty(r)) == width && region.node(scan).inputs.contains(&r));
             let epilogue = matches!(
                 node.op,
                 Op::Fused { kind: FusedKind::LinearEpilogue, .. } | Op::Linear | Op::LinearInt8 { .. }
@@ -86,10 +76,7 @@ fn elementwise_width(body: &Region) -> Option<usize> {
         let node = body.node(id);
         let fits = is_leaf(&node.op)
             || is_elementwise(&node.op)
-            || matches!(
-                node.op,
-                Op::StateRead(_) | Op::StateWrite(_) | Op::Broadcast { .. }
-            );
+            || matches!(node.op, Op::StateRead(_) | Op::StateWrite(_) | Op::Broadcast { .. });
         if !fits {
             return None;
         }
@@ -134,13 +121,11 @@ fn surround(region: &Region, units: &mut Units, scan: NodeId) {
             if !node.results.iter().all(|&r| region.ty(r).is_lifted()) {
                 return false;
             }
-            let feeds = node.results.iter().all(|&r| {
-                !region.results().contains(&r)
-                    && units.users(r).all(|u| members.contains(&u))
-            });
-            let reads = node.inputs.iter().any(|&v| {
-                region.producer(v).is_some_and(|p| members.contains(&p))
-            });
+            let feeds = node
+                .results
+                .iter()
+                .all(|&r| !region.results().contains(&r) && units.users(r).all(|u| members.contains(&u)));
+            let reads = node.inputs.iter().any(|&v| region.producer(v).is_some_and(|p| members.contains(&p)));
             (feeds || reads) && units.can_merge(&[unit, units.unit(id)])
         });
         match next {

@@ -54,11 +54,7 @@ fn shared(region: &Region) -> Vec<Vec<NodeId>> {
         }
         group.push(id);
     }
-    order
-        .into_iter()
-        .filter_map(|key| groups.remove(&key))
-        .filter(|g| g.len() > 1)
-        .collect()
+    order.into_iter().filter_map(|key| groups.remove(&key)).filter(|g| g.len() > 1).collect()
 }
 
 fn fuse(module: &Module, region: &Region, groups: &[Vec<NodeId>]) -> Result<Region, PassError> {

@@ -46,8 +46,7 @@ fn hoist(outer: &mut Entry, inner: &mut Entry) -> usize {
     let mut frontier: Vec<Value> = Vec::new();
     for &id in &nodes {
         for &r in &body.node(id).results {
-            let read = body.results().contains(&r)
-                || body.users(r).iter().any(|u| !moved.contains(u));
+            let read = body.results().contains(&r) || body.users(r).iter().any(|u| !moved.contains(u));
             if read {
                 frontier.push(r);
             }
@@ -102,12 +101,7 @@ fn hoist(outer: &mut Entry, inner: &mut Entry) -> usize {
 }
 
 /// Appends the computation of `frontier` to the outer entry, as outputs.
-fn compute_outside(
-    outer: &mut Entry,
-    inner: &Region,
-    known: &HashMap<Value, String>,
-    frontier: &[Value],
-) {
+fn compute_outside(outer: &mut Entry, inner: &Region, known: &HashMap<Value, String>, frontier: &[Value]) {
     let mut copy = Copy::without_params(inner);
     copy.to = std::mem::take(&mut outer.body);
     for (&value, name) in known {
@@ -132,19 +126,12 @@ fn compute_outside(
     let mut results = copy.to.results().to_vec();
     for &v in frontier {
         results.push(copy.value(v));
-        outer.outputs.push(OutputDecl {
-            name: format!("inner.{}", outer.outputs.len()),
-            ty: inner.ty(v).clone(),
-        });
+        outer.outputs.push(OutputDecl { name: format!("inner.{}", outer.outputs.len()), ty: inner.ty(v).clone() });
     }
     copy.to.set_results(results);
     outer.body = copy.to;
 }
 
 fn is_view(op: &Op) -> bool {
-    is_leaf(op)
-        || matches!(
-            op,
-            Op::Broadcast { .. } | Op::Reshape | Op::Permute { .. } | Op::Slice { .. }
-        )
+    is_leaf(op) || matches!(op, Op::Broadcast { .. } | Op::Reshape | Op::Permute { .. } | Op::Slice { .. })
 }

@@ -50,14 +50,42 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "fold", doc: "constants and what depends on weights only are computed once", run: fold::run },
     Pass { name: "cse", doc: "what is computed twice is computed once", run: cse::run },
     Pass { name: "dce", doc: "what nobody reads is not computed", run: dce::run },
-    Pass { name: "hoist_outer", doc: "what an inner entry computes alike in all its steps moves to the outer entry", run: hoist_outer::run },
-    Pass { name: "time_lift", doc: "from one step to all steps of a call; recurrences become scans", run: time_lift::run },
-    Pass { name: "quantise", doc: "linears with int8 input get a quantiser, shared by all that read the same value", run: quantise::run },
+    Pass {
+        name: "hoist_outer",
+        doc: "what an inner entry computes alike in all its steps moves to the outer entry",
+        run: hoist_outer::run,
+    },
+    Pass {
+        name: "time_lift",
+        doc: "from one step to all steps of a call; recurrences become scans",
+        run: time_lift::run,
+    },
+    Pass {
+        name: "quantise",
+        doc: "linears with int8 input get a quantiser, shared by all that read the same value",
+        run: quantise::run,
+    },
     Pass { name: "fuse_shared_input", doc: "linears that read the same input become one", run: fuse_shared_input::run },
-    Pass { name: "fuse_norm_quant", doc: "a norm and the quantiser that reads it become one sweep", run: fuse_norm_quant::run },
-    Pass { name: "fuse_epilogue", doc: "elementwise operations on the rows of a linear join it", run: fuse_epilogue::run },
-    Pass { name: "fuse_recurrence", doc: "gates and a state update become one sweep, with the linear that feeds them if there is one", run: fuse_recurrence::run },
-    Pass { name: "fuse_elementwise", doc: "elementwise neighbours that are left become one sweep", run: fuse_elementwise::run },
+    Pass {
+        name: "fuse_norm_quant",
+        doc: "a norm and the quantiser that reads it become one sweep",
+        run: fuse_norm_quant::run,
+    },
+    Pass {
+        name: "fuse_epilogue",
+        doc: "elementwise operations on the rows of a linear join it",
+        run: fuse_epilogue::run,
+    },
+    Pass {
+        name: "fuse_recurrence",
+        doc: "gates and a state update become one sweep, with the linear that feeds them if there is one",
+        run: fuse_recurrence::run,
+    },
+    Pass {
+        name: "fuse_elementwise",
+        doc: "elementwise neighbours that are left become one sweep",
+        run: fuse_elementwise::run,
+    },
 ];
 
 /// What passes may look up besides the module.
@@ -81,17 +109,17 @@ impl Report {
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
     /// No pass of this name.
-    #[error("there is no pass '{0}'; passes are: {}", names().join(", "))]
-    Unknown(String),
+    #[error("there is no pass '{name}'; passes are: {}", names().join(", "))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+    },
     /// A pass built something that does not type: a mistake of the pass.
     #[error(transparent)]
     Type(#[from] TypeError),
     /// The module is not valid after a pass: a mistake of the pass.
     #[error("after {pass}: {error}")]
-    Invalid {
-        pass: &'static str,
-        error: VerifyError,
-    },
+    Invalid { pass: &'static str, error: VerifyError },
     /// Something in the graph that the pass has no rule for.
     #[error("{pass}: {what}")]
     Unsupported { pass: &'static str, what: String },
@@ -106,19 +134,16 @@ pub fn names() -> Vec<&'static str> {
 pub fn run_pass(module: &mut Module, name: &str) -> Result<Report, PassError> {
     match PASSES.iter().find(|p| p.name == name) {
         Some(pass) => run(module, pass, &mut Context::default()),
-        None => Err(PassError::Unknown(name.to_string())),
+        None => Err(PassError::Unknown { name: name.to_string() }),
     }
 }
 
 /// Runs the passes in order, all of them or until the one named (which is run), and gives each one's report.
-pub fn run_pipeline(
-    module: &mut Module,
-    until: Option<&str>,
-) -> Result<Vec<(&'static str, Report)>, PassError> {
+pub fn run_pipeline(module: &mut Module, until: Option<&str>) -> Result<Vec<(&'static str, Report)>, PassError> {
     if let Some(name) = until
         && !PASSES.iter().any(|p| p.name == name)
     {
-        return Err(PassError::Unknown(name.to_string()));
+        return Err(PassError::Unknown { name: name.to_string() });
     }
     let mut context = Context::default();
     let mut reports = Vec::new();
@@ -135,9 +160,6 @@ fn run(module: &mut Module, pass: &Pass, context: &mut Context) -> Result<Report
     let report = (pass.run)(module, context)?;
     match verify(module) {
         Ok(()) => Ok(report),
-        Err(error) => Err(PassError::Invalid {
-            pass: pass.name,
-            error,
-        }),
+        Err(error) => Err(PassError::Invalid { pass: pass.name, error }),
     }
 }

@@ -21,9 +21,7 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
         }
         Ok::<(), PassError>(())
     })?;
-    Ok(Report::new(format!(
-        "{linears} linears in int8, with {quantisers} quantisers"
-    )))
+    Ok(Report::new(format!("{linears} linears in int8, with {quantisers} quantisers")))
 }
 
 /// The input quantisation of a linear, if it has one and all its weights agree.

@@ -26,10 +26,7 @@ pub fn each_region<E>(
     let mut entries = std::mem::take(&mut module.entries);
     let mut result = Ok(());
     for entry in &mut entries {
-        let around = Around {
-            lifted: entry.lifted,
-            ..Around::default()
-        };
+        let around = Around { lifted: entry.lifted, ..Around::default() };
         result = walk(module, &mut entry.body, around, &mut f);
         if result.is_err() {
             break;
@@ -79,19 +76,14 @@ pub fn is_leaf(op: &Op) -> bool {
 
 /// Whether an operation computes each element of its result from the same element of its operands.
 pub fn is_elementwise(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_)
-    )
+    matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_))
 }
 
 /// Whether an operation does something besides giving its results.
 pub fn has_effect(op: &Op) -> bool {
     match op {
         Op::StateWrite(_) | Op::Push { .. } | Op::Check { .. } | Op::Probe { .. } => true,
-        _ => Region::nested(op)
-            .into_iter()
-            .any(|r| r.nodes().any(|n| has_effect(&r.node(n).op))),
+        _ => Region::nested(op).into_iter().any(|r| r.nodes().any(|n| has_effect(&r.node(n).op))),
     }
 }
 
@@ -106,9 +98,7 @@ pub fn is_pure(op: &Op) -> bool {
         | Op::Host(_)
         | Op::Check { .. }
         | Op::Probe { .. } => false,
-        _ => Region::nested(op)
-            .into_iter()
-            .all(|r| r.nodes().all(|n| is_pure(&r.node(n).op))),
+        _ => Region::nested(op).into_iter().all(|r| r.nodes().all(|n| is_pure(&r.node(n).op))),
     }
 }
 
@@ -132,11 +122,7 @@ impl<'a> Copy<'a> {
 
     /// Starts with nothing.
     pub fn without_params(from: &'a Region) -> Copy<'a> {
-        Copy {
-            from,
-            to: Region::new(),
-            map: HashMap::new(),
-        }
+        Copy { from, to: Region::new(), map: HashMap::new() }
     }
 
     /// What stands for a value of the old region.
@@ -166,11 +152,7 @@ impl<'a> Copy<'a> {
     pub fn node(&mut self, id: NodeId) -> NodeId {
         let node = self.from.node(id);
         let inputs = self.values(&node.inputs);
-        let types = node
-            .results
-            .iter()
-            .map(|&r| self.from.ty(r).clone())
-            .collect();
+        let types = node.results.iter().map(|&r| self.from.ty(r).clone()).collect();
         let new = self.to.push(node.op.clone(), &inputs, types, node.origin);
         let results = self.to.node(new).results.clone();
         for (&old, new) in node.results.iter().zip(results) {
@@ -258,14 +240,7 @@ pub fn extract(region: &Region, members: &[NodeId]) -> Extracted {
     super::cse::region(&mut body);
     super::dce::sweep(&mut body);
     drop_unused_params(&mut body, &mut captures);
-    Extracted {
-        body,
-        captures,
-        results,
-        origin: members
-            .first()
-            .map_or(OriginId(0), |&n| region.node(n).origin),
-    }
+    Extracted { body, captures, results, origin: members.first().map_or(OriginId(0), |&n| region.node(n).origin) }
 }
 
 fn import(copy: &mut Copy, captures: &mut Vec<Value>, members: &HashSet<NodeId>, value: Value) {
@@ -424,9 +399,7 @@ impl<'r> Units<'r> {
 
     /// The units, definitions before uses, otherwise as the nodes stood; each with its nodes in order.
     pub fn ordered(&self) -> Vec<(usize, Vec<NodeId>)> {
-        let units: Vec<usize> = (0..self.members.len())
-            .filter(|&u| !self.members[u].is_empty())
-            .collect();
+        let units: Vec<usize> = (0..self.members.len()).filter(|&u| !self.members[u].is_empty()).collect();
         let mut waiting: HashMap<usize, usize> = units.iter().map(|&u| (u, 0)).collect();
         let after = |u: usize| -> HashSet<usize> { self.successors(u).filter(|&s| s != u).collect() };
         for &u in &units {
@@ -434,11 +407,8 @@ impl<'r> Units<'r> {
                 *waiting.entry(s).or_default() += 1;
             }
         }
-        let mut ready: BinaryHeap<Reverse<(usize, usize)>> = units
-            .iter()
-            .filter(|u| waiting[u] == 0)
-            .map(|&u| Reverse((self.members[u][0], u)))
-            .collect();
+        let mut ready: BinaryHeap<Reverse<(usize, usize)>> =
+            units.iter().filter(|u| waiting[u] == 0).map(|&u| Reverse((self.members[u][0], u))).collect();
         let mut order = Vec::with_capacity(units.len());
         while let Some(Reverse((_, u))) = ready.pop() {
             order.push((u, self.members(u)));
@@ -463,15 +433,8 @@ impl<'r> Units<'r> {
                 Some(&kind) => {
                     let group = extract(self.region, &members);
                     let inputs = copy.values(&group.captures);
-                    let types = group
-                        .results
-                        .iter()
-                        .map(|&r| self.region.ty(r).clone())
-                        .collect();
-                    let op = Op::Fused {
-                        kind,
-                        body: Box::new(group.body),
-                    };
+                    let types = group.results.iter().map(|&r| self.region.ty(r).clone()).collect();
+                    let op = Op::Fused { kind, body: Box::new(group.body) };
                     let id = copy.to.push(op, &inputs, types, group.origin);
                     let results = copy.to.node(id).results.clone();
                     for (old, new) in group.results.into_iter().zip(results) {

@@ -137,9 +137,7 @@ fn liftable(region: &Region, id: NodeId) -> bool {
         return false;
     }
     match &node.op {
-        Op::If { then, otherwise } => {
-            !Resources::of_region(then).meets(&Resources::of_region(otherwise))
-        }
+        Op::If { then, otherwise } => !Resources::of_region(then).meets(&Resources::of_region(otherwise)),
         Op::Repeat { .. } => true,
         _ => false,
     }

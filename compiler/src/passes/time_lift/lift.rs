@@ -33,9 +33,7 @@ pub(super) fn lift_node(l: &mut Lifting, id: NodeId) -> Result<(), PassError> {
         | Op::QuantizeInput { .. }
         | Op::Host(_) => (node.op.clone(), all(l)?),
         // Their other operands are weights, shared by all steps.
-        Op::Linear | Op::LinearInt8 { .. } | Op::Check { .. } | Op::Probe { .. } => {
-            (node.op.clone(), as_is(l))
-        }
+        Op::Linear | Op::LinearInt8 { .. } | Op::Check { .. } | Op::Probe { .. } => (node.op.clone(), as_is(l)),
         Op::Broadcast { axes } => {
             let mut lifted = vec![0];
             lifted.extend(up(axes));
@@ -47,28 +45,19 @@ pub(super) fn lift_node(l: &mut Lifting, id: NodeId) -> Result<(), PassError> {
             (Op::Permute { axes: lifted }, all(l)?)
         }
         Op::Slice { axis, start, len } => {
-            let op = Op::Slice {
-                axis: axis + 1,
-                start: *start,
-                len: *len,
-            };
+            let op = Op::Slice { axis: axis + 1, start: *start, len: *len };
             (op, all(l)?)
         }
         Op::Concat { axis } => (Op::Concat { axis: axis + 1 }, all(l)?),
         Op::Reduce { op, axis } => {
-            let op = Op::Reduce {
-                op: *op,
-                axis: axis + 1,
-            };
+            let op = Op::Reduce { op: *op, axis: axis + 1 };
             (op, all(l)?)
         }
         // One table for all steps: time is one more axis of the index.
         Op::Gather { batch: 0 } if !steps[0] => (node.op.clone(), as_is(l)),
         Op::Gather { batch } => (Op::Gather { batch: batch + 1 }, all(l)?),
         // A row times one matrix: the steps are the rows of the product.
-        Op::MatMul { batch: 0 } if !steps[1] && from.ty(node.inputs[0]).rank() == 1 => {
-            (node.op.clone(), as_is(l))
-        }
+        Op::MatMul { batch: 0 } if !steps[1] && from.ty(node.inputs[0]).rank() == 1 => (node.op.clone(), as_is(l)),
         Op::MatMul { batch } => (Op::MatMul { batch: batch + 1 }, all(l)?),
         Op::If { .. } | Op::Repeat { .. } | Op::Experts { .. } => {
             return control(l, node, &steps);
@@ -103,12 +92,7 @@ fn control(l: &mut Lifting, node: &Node, steps: &[bool]) -> Result<(), PassError
                 otherwise: lift_region(l.module, otherwise, &steps[1..], &results, l.counts)?,
             }
         }
-        Op::Repeat {
-            first,
-            max,
-            carried,
-            body,
-        } => {
+        Op::Repeat { first, max, carried, body } => {
             let mut given = steps.to_vec();
             given[0] = false;
             for i in 1..=*carried {
@@ -141,11 +125,7 @@ fn control(l: &mut Lifting, node: &Node, steps: &[bool]) -> Result<(), PassError
 }
 
 fn finish(l: &mut Lifting, node: &Node, op: Op, inputs: &[Value]) -> Result<(), PassError> {
-    let declared: Vec<Type> = node
-        .results
-        .iter()
-        .map(|&r| l.copy.from.ty(r).lifted())
-        .collect();
+    let declared: Vec<Type> = node.results.iter().map(|&r| l.copy.from.ty(r).lifted()).collect();
     let operands: Vec<Type> = inputs.iter().map(|&v| l.copy.to.ty(v).clone()).collect();
     let types = result_types(l.module, &op, &operands, Some(&declared))?;
     let id = l.copy.to.push(op, inputs, types, node.origin);

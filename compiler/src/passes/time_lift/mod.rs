@@ -83,12 +83,7 @@ fn lift_region(
     }
     let mut units = Units::new(region);
     let scans = cluster::recurrences(module, region, &mut units);
-    let mut lifting = Lifting {
-        module,
-        copy,
-        per_step,
-        counts,
-    };
+    let mut lifting = Lifting { module, copy, per_step, counts };
     for (unit, members) in units.ordered() {
         if scans.contains(&unit) {
             lifting.scan(&members);
@@ -100,11 +95,7 @@ fn lift_region(
     }
     let mut yields = Vec::with_capacity(results.len());
     for (&v, &step) in region.results().iter().zip(results) {
-        yields.push(if step {
-            lifting.with_time(v, OriginId(0))?
-        } else {
-            lifting.copy.value(v)
-        });
+        yields.push(if step { lifting.with_time(v, OriginId(0))? } else { lifting.copy.value(v) });
     }
     let mut lifted = lifting.copy.to;
     lifted.set_results(yields);
@@ -150,14 +141,8 @@ impl Lifting<'_> {
         self.counts.scans += 1;
         self.counts.scanned += members.len();
         let inputs = self.copy.values(&group.captures);
-        let types = group
-            .results
-            .iter()
-            .map(|&r| self.copy.from.ty(r).lifted())
-            .collect();
-        let op = Op::Scan {
-            body: Box::new(group.body),
-        };
+        let types = group.results.iter().map(|&r| self.copy.from.ty(r).lifted()).collect();
+        let op = Op::Scan { body: Box::new(group.body) };
         let id = self.copy.to.push(op, &inputs, types, group.origin);
         let results = self.copy.to.node(id).results.clone();
         for (old, new) in group.results.into_iter().zip(results) {
@@ -171,8 +156,6 @@ impl Lifting<'_> {
 fn varies(op: &Op) -> bool {
     matches!(op, Op::Host(_)) || !Resources::of(op).is_empty() || {
         let nested = Region::nested(op);
-        nested
-            .into_iter()
-            .any(|r| r.nodes().any(|n| varies(&r.node(n).op)))
+        nested.into_iter().any(|r| r.nodes().any(|n| varies(&r.node(n).op)))
     }
 }
