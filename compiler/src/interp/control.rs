@@ -154,7 +154,6 @@ impl Evaluator<'_> {
     pub(super) fn scan(&mut self, o: &Operands, body: &Region) -> Result<Vec<Slot>, InterpError> {
         let mut steps: Vec<Vec<Tensor>> = vec![Vec::with_capacity(o.rows); body.results().len()];
         for t in 0..o.rows {
-            self.pushed.clear();
             let mut arguments = Vec::with_capacity(o.slots.len());
             for (i, slot) in o.slots.iter().enumerate() {
                 arguments.push(match gathered(o.ty(i), slot, &[t])? {
@@ -166,6 +165,7 @@ impl Evaluator<'_> {
                 });
             }
             let values = self.region(body, arguments, 1)?;
+            self.end_step();
             for (step, value) in steps.iter_mut().zip(&values) {
                 step.push(Self::tensor(value));
             }

@@ -8,7 +8,7 @@ use crate::ir::Origin;
 pub struct InterpError {
     pub fault: Fault,
     /// Absent where no node is to blame (arguments, weights).
-    pub origin: Option<Origin>,
+    pub origin: Option<Box<Origin>>,
 }
 
 /// The kinds of fault.
@@ -48,7 +48,7 @@ impl InterpError {
     /// Names the place, unless an inner one was named before.
     pub(super) fn at(mut self, origin: Option<&Origin>) -> InterpError {
         if self.origin.is_none() {
-            self.origin = origin.cloned();
+            self.origin = origin.cloned().map(Box::new);
         }
         self
     }

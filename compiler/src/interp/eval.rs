@@ -29,6 +29,8 @@ pub(super) struct Evaluator<'a> {
     pub rounds: Vec<usize>,
     /// What this step has pushed so far.
     pub pushed: HashMap<(StateId, usize), Tensor>,
+    /// What this step has written; takes effect after it.
+    pub written: HashMap<(StateId, usize), Tensor>,
     pub probes: Option<Probes>,
 }
 

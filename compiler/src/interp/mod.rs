@@ -113,7 +113,7 @@ impl<'a> Interpreter<'a> {
         self
     }
 
-    /// Runs an entry for `steps` steps of a stream. On an error the stream is as before.
+    /// Runs an entry for `steps` steps of a stream, at least one. On an error the stream is as before.
     pub fn run(
         &self,
         entry: &Entry,
@@ -133,6 +133,9 @@ impl<'a> Interpreter<'a> {
         arguments: &Arguments,
         probes: Option<&mut Probes>,
     ) -> Result<Outputs, InterpError> {
+        if steps == 0 {
+            return Err(Fault::Shape("an entry is run for no steps".into()).into());
+        }
         let mut evaluator = self.evaluator(stream.clone());
         evaluator.probes = probes.as_deref().cloned();
         let mut inputs = Vec::with_capacity(entry.params.len());
@@ -165,6 +168,7 @@ impl<'a> Interpreter<'a> {
         let mut evaluator = self.evaluator(stream.clone());
         let slots = arguments.iter().cloned().map(Slot::Tensor).collect();
         let values = evaluator.region(region, slots, rows)?;
+        evaluator.end_step();
         *stream = evaluator.stream;
         Ok(values.iter().map(Evaluator::tensor).collect())
     }
@@ -177,6 +181,7 @@ impl<'a> Interpreter<'a> {
             stream,
             rounds: Vec::new(),
             pushed: HashMap::new(),
+            written: HashMap::new(),
             probes: None,
         }
     }
@@ -195,6 +200,7 @@ fn lifted(
         slots.push(Slot::Tensor(if whole { input.clone() } else { same_for_all(input)? }));
     }
     let results = evaluator.region(&entry.body, slots, steps)?;
+    evaluator.end_step();
     let values = results.iter().zip(entry.body.results());
     values
         .map(|(slot, &v)| {
@@ -223,9 +229,9 @@ fn stepwise(
 ) -> Result<Vec<Tensor>, InterpError> {
     let mut columns: Vec<Vec<Tensor>> = vec![Vec::with_capacity(steps); entry.outputs.len()];
     for step in 0..steps {
-        evaluator.pushed.clear();
         let slots = inputs.iter().map(|t| Slot::Tensor(t.row(step))).collect();
         let results = evaluator.region(&entry.body, slots, 1)?;
+        evaluator.end_step();
         for (column, slot) in columns.iter_mut().zip(&results) {
             column.push(Evaluator::tensor(slot));
         }

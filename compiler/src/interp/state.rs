@@ -114,7 +114,15 @@ impl Evaluator<'_> {
 
     pub(super) fn state_write(&mut self, state: StateId, value: Tensor) {
         let instance = self.instance(state);
-        self.stream.put(state, instance, value);
+        self.written.insert((state, instance), value);
+    }
+
+    /// Ends a step: what it has written is what the next one reads.
+    pub(super) fn end_step(&mut self) {
+        self.pushed.clear();
+        for ((state, instance), value) in self.written.drain() {
+            self.stream.put(state, instance, value);
+        }
     }
 
     /// One more entry at the end of the growing axis; a ring drops its oldest.

@@ -22,6 +22,7 @@ pub const CANONICAL_NAN: u32 = 0x7fc0_0000;
 /// A value of `F` is any number of f32 lanes, one of `I` as many i32 lanes; masks are `I` lanes of 0 or -1. Methods
 /// take `&mut self` because an implementation may build instructions. There is no fused multiply-add, no rounding
 /// instruction, no conversion of floats to integers and no branch: choices are [`Lanes::sel`].
+#[allow(clippy::wrong_self_convention)] // self is the builder, not the value that is converted
 pub trait Lanes {
     /// Float lanes.
     type F: Copy;

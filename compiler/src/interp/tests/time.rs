@@ -37,7 +37,8 @@ fn agreed(module: &Module, x: &[f32], cut: usize) -> Result<Tensor, TestCaseErro
     };
     let cut = cut.min(steps);
     let (expected, end) = run(0, &vec![1; steps]);
-    for (entry, parts) in [(0, vec![steps]), (1, vec![steps]), (1, vec![cut, steps - cut]), (1, vec![1; steps])] {
+    let parts: Vec<usize> = [cut, steps - cut].into_iter().filter(|&n| n > 0).collect();
+    for (entry, parts) in [(0, vec![steps]), (1, vec![steps]), (1, parts), (1, vec![1; steps])] {
         let (rows, stream) = run(entry, &parts);
         prop_assert!(rows.iter().zip(&expected).all(|(a, b)| a.same_bits(b)));
         prop_assert!(stream.same_bits(&end));
@@ -183,4 +184,12 @@ fn nan_of_outputs_is_canonical() {
     let y = Interpreter::new(&module, &weights).run(&module.entries[1], &mut stream, 2, &x).expect("evaluates");
     let bits: Vec<u32> = y["y"].as_f32().expect("f32").iter().map(|v| v.to_bits()).collect();
     assert_eq!(bits[..3], [0x7fc0_0000, (-1f32).to_bits(), 0x7fc0_0000]);
+}
+
+#[test]
+fn a_read_gives_the_value_before_the_step_wherever_it_stands() {
+    let body = "state_write(s0) %0 %2 = state_read(s0) : f32[3] yield %2";
+    let module = both("state s0 \"s\" f32[3] fill(7.0)", "f32[3]", body);
+    let y = agreed(&module, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 1).expect("evaluates");
+    assert_eq!(y.as_f32(), Some(&[7.0, 7.0, 7.0, 1.0, 2.0, 3.0][..]));
 }
