@@ -1,0 +1,272 @@
+//! Values in memory: where an element lies, and loads and stores of strips and scalars.
+
+use super::emit::Emit;
+use super::index::Ix;
+use crate::ir::{Dim, Elem};
+use crate::kernel::build::Builder;
+use crate::kernel::ir::{LANES, Mem, Type, Value};
+
+/// A strided array. Element `i` lies at `pointer + base + sum of i[axis] * strides[axis]` bytes.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    pub pointer: Value,
+    pub elem: Elem,
+    /// Bytes.
+    pub base: Ix,
+    /// Bytes per index of each axis.
+    pub strides: Vec<i64>,
+    /// For the growing axis of a state: how its places are found.
+    pub ring: Option<Ring>,
+}
+
+/// How a place on a growing axis becomes a slot: `(place + gap) mod slots`.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    pub axis: usize,
+    pub gap: Value,
+    pub slots: i32,
+}
+
+/// Row-major strides in bytes.
+pub fn row_major(shape: &[usize], bytes: usize) -> Vec<i64> {
+    let mut strides = vec![0; shape.len()];
+    let mut next = bytes as i64;
+    for (stride, &n) in strides.iter_mut().zip(shape).rev() {
+        *stride = next;
+        next *= n as i64;
+    }
+    strides
+}
+
+impl Buffer {
+    /// A row-major array at a pointer.
+    pub fn dense(pointer: Value, elem: Elem, bytes: usize, shape: &[usize]) -> Buffer {
+        Buffer {
+            pointer,
+            elem,
+            base: Ix::default(),
+            strides: row_major(shape, bytes),
+            ring: None,
+        }
+    }
+
+    fn bytes(&self) -> i64 {
+        self.elem.bytes().expect("an element of memory") as i64
+    }
+
+    /// The same array seen with its axes in another order.
+    pub fn permuted(&self, axes: &[usize]) -> Buffer {
+        let mut view = self.clone();
+        view.strides = axes.iter().map(|&a| self.strides[a]).collect();
+        if let Some(ring) = &mut view.ring {
+            ring.axis = axes.iter().position(|&a| a == ring.axis).unwrap_or(0);
+        }
+        view
+    }
+
+    /// The part from `start` along an axis that does not grow.
+    pub fn sliced(&self, axis: usize, start: usize) -> Buffer {
+        let mut view = self.clone();
+        view.base = view.base.offset(self.strides[axis] * start as i64);
+        view
+    }
+
+    /// Repeated along the axes of the result that `axes` does not name.
+    pub fn broadcast(&self, axes: &[usize], from: &[Dim], to: &[Dim]) -> Buffer {
+        let mut view = self.clone();
+        view.strides = vec![0; to.len()];
+        for (i, &axis) in axes.iter().enumerate() {
+            if from[i] == to[axis] {
+                view.strides[axis] = self.strides[i];
+            }
+        }
+        if let Some(ring) = &mut view.ring {
+            ring.axis = axes[ring.axis];
+        }
+        view
+    }
+
+    /// In another shape, if strides can say it.
+    pub fn reshaped(&self, from: &[usize], to: &[usize]) -> Option<Buffer> {
+        if self.ring.is_some() {
+            return None;
+        }
+        // Runs of axes of `from` that lie densely behind each other, outermost first: (elements, stride).
+        let mut runs: Vec<(usize, i64)> = Vec::new();
+        for (&n, &stride) in from.iter().zip(&self.strides) {
+            if n == 1 {
+                continue;
+            }
+            match runs.last_mut() {
+                Some((count, last)) if *last == stride * n as i64 => {
+                    *count *= n;
+                    *last = stride;
+                }
+                _ => runs.push((n, stride)),
+            }
+        }
+        let mut strides = vec![0; to.len()];
+        let mut run = runs.pop();
+        let mut done = 1;
+        for (stride, &n) in strides.iter_mut().zip(to).rev() {
+            if n == 1 {
+                continue;
+            }
+            let (count, unit) = run?;
+            if count % (done * n) != 0 {
+                return None;
+            }
+            *stride = unit * done as i64;
+            done *= n;
+            if done == count {
+                run = runs.pop();
+                done = 1;
+            }
+        }
+        Some(Buffer {
+            strides,
+            ..self.clone()
+        })
+    }
+}
+
+/// The memory form of 16 elements or of one.
+pub fn mem(elem: Elem, wide: bool) -> Mem {
+    match (elem, wide) {
+        (Elem::F32, true) => Mem::F32x16,
+        (Elem::F32, false) => Mem::F32,
+        (Elem::I32 | Elem::U32, true) => Mem::I32x16,
+        (Elem::I32 | Elem::U32, false) => Mem::I32,
+        (Elem::F16, true) => Mem::F16x16,
+        (Elem::F16, false) => Mem::F16,
+        (Elem::Bf16, true) => Mem::Bf16x16,
+        (Elem::Bf16, false) => Mem::Bf16,
+        (Elem::I8, true) => Mem::I8x16,
+        (Elem::I8, false) => Mem::I8,
+        (Elem::U8 | Elem::Bool, true) => Mem::U8x16,
+        (Elem::U8 | Elem::Bool, false) => Mem::U8,
+        (Elem::U64, _) => Mem::I64,
+        (Elem::Ternary | Elem::Sign, _) => unreachable!("packed elements have no memory form"),
+    }
+}
+
+/// What part of a strip counts.
+#[derive(Clone, Copy, Debug)]
+pub enum Tail {
+    All,
+    /// The first lanes.
+    First(usize),
+    /// Those of a mask.
+    Mask(Value),
+}
+
+impl Emit<'_> {
+    /// The pointer to an element, with a constant offset still to be added.
+    pub fn address(&mut self, b: &mut Builder, buffer: &Buffer, at: &[Ix]) -> (Value, i32) {
+        debug_assert_eq!(at.len(), buffer.strides.len());
+        let mut bytes = buffer.base.clone();
+        for (axis, (index, &stride)) in at.iter().zip(&buffer.strides).enumerate() {
+            match &buffer.ring {
+                Some(ring) if ring.axis == axis => {
+                    let place = index.plus(&Ix::value(ring.gap)).scalar(b);
+                    let slots = b.const_n(ring.slots);
+                    let slot = b.urem(place, slots);
+                    bytes = bytes.add_scaled(&Ix::value(slot), stride);
+                }
+                _ => bytes = bytes.add_scaled(index, stride),
+            }
+        }
+        bytes.address(b, buffer.pointer)
+    }
+
+    /// Elements `at`, the last index being that of the first of 16 where `wide`.
+    pub fn load(&mut self, b: &mut Builder, buffer: &Buffer, at: &[Ix], wide: bool) -> Value {
+        let last = buffer.strides.last().copied().unwrap_or(0);
+        if !wide || at.is_empty() {
+            let (pointer, offset) = self.address(b, buffer, at);
+            let value = b.load(mem(buffer.elem, false), pointer, offset);
+            let value = truth(b, buffer.elem, value);
+            return if wide { b.splat(value) } else { value };
+        }
+        if last == 0 {
+            let value = self.load(b, buffer, at, false);
+            return b.splat(value);
+        }
+        if last == buffer.bytes() {
+            let (pointer, offset) = self.address(b, buffer, at);
+            let value = b.load(mem(buffer.elem, true), pointer, offset);
+            return truth(b, buffer.elem, value);
+        }
+        let (wide_mem, store, bytes) = match mem(buffer.elem, false).ty() {
+            Type::S => (Mem::F32x16, Mem::F32, 4),
+            _ => (Mem::I32x16, Mem::I32, 4),
+        };
+        let temporary = b.stack((bytes * LANES) as u32);
+        for lane in 0..LANES {
+            let mut place = at.to_vec();
+            let end = place.len() - 1;
+            place[end] = place[end].offset(lane as i64);
+            let value = self.load(b, buffer, &place, false);
+            b.store(store, temporary, (lane * bytes) as i32, value);
+        }
+        b.load(wide_mem, temporary, 0)
+    }
+
+    /// Stores a strip or an element.
+    pub fn store(
+        &mut self,
+        b: &mut Builder,
+        buffer: &Buffer,
+        at: &[Ix],
+        value: Value,
+        wide: Option<Tail>,
+    ) {
+        let value = if buffer.elem == Elem::Bool {
+            let one = b.const_like(value, 1);
+            b.and(value, one)
+        } else {
+            value
+        };
+        let Some(tail) = wide else {
+            let (pointer, offset) = self.address(b, buffer, at);
+            return b.store(mem(buffer.elem, false), pointer, offset, value);
+        };
+        let last = buffer.strides.last().copied().unwrap_or(0);
+        if last == buffer.bytes() {
+            let (pointer, offset) = self.address(b, buffer, at);
+            return match tail {
+                Tail::First(n) => {
+                    let n = b.const_n(n as i32);
+                    b.store_first(mem(buffer.elem, true), pointer, offset, value, n);
+                }
+                Tail::All | Tail::Mask(_) => {
+                    b.store(mem(buffer.elem, true), pointer, offset, value)
+                }
+            };
+        }
+        let temporary = b.stack((4 * LANES) as u32);
+        let (wide_mem, one) = match b.ty(value) {
+            Type::F => (Mem::F32x16, Mem::F32),
+            _ => (Mem::I32x16, Mem::I32),
+        };
+        b.store(wide_mem, temporary, 0, value);
+        let count = if let Tail::First(n) = tail { n } else { LANES };
+        for lane in 0..count {
+            let mut place = at.to_vec();
+            let end = place.len() - 1;
+            place[end] = place[end].offset(lane as i64);
+            let value = b.load(one, temporary, (lane * 4) as i32);
+            let (pointer, offset) = self.address(b, buffer, &place);
+            b.store(mem(buffer.elem, false), pointer, offset, value);
+        }
+    }
+}
+
+/// A stored truth as a mask or condition.
+fn truth(b: &mut Builder, elem: Elem, value: Value) -> Value {
+    if elem != Elem::Bool {
+        return value;
+    }
+    let zero = b.const_like(value, 0);
+    b.ne(value, zero)
+}

@@ -1,0 +1,497 @@
+//! The emitter of one kernel's work on one row: steps in order, each inlined into its users or stored.
+//!
+//! Elementwise steps and views are evaluated where they are used, strip by strip ([`super::eval`]), unless
+//! several stages use them and they cost something; then they get a place in memory, like every other result.
+//! Results without axes stay in registers.
+
+use std::collections::HashMap;
+
+use super::NotCompiled;
+use super::access::{Buffer, Tail};
+use super::cache::Grow;
+use super::graph::{Act, Body, Graph, Step, StepId, V};
+use super::index::Ix;
+use super::state::StateLayout;
+use super::weights::WeightLayout;
+use crate::ir::{AxisId, Dim, Elem, Literal, Module, Op, OriginId, StateId, WeightId};
+use crate::kernel::build::Builder;
+use crate::kernel::ir::{LANES, Value};
+
+/// Where a value is.
+#[derive(Clone, Debug)]
+pub enum Loc {
+    /// A scalar in a register.
+    Reg(Value),
+    Buf(Buffer),
+    /// A weight of codes and scales.
+    Packed(WeightId),
+}
+
+/// A stored result of a body.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    pub value: V,
+    pub buffer: Buffer,
+    /// Whether places behind the last element may be overwritten.
+    pub padded: bool,
+}
+
+/// Elements of one evaluation: value, place, whether 16 of them.
+type MemoKey = (V, Vec<Ix>, bool);
+
+/// Emits the steps of one kernel.
+pub struct Emit<'a> {
+    pub module: &'a Module,
+    pub graph: &'a Graph,
+    pub weights: &'a WeightLayout,
+    pub states: &'a StateLayout,
+    pub locs: Vec<Option<Loc>>,
+    pub grows: HashMap<V, Grow>,
+    /// How many stages use a value.
+    pub stages: Vec<usize>,
+    pub weight_pointers: HashMap<WeightId, Value>,
+    pub literal_pointers: Vec<(Literal, Value)>,
+    /// Of the current row, the first instance.
+    pub state_pointers: HashMap<StateId, Value>,
+    /// Of the current row, the first instance: counter and positions.
+    pub axis_pointers: HashMap<AxisId, (Value, Option<Value>)>,
+    /// Pushes so far of the axes pushed to in the current body.
+    pub counts: HashMap<AxisId, Value>,
+    /// How many repeats around the kernel are loops of the driver.
+    pub driver_loops: usize,
+    /// Rounds of the repeats inside the kernel, outermost first.
+    pub rounds: Vec<Ix>,
+    pub status: Option<Value>,
+    /// Codes of failed checks by message.
+    pub messages: &'a mut Vec<String>,
+    pub scratch: Value,
+    pub scratch_used: u64,
+    /// States written in this kernel and read in another body than the one that writes them.
+    pub copied: Vec<StateId>,
+    pub max_context: usize,
+    memo: Vec<HashMap<MemoKey, Value>>,
+}
+
+/// What the emitter of a kernel starts from.
+pub struct Start<'a> {
+    pub module: &'a Module,
+    pub graph: &'a Graph,
+    pub weights: &'a WeightLayout,
+    pub states: &'a StateLayout,
+    pub messages: &'a mut Vec<String>,
+    pub max_context: usize,
+    pub scratch: Value,
+}
+
+impl<'a> Emit<'a> {
+    /// An emitter that knows no location yet.
+    pub fn new(start: Start<'a>) -> Emit<'a> {
+        let values = start.graph.types.len();
+        Emit {
+            module: start.module,
+            graph: start.graph,
+            weights: start.weights,
+            states: start.states,
+            locs: vec![None; values],
+            grows: HashMap::new(),
+            stages: vec![0; values],
+            weight_pointers: HashMap::new(),
+            literal_pointers: Vec::new(),
+            state_pointers: HashMap::new(),
+            axis_pointers: HashMap::new(),
+            counts: HashMap::new(),
+            driver_loops: 0,
+            rounds: Vec::new(),
+            status: None,
+            messages: start.messages,
+            scratch: start.scratch,
+            scratch_used: 0,
+            copied: Vec::new(),
+            max_context: start.max_context,
+            memo: vec![HashMap::new()],
+        }
+    }
+
+    /// Opens a scope of evaluated elements, for a loop or a branch.
+    pub fn open(&mut self) {
+        self.memo.push(HashMap::new());
+    }
+
+    /// Forgets what was evaluated since [`Emit::open`].
+    pub fn close(&mut self) {
+        self.memo.pop();
+    }
+
+    /// An element that is already evaluated and still visible.
+    pub fn recall(&self, v: V, at: &[Ix], wide: bool) -> Option<Value> {
+        let key = (v, at.to_vec(), wide);
+        self.memo
+            .iter()
+            .rev()
+            .find_map(|scope| scope.get(&key).copied())
+    }
+
+    /// Remembers an evaluated element.
+    pub fn remember(&mut self, v: V, at: &[Ix], wide: bool, value: Value) {
+        let scope = self.memo.last_mut().expect("a scope is open");
+        scope.insert((v, at.to_vec(), wide), value);
+    }
+
+    /// The error for something that has no kernel form.
+    pub fn fail<T>(&self, origin: OriginId, what: impl Into<String>) -> Result<T, NotCompiled> {
+        Err(NotCompiled {
+            origin,
+            what: what.into(),
+        })
+    }
+
+    /// The shape of a value that does not grow.
+    pub fn shape(&self, v: V) -> Vec<usize> {
+        self.graph
+            .ty(v)
+            .constant_shape()
+            .expect("a shape without growing axes")
+    }
+
+    /// Memory for an array of the type of `v`, on the stack if small.
+    pub fn allocate(&mut self, b: &mut Builder, v: V) -> Buffer {
+        let ty = self.graph.ty(v).clone();
+        let shape: Vec<usize> = ty.shape.iter().map(|dim| self.most(*dim)).collect();
+        self.allocate_shape(b, ty.elem, &shape)
+    }
+
+    /// The largest extent of an axis inside a kernel.
+    pub fn most(&self, dim: Dim) -> usize {
+        match dim {
+            Dim::Const(n) => n,
+            Dim::Grow { axis, plus } => {
+                let slots = self.states.slots(self.module, axis, self.max_context);
+                (plus + slots).next_multiple_of(LANES) + LANES
+            }
+            Dim::Time => 1,
+        }
+    }
+
+    /// Memory for an array of this shape.
+    pub fn allocate_shape(&mut self, b: &mut Builder, elem: Elem, shape: &[usize]) -> Buffer {
+        let bytes = elem.bytes().unwrap_or(4);
+        // Room for a whole vector behind the last element, and for a block of codes at int8 vectors.
+        let size = (shape.iter().product::<usize>() * bytes).next_multiple_of(64)
+            + if elem == Elem::I8 { 512 } else { 64 };
+        let pointer = if size <= 4096 {
+            b.stack(size as u32)
+        } else {
+            let at = self.scratch_used;
+            self.scratch_used += size as u64;
+            b.offset(self.scratch, at as i64)
+        };
+        Buffer::dense(pointer, elem, bytes, shape)
+    }
+
+    /// Emits a body: its steps, then the stores of `sinks` and the states it writes.
+    pub fn body(
+        &mut self,
+        b: &mut Builder,
+        body: &Body,
+        sinks: &[Sink],
+    ) -> Result<(), NotCompiled> {
+        for &id in &body.steps {
+            self.step(b, id)?;
+        }
+        self.finish(b, body, sinks)
+    }
+
+    /// Emits a branch or round: what it leaves in registers or memory is forgotten, the steps' effects stay.
+    pub fn inner_body(
+        &mut self,
+        b: &mut Builder,
+        body: &Body,
+        sinks: &[Sink],
+    ) -> Result<(), NotCompiled> {
+        let (locs, grows) = (self.locs.clone(), self.grows.clone());
+        let counts = self.counts.clone();
+        self.open();
+        let result = self.body(b, body, sinks);
+        self.close();
+        self.locs = locs;
+        self.grows = grows;
+        self.counts = counts;
+        result
+    }
+
+    fn finish(&mut self, b: &mut Builder, body: &Body, sinks: &[Sink]) -> Result<(), NotCompiled> {
+        let mut writes = Vec::new();
+        for &id in &body.steps {
+            let step = &self.graph.steps[id];
+            if let Act::Op(Op::StateWrite(state)) = &step.act {
+                if let Some(sink) = self.state_sink(*state, step)? {
+                    writes.push((*state, sink));
+                }
+            }
+        }
+        let written: Vec<StateId> = writes.iter().map(|(state, _)| *state).collect();
+        for (state, sink) in &writes {
+            let reads = self.states_read(sink.value);
+            let foreign = reads.iter().any(|(r, _)| r != state && written.contains(r));
+            let moved = reads.iter().any(|(r, in_place)| r == state && !in_place);
+            if foreign || moved {
+                self.ensure_buffer(b, sink.value)?;
+            }
+        }
+        // Results of the shape of a written state are stored together with it, all others before any state
+        // changes. A result that reads a state which another group changes is computed first.
+        let shape = |v: V| &self.graph.ty(v).shape;
+        let mut early: Vec<Vec<Sink>> = Vec::new();
+        let mut late: Vec<Vec<Sink>> = Vec::new();
+        for (_, sink) in &writes {
+            add_to_group(&mut late, self.graph, sink, true);
+        }
+        let mut exposed = Vec::new();
+        for sink in sinks {
+            if add_to_group(&mut late, self.graph, sink, false) {
+                let safe = self.states_read(sink.value).iter().all(|(read, in_place)| {
+                    let together = writes
+                        .iter()
+                        .find(|(s, _)| s == read)
+                        .is_none_or(|(_, w)| shape(w.value) == shape(sink.value) && *in_place);
+                    together
+                });
+                if !safe {
+                    exposed.push(sink.value);
+                }
+            } else {
+                add_to_group(&mut early, self.graph, sink, true);
+            }
+        }
+        for v in exposed {
+            self.ensure_buffer(b, v)?;
+        }
+        for group in early.iter().chain(&late) {
+            self.store_all(b, group)?;
+        }
+        self.finish_pushes(b, body)
+    }
+
+    /// Computes `v` into memory unless it is there.
+    pub fn ensure_buffer(&mut self, b: &mut Builder, v: V) -> Result<Buffer, NotCompiled> {
+        if let Some(Loc::Buf(buffer)) = &self.locs[v.index()] {
+            return Ok(buffer.clone());
+        }
+        if self.locs[v.index()].is_none() {
+            self.prepare(b, v)?;
+            if let Some(view) = self.view(v) {
+                self.locs[v.index()] = Some(Loc::Buf(view.clone()));
+                return Ok(view);
+            }
+        }
+        let buffer = self.allocate(b, v);
+        let sink = Sink {
+            value: v,
+            buffer: buffer.clone(),
+            padded: true,
+        };
+        self.store_all(b, &[sink])?;
+        self.locs[v.index()] = Some(Loc::Buf(buffer.clone()));
+        Ok(buffer)
+    }
+
+    /// Like [`Emit::ensure_buffer`], the last axis without gaps and all axes row-major.
+    pub fn ensure_dense(&mut self, b: &mut Builder, v: V) -> Result<Buffer, NotCompiled> {
+        let buffer = self.ensure_buffer(b, v)?;
+        let shape: Vec<usize> = self
+            .graph
+            .ty(v)
+            .shape
+            .iter()
+            .map(|d| self.most(*d))
+            .collect();
+        let bytes = buffer.elem.bytes().unwrap_or(4);
+        let dense = super::access::row_major(&shape, bytes);
+        let same = shape
+            .iter()
+            .zip(dense.iter().zip(&buffer.strides))
+            .all(|(&n, (a, b))| n == 1 || a == b);
+        if same && buffer.ring.is_none() {
+            return Ok(buffer);
+        }
+        let copy = self.allocate(b, v);
+        let sink = Sink {
+            value: v,
+            buffer: copy.clone(),
+            padded: true,
+        };
+        self.store_all(b, &[sink])?;
+        Ok(copy)
+    }
+
+    /// Stores values of one shape, evaluated together strip by strip.
+    pub fn store_all(&mut self, b: &mut Builder, sinks: &[Sink]) -> Result<(), NotCompiled> {
+        let Some(first) = sinks.first() else {
+            return Ok(());
+        };
+        for sink in sinks {
+            self.prepare(b, sink.value)?;
+        }
+        let shape = self.graph.ty(first.value).shape.clone();
+        let grow = self.grows.get(&first.value).cloned();
+        let lens = self.lens(&shape, grow.as_ref());
+        if sinks.iter().any(|sink| self.scalar_only(sink.value)) || lens.is_empty() {
+            return self.nest(b, &lens, &[], &mut |emit, b, at| {
+                let mut values = Vec::new();
+                for sink in sinks {
+                    values.push(emit.eval(b, sink.value, at, false)?);
+                }
+                for (sink, value) in sinks.iter().zip(values) {
+                    emit.store(b, &sink.buffer, at, value, None);
+                }
+                Ok(())
+            });
+        }
+        let (last, leading) = lens.split_last().expect("an axis");
+        let alone = shape.len() == 1;
+        self.nest(b, leading, &[], &mut |emit, b, at| {
+            emit.strips(b, last, &[], &mut |emit, b, base, tail, _| {
+                let mut place = at.to_vec();
+                place.push(base.clone());
+                let mut values = Vec::new();
+                for sink in sinks {
+                    values.push(emit.eval(b, sink.value, &place, true)?);
+                }
+                for (sink, value) in sinks.iter().zip(values) {
+                    let tail = if alone && sink.padded {
+                        Tail::All
+                    } else {
+                        tail
+                    };
+                    emit.store(b, &sink.buffer, &place, value, Some(tail));
+                }
+                Ok(Vec::new())
+            })?;
+            Ok(())
+        })
+    }
+
+    fn step(&mut self, b: &mut Builder, id: StepId) -> Result<(), NotCompiled> {
+        let graph = self.graph;
+        let step = &graph.steps[id];
+        self.extents(b, step)?;
+        let op = match &step.act {
+            Act::Op(op) => op,
+            Act::If { then, otherwise } => return self.branch(b, step, then, otherwise),
+            Act::Repeat { first, max, body } => return self.repeat(b, step, *first, *max, body),
+            Act::Experts { bodies } => return self.experts(b, step, bodies),
+        };
+        match op {
+            Op::Constant(literal) => self.literal(step, literal),
+            Op::Weight(weight) => self.weight(step, *weight),
+            Op::Iota(_) => Ok(()),
+            Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Compare(_)
+            | Op::Select
+            | Op::Convert(_)
+            | Op::Broadcast { .. }
+            | Op::Reshape
+            | Op::Permute { .. }
+            | Op::Slice { .. }
+            | Op::Gather { .. }
+            | Op::Recent { .. } => self.inline(b, step),
+            Op::Bits => self.bits(b, step),
+            Op::Concat { axis } => self.concat(b, step, *axis),
+            Op::Reduce { op, axis } => self.reduce(b, step, *op, *axis),
+            Op::TopK { k } => self.top_k(b, step, *k),
+            Op::TopMask { k } => self.top_mask(b, step, *k),
+            Op::MatMul { batch } => self.mat_mul(b, step, *batch),
+            Op::Linear => self.linear(b, step),
+            Op::QuantizeInput { quant } => self.quantize(b, step, *quant),
+            Op::LinearInt8 { quant } => self.linear_int8(b, step, *quant),
+            Op::StateRead(state) => self.state_read(b, step, *state),
+            Op::StateWrite(_) => Ok(()),
+            Op::Push { state } => self.push_entry(b, step, *state),
+            Op::Positions { state } => self.positions(b, step, *state),
+            Op::Check { message } => self.check(b, step, message),
+            Op::Probe { .. } => Ok(()),
+            Op::Host(host) => {
+                let name = &self.module.hosts[host.index()].name;
+                self.fail(step.origin, format!("the host function {name}"))
+            }
+            Op::If { .. }
+            | Op::Repeat { .. }
+            | Op::Experts { .. }
+            | Op::Scan { .. }
+            | Op::Fused { .. } => unreachable!("regions are bodies here"),
+        }
+    }
+
+    /// An elementwise step or a view: evaluated now if it has no axes or is worth storing.
+    fn inline(&mut self, b: &mut Builder, step: &Step) -> Result<(), NotCompiled> {
+        let v = step.results[0];
+        if self.graph.ty(v).rank() == 0 {
+            self.prepare(b, v)?;
+            let value = self.eval(b, v, &[], false)?;
+            self.locs[v.index()] = Some(Loc::Reg(value));
+            return Ok(());
+        }
+        let elementwise = !matches!(
+            step.act,
+            Act::Op(
+                Op::Broadcast { .. }
+                    | Op::Reshape
+                    | Op::Permute { .. }
+                    | Op::Slice { .. }
+                    | Op::Recent { .. }
+            )
+        );
+        let heavy = self.stages[v.index()] > 1 && self.cost(v) > 4;
+        if elementwise && (heavy || self.scalar_only(v)) {
+            self.ensure_buffer(b, v)?;
+        }
+        Ok(())
+    }
+
+    fn literal(&mut self, step: &Step, literal: &Literal) -> Result<(), NotCompiled> {
+        if let Some((_, pointer)) = self.literal_pointers.iter().find(|(l, _)| l == literal) {
+            let elem = literal.data.elem();
+            let bytes = elem.bytes().unwrap_or(4);
+            let buffer = Buffer::dense(*pointer, elem, bytes, &literal.shape);
+            self.locs[step.results[0].index()] = Some(Loc::Buf(buffer));
+        }
+        Ok(())
+    }
+
+    fn weight(&mut self, step: &Step, weight: WeightId) -> Result<(), NotCompiled> {
+        let decl = self.module.weight(weight);
+        let loc = match decl.encoding.elem() {
+            Elem::Ternary | Elem::Sign => Loc::Packed(weight),
+            elem => {
+                let axes = self.weights.axes(weight);
+                let stored: Vec<usize> = axes.iter().map(|&a| decl.shape[a]).collect();
+                let bytes = elem.bytes().unwrap_or(4);
+                let buffer = Buffer::dense(self.weight_pointers[&weight], elem, bytes, &stored);
+                let mut back = vec![0; axes.len()];
+                for (i, &a) in axes.iter().enumerate() {
+                    back[a] = i;
+                }
+                Loc::Buf(buffer.permuted(&back))
+            }
+        };
+        self.locs[step.results[0].index()] = Some(loc);
+        Ok(())
+    }
+}
+
+/// Adds a store to the group of its shape; makes one if there is none and `create`. Says whether it was added.
+fn add_to_group(groups: &mut Vec<Vec<Sink>>, graph: &Graph, sink: &Sink, create: bool) -> bool {
+    let shape = &graph.ty(sink.value).shape;
+    if let Some(group) = groups
+        .iter_mut()
+        .find(|g| graph.ty(g[0].value).shape == *shape)
+    {
+        group.push(sink.clone());
+        return true;
+    }
+    if create {
+        groups.push(vec![sink.clone()]);
+    }
+    create
+}

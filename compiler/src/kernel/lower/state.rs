@@ -1,0 +1,324 @@
+//! Where states lie in a stream's block, and what makes a used block new again.
+//!
+//! Entries that share states form a group with one block. A growing axis keeps the number of entries pushed so
+//! far and, if the graph reads them, the positions of the entries; its states keep their entries one after the
+//! other, so that strides do not depend on the capacity. Resetting a block need not touch entries at all.
+
+use std::collections::HashMap;
+
+use super::weights::WeightLayout;
+use crate::ir::{
+    AxisCapacity, AxisId, Dim, Elem, Initial, Module, Op, Region, StateDecl, StateId,
+};
+use crate::kernel::ir::LANES;
+
+/// Where the instances of a state lie.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatePlace {
+    pub group: usize,
+    /// Byte offset of the first instance in the block.
+    pub offset: u64,
+    /// Bytes per index of each repeat around the state, outermost first.
+    pub instance_strides: Vec<u64>,
+    /// Bytes per index of each axis of the state's type.
+    pub strides: Vec<i64>,
+    /// Bytes of one instance.
+    pub bytes: u64,
+}
+
+/// Where the bookkeeping of a growing axis lies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AxisPlace {
+    pub group: usize,
+    /// Byte offset of the first instance's i32 count of pushes.
+    pub counter: u64,
+    /// Byte offset of the first instance's i32 positions, if they are read.
+    pub positions: Option<u64>,
+    /// Bytes per index of each repeat around the axis.
+    pub counter_strides: Vec<u64>,
+    pub position_strides: Vec<u64>,
+    /// Entries there is room for, and whether older ones are overwritten.
+    pub slots: usize,
+    pub ring: bool,
+}
+
+/// What a range of a block holds at the beginning.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fill {
+    Zero,
+    /// One element, repeated.
+    Pattern(Vec<u8>),
+    /// f32 values of this weight, which lie at this offset of the weights image.
+    Weights(u64),
+}
+
+/// A range of a block that must be written to make the block new.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reset {
+    pub offset: u64,
+    pub bytes: u64,
+    pub fill: Fill,
+}
+
+/// The block of one group.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StateGroup {
+    /// A multiple of 64.
+    pub bytes: u64,
+    /// Ranges that are not named need no reset.
+    pub resets: Vec<Reset>,
+}
+
+/// The layout of all states.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StateLayout {
+    pub groups: Vec<StateGroup>,
+    /// The group of each entry.
+    pub entry_group: Vec<usize>,
+    pub states: HashMap<StateId, StatePlace>,
+    pub axes: HashMap<AxisId, AxisPlace>,
+}
+
+impl StateLayout {
+    /// Lays out the states that the entries use.
+    pub fn new(module: &Module, weights: &WeightLayout, max_context: usize) -> StateLayout {
+        let uses: Vec<Uses> = module
+            .entries
+            .iter()
+            .map(|entry| {
+                let mut uses = Uses::default();
+                uses.collect(&entry.body);
+                let axis = |s: &StateId| module.state(*s).growing().map(|(_, axis)| axis);
+                uses.positions = uses.position_states.iter().filter_map(axis).collect();
+                uses
+            })
+            .collect();
+        let mut entry_group: Vec<usize> = (0..uses.len()).collect();
+        for i in 0..uses.len() {
+            for j in 0..i {
+                if uses[i].states.iter().any(|s| uses[j].states.contains(s)) {
+                    let (from, to) = (entry_group[i], entry_group[j]);
+                    for group in &mut entry_group {
+                        if *group == from {
+                            *group = to;
+                        }
+                    }
+                }
+            }
+        }
+        let mut used: Vec<usize> = entry_group.clone();
+        used.sort_unstable();
+        used.dedup();
+        for group in &mut entry_group {
+            *group = used.iter().position(|u| u == group).unwrap_or(0);
+        }
+        let mut layout = StateLayout {
+            groups: vec![StateGroup::default(); used.len()],
+            entry_group: entry_group.clone(),
+            ..StateLayout::default()
+        };
+        for (entry, uses) in uses.iter().enumerate() {
+            for &state in &uses.states {
+                layout.add(module, weights, entry_group[entry], state, uses, max_context);
+            }
+        }
+        layout
+    }
+
+    /// Entries that an axis has room for.
+    pub fn slots(&self, module: &Module, axis: AxisId, max_context: usize) -> usize {
+        match module.axis(axis).capacity {
+            AxisCapacity::Unbounded => max_context.next_multiple_of(LANES),
+            AxisCapacity::Max(n) => n.next_multiple_of(LANES),
+            // A strip of 16 that the window touches is whole in memory.
+            AxisCapacity::Ring(n) => (n + LANES - 1).next_multiple_of(LANES),
+        }
+    }
+
+    fn add(
+        &mut self,
+        module: &Module,
+        weights: &WeightLayout,
+        group: usize,
+        id: StateId,
+        uses: &Uses,
+        max_context: usize,
+    ) {
+        if self.states.contains_key(&id) {
+            return;
+        }
+        let state = module.state(id);
+        let count: usize = state.instances.iter().product();
+        let bytes = state.ty.elem.bytes().unwrap_or(4);
+        let (strides, size) = match state.growing() {
+            None => {
+                let shape = state.ty.constant_shape().unwrap_or_default();
+                let strides = super::access::row_major(&shape, bytes);
+                (strides, shape.iter().product::<usize>() * bytes)
+            }
+            Some((axis, id)) => {
+                self.add_axis(module, group, id, state, uses, max_context);
+                let slots = self.slots(module, id, max_context);
+                entry_major(state, axis, bytes, slots)
+            }
+        };
+        let size = (size as u64).next_multiple_of(64) + 64;
+        let instance_strides = strides_of(&state.instances, size);
+        let offset = self.groups[group].bytes;
+        self.groups[group].bytes += size * count as u64;
+        if state.growing().is_none() {
+            let fill = match &state.initial {
+                Initial::Fill(value) => pattern(state.ty.elem, *value),
+                Initial::Weight(weight) => Fill::Weights(weights.offset(*weight)),
+                Initial::Empty => Fill::Zero,
+            };
+            if matches!(fill, Fill::Weights(_)) {
+                let one = (state.ty.elements().unwrap_or(0) * bytes) as u64;
+                for i in 0..count as u64 {
+                    self.groups[group].resets.push(Reset {
+                        offset: offset + i * size,
+                        bytes: one,
+                        fill: fill.clone(),
+                    });
+                }
+            } else {
+                self.groups[group].resets.push(Reset {
+                    offset,
+                    bytes: size * count as u64,
+                    fill,
+                });
+            }
+        }
+        let place = StatePlace {
+            group,
+            offset,
+            instance_strides,
+            strides,
+            bytes: size,
+        };
+        self.states.insert(id, place);
+    }
+
+    fn add_axis(
+        &mut self,
+        module: &Module,
+        group: usize,
+        id: AxisId,
+        state: &StateDecl,
+        uses: &Uses,
+        max_context: usize,
+    ) {
+        if self.axes.contains_key(&id) {
+            return;
+        }
+        let slots = self.slots(module, id, max_context);
+        let count: u64 = state.instances.iter().product::<usize>() as u64;
+        let counter = self.groups[group].bytes;
+        self.groups[group].resets.push(Reset {
+            offset: counter,
+            bytes: (count * 4).next_multiple_of(64),
+            fill: Fill::Zero,
+        });
+        self.groups[group].bytes += (count * 4).next_multiple_of(64);
+        let room = (slots as u64 * 4).next_multiple_of(64) + 64;
+        let positions = uses.positions.contains(&id).then_some(self.groups[group].bytes);
+        if positions.is_some() {
+            self.groups[group].bytes += room * count;
+        }
+        let place = AxisPlace {
+            group,
+            counter,
+            positions,
+            counter_strides: strides_of(&state.instances, 4),
+            position_strides: strides_of(&state.instances, room),
+            slots,
+            ring: matches!(module.axis(id).capacity, AxisCapacity::Ring(_)),
+        };
+        self.axes.insert(id, place);
+    }
+}
+
+/// Strides of a state whose growing axis comes first in memory, and its bytes.
+fn entry_major(
+    state: &StateDecl,
+    growing: usize,
+    bytes: usize,
+    slots: usize,
+) -> (Vec<i64>, usize) {
+    let mut strides = vec![0; state.ty.rank()];
+    let mut next = bytes;
+    for (i, dim) in state.ty.shape.iter().enumerate().rev() {
+        if i == growing {
+            continue;
+        }
+        strides[i] = next as i64;
+        if let Dim::Const(n) = dim {
+            next *= n;
+        }
+    }
+    strides[growing] = next as i64;
+    (strides, next * slots)
+}
+
+fn strides_of(counts: &[usize], bytes: u64) -> Vec<u64> {
+    let mut strides = vec![0; counts.len()];
+    let mut next = bytes;
+    for (stride, &n) in strides.iter_mut().zip(counts).rev() {
+        *stride = next;
+        next *= n as u64;
+    }
+    strides
+}
+
+/// An element of this value, as bytes.
+fn pattern(elem: Elem, value: f64) -> Fill {
+    let bytes: Vec<u8> = match elem {
+        Elem::F32 | Elem::F16 | Elem::Bf16 => (value as f32).to_le_bytes().to_vec(),
+        Elem::I32 => (value as i32).to_le_bytes().to_vec(),
+        Elem::U32 => (value as u32).to_le_bytes().to_vec(),
+        Elem::U64 => (value as u64).to_le_bytes().to_vec(),
+        Elem::I8 | Elem::Ternary | Elem::Sign => (value as i8).to_le_bytes().to_vec(),
+        Elem::U8 | Elem::Bool => vec![value as u8],
+    };
+    if bytes.iter().all(|&b| b == 0) {
+        Fill::Zero
+    } else {
+        Fill::Pattern(bytes)
+    }
+}
+
+/// The states that a region uses, nested regions included.
+#[derive(Default)]
+struct Uses {
+    states: Vec<StateId>,
+    positions: Vec<AxisId>,
+    position_states: Vec<StateId>,
+}
+
+impl Uses {
+    fn collect(&mut self, region: &Region) {
+        for id in region.nodes() {
+            let op = &region.node(id).op;
+            match op {
+                Op::StateRead(state)
+                | Op::StateWrite(state)
+                | Op::Push { state }
+                | Op::Recent { state, .. } => self.add(*state),
+                Op::Positions { state } => {
+                    self.add(*state);
+                    self.position_states.push(*state);
+                }
+                _ => {}
+            }
+            for inner in Region::nested(op) {
+                self.collect(inner);
+            }
+        }
+    }
+
+    fn add(&mut self, state: StateId) {
+        if !self.states.contains(&state) {
+            self.states.push(state);
+        }
+    }
+}
