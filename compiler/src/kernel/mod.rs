@@ -8,6 +8,7 @@ pub mod build;
 pub mod functions;
 pub mod interp;
 pub mod ir;
+pub mod lower;
 pub mod math;
 pub mod print;
 pub mod program;

@@ -14,9 +14,8 @@
 //! **Blocks.** Rows are padded to a multiple of 16, columns to a multiple of the weights in a 64-byte block (256 for
 //! `Codes2`, 512 for `Bits1`). Four consecutive rows are a quad, interleaved by blocks: r0b0 r1b0 r2b0 r3b0 r0b1 ...
 //! Byte j of block b holds in field f (lowest bits first) the weight `block_weights * b + 64 * f + j`. `Codes2` stores
-//! code + 1, so a kernel subtracts the sum of the activations once; padding weights are code 0, stored 1, in padding
-//! columns and padding rows alike. `Bits1` stores 1 for +1 and 0 for -1; padding is 0, and the activations of padding
-//! columns are 0.
+//! code + 1, so a kernel subtracts the sum of the activations once. `Bits1` stores 1 for +1 and 0 for -1. Padding is 0
+//! in both, so that activations behind the last column may hold anything.
 //!
 //! **Scales.** f32. `tensor`: one, zero-padded to 64 bytes. `row` and groups: rows padded to a multiple of 16, and for
 //! each 16 rows one 64-byte vector of their scales per group, groups ascending: the scale of (row, group) is float
@@ -263,10 +262,6 @@ fn pack_blocks(codes: &[i8], packing: Packing, layout: Layout, out: &mut [u8]) {
         Packing::Bits1 => u8::from(code > 0),
         Packing::Bytes8 => code as u8,
     };
-    if packing == Packing::Codes2 {
-        // every field starts as code 0, so that padding is right wherever no weight is written
-        out.fill(0b0101_0101);
-    }
     let columns = shape.columns.max(1);
     for (row, codes) in codes.chunks_exact(columns).enumerate() {
         for (run, codes) in codes.chunks(ALIGNMENT).enumerate() {

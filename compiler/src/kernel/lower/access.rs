@@ -38,6 +38,24 @@ pub fn row_major(shape: &[usize], bytes: usize) -> Vec<i64> {
     strides
 }
 
+/// Strides of [`Buffer::array`].
+pub fn array_strides(elem: Elem, shape: &[usize]) -> Vec<i64> {
+    let bytes = elem.bytes().expect("an element of memory");
+    let mut padded = shape.to_vec();
+    if let (Elem::I8, Some(last)) = (elem, padded.last_mut()) {
+        *last = last.next_multiple_of(64);
+    }
+    row_major(&padded, bytes)
+}
+
+/// Bytes of [`Buffer::array`], room for vectors behind its end not included.
+pub fn array_bytes(elem: Elem, shape: &[usize]) -> usize {
+    match shape.first() {
+        Some(&n) => array_strides(elem, shape)[0] as usize * n,
+        None => elem.bytes().expect("an element of memory"),
+    }
+}
+
 impl Buffer {
     /// A row-major array at a pointer.
     pub fn dense(pointer: Value, elem: Elem, bytes: usize, shape: &[usize]) -> Buffer {
@@ -46,6 +64,18 @@ impl Buffer {
             elem,
             base: Ix::default(),
             strides: row_major(shape, bytes),
+            ring: None,
+        }
+    }
+
+    /// An array of a kernel's own memory: row-major, but rows of codes start on multiples of 64 bytes, where the
+    /// integer products want them.
+    pub fn array(pointer: Value, elem: Elem, shape: &[usize]) -> Buffer {
+        Buffer {
+            pointer,
+            elem,
+            base: Ix::default(),
+            strides: array_strides(elem, shape),
             ring: None,
         }
     }

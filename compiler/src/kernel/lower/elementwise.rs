@@ -262,7 +262,7 @@ fn shift(b: &mut Builder, op: BinaryOp, elem: Elem, x: Value, y: Value) -> Value
 
 /// A mask or condition.
 pub fn compare(b: &mut Builder, op: CompareOp, elem: Elem, x: Value, y: Value) -> Value {
-    let unsigned = matches!(elem, Elem::U32 | Elem::U64);
+    let unsigned = matches!(elem, Elem::U32 | Elem::U64 | Elem::Bool);
     match op {
         CompareOp::Eq => b.eq(x, y),
         CompareOp::Ne => b.ne(x, y),

@@ -174,9 +174,8 @@ impl<'a> Emit<'a> {
 
     /// Memory for an array of this shape.
     pub fn allocate_shape(&mut self, b: &mut Builder, elem: Elem, shape: &[usize]) -> Buffer {
-        let bytes = elem.bytes().unwrap_or(4);
         // Room for a whole vector behind the last element, and for a block of codes at int8 vectors.
-        let size = (shape.iter().product::<usize>() * bytes).next_multiple_of(64)
+        let size = super::access::array_bytes(elem, shape).next_multiple_of(64)
             + if elem == Elem::I8 { 512 } else { 64 };
         let pointer = if size <= 4096 {
             b.stack(size as u32)
@@ -185,7 +184,7 @@ impl<'a> Emit<'a> {
             self.scratch_used += size as u64;
             b.offset(self.scratch, at as i64)
         };
-        Buffer::dense(pointer, elem, bytes, shape)
+        Buffer::array(pointer, elem, shape)
     }
 
     /// Emits a body: its steps, then the stores of `sinks` and the states it writes.
@@ -196,7 +195,7 @@ impl<'a> Emit<'a> {
         sinks: &[Sink],
     ) -> Result<(), NotCompiled> {
         for &id in &body.steps {
-            self.step(b, id)?;
+            self.single(b, id)?;
         }
         self.finish(b, body, sinks)
     }
@@ -371,7 +370,8 @@ impl<'a> Emit<'a> {
         })
     }
 
-    fn step(&mut self, b: &mut Builder, id: StepId) -> Result<(), NotCompiled> {
+    /// Emits one step.
+    pub fn single(&mut self, b: &mut Builder, id: StepId) -> Result<(), NotCompiled> {
         let graph = self.graph;
         let step = &graph.steps[id];
         self.extents(b, step)?;
@@ -464,15 +464,19 @@ impl<'a> Emit<'a> {
         let loc = match decl.encoding.elem() {
             Elem::Ternary | Elem::Sign => Loc::Packed(weight),
             elem => {
-                let axes = self.weights.axes(weight);
-                let stored: Vec<usize> = axes.iter().map(|&a| decl.shape[a]).collect();
+                // Rows are padded, so only the last axis is dense.
+                let row = self.weights.layout(weight).row_bytes() as i64;
                 let bytes = elem.bytes().unwrap_or(4);
-                let buffer = Buffer::dense(self.weight_pointers[&weight], elem, bytes, &stored);
-                let mut back = vec![0; axes.len()];
-                for (i, &a) in axes.iter().enumerate() {
-                    back[a] = i;
+                let pointer = self.weight_pointers[&weight];
+                let mut buffer = Buffer::dense(pointer, elem, bytes, &decl.shape);
+                let mut next = row;
+                if let Some((_, leading)) = decl.shape.split_last() {
+                    for (axis, &n) in leading.iter().enumerate().rev() {
+                        buffer.strides[axis] = next;
+                        next *= n as i64;
+                    }
                 }
-                Loc::Buf(buffer.permuted(&back))
+                Loc::Buf(buffer)
             }
         };
         self.locs[step.results[0].index()] = Some(loc);

@@ -140,8 +140,10 @@ impl Emit<'_> {
                 }
                 if self.view(v).is_none() {
                     let dense = self.ensure_dense(b, from)?;
-                    let view = dense.reshaped(&self.shape(from), &self.shape(v));
-                    self.locs[v.index()] = Some(Loc::Buf(view.expect("a dense array")));
+                    let Some(view) = dense.reshaped(&self.shape(from), &self.shape(v)) else {
+                        return self.fail(step.origin, "a reshape of quantised values");
+                    };
+                    self.locs[v.index()] = Some(Loc::Buf(view));
                 }
             }
             Op::Permute { axes } => {
@@ -238,7 +240,7 @@ impl Emit<'_> {
         let value = match self.locs[v.index()].clone() {
             Some(Loc::Reg(value)) => return Ok(value),
             Some(Loc::Buf(buffer)) => self.load(b, &buffer, at, wide),
-            Some(Loc::Packed(weight)) => self.decode(b, weight, &at[0], &at[1], wide)?,
+            Some(Loc::Packed(weight)) => self.decode(b, weight, at, wide)?,
             None => match self.view(v) {
                 Some(buffer) => self.load(b, &buffer, at, wide),
                 None => self.eval_step(b, v, at, wide)?,
@@ -505,7 +507,7 @@ impl Emit<'_> {
     }
 
     /// A strip made of 16 scalars.
-    fn by_lane(
+    pub fn by_lane(
         &mut self,
         b: &mut Builder,
         at: &[Ix],

@@ -365,13 +365,9 @@ impl<'a> Emit<'a> {
                         let used = emit.load(b, &taken, std::slice::from_ref(i), false);
                         let zero = b.const_n(0);
                         let free = b.eq(used, zero);
+                        // Neither -infinity nor NaN is ever above what was found.
                         let larger = b.lt(carried[0], value);
-                        let unset = b.lt(carried[1], zero);
-                        // -infinity is chosen only when nothing larger is left, NaN never.
-                        let number = b.eq(value, value);
-                        let first = b.and(unset, number);
-                        let take = b.or(larger, first);
-                        let take = b.and(take, free);
+                        let take = b.and(larger, free);
                         let index = emit.logical(b, last, i);
                         let dense = i.scalar(b);
                         Ok(vec![

@@ -1,182 +1,91 @@
-//! Where weights lie in the image and in what form: the table that the packer fills and kernels read by.
+//! Where weights and constants lie in the image that kernels read.
 //!
-//! Float weights are stored as their encoding says, their axes perhaps in another order. Ternary and sign
-//! weights are stored as codes for [`crate::kernel::ir::Op::DotRows`], in rows padded to 16, followed by their
-//! scales as f32. Constants of the graph that are not one repeated number stand behind the weights.
+//! The weights come first, as [`crate::weights::layout`] defines; the constants of the graphs that are not one
+//! repeated number follow.
 
+use super::NotCompiled;
+use super::emit::Emit;
 use super::eval::uniform;
-use crate::ir::{Data, Elem, Encoding, Group, Literal, Module, Op, Region, WeightId};
-use crate::kernel::ir::{LANES, Packing};
-
-/// How a weight is stored.
-#[derive(Clone, Debug, PartialEq)]
-pub enum WeightForm {
-    /// Row-major in the order `axes` of the checkpoint's axes, 2 or 4 bytes an element by the encoding.
-    Dense { axes: Vec<usize> },
-    /// Codes of `rows` x `inputs` weights, then the scales.
-    Rows {
-        packing: Packing,
-        rows: usize,
-        inputs: usize,
-        /// Byte offset of the scales from that of the weight.
-        scales_at: u64,
-        scales: Scales,
-    },
-}
-
-/// How scales are stored, f32 each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scales {
-    /// One.
-    Tensor,
-    /// One per row, padded to 16 rows with zeros.
-    Row,
-    /// For each group of so many inputs, one per row, padded to 16 rows with zeros.
-    Inputs(usize),
-}
-
-impl Scales {
-    /// Scales stored for a weight of this many rows and inputs.
-    pub fn count(self, rows: usize, inputs: usize) -> usize {
-        let rows = rows.next_multiple_of(LANES);
-        match self {
-            Scales::Tensor => 1,
-            Scales::Row => rows,
-            Scales::Inputs(n) => rows * inputs.div_ceil(n),
-        }
-    }
-}
-
-/// The place of a weight.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WeightPlace {
-    pub weight: WeightId,
-    pub form: WeightForm,
-    /// Byte offset in the image, a multiple of 64.
-    pub offset: u64,
-    /// Bytes with scales, without padding.
-    pub bytes: u64,
-}
+use super::index::Ix;
+use crate::ir::{Data, Group, Literal, Module, Op, Region, WeightId};
+use crate::kernel::build::Builder;
+use crate::kernel::ir::{LANES, Mem, Packing, Shift, Value};
+use crate::weights::layout::{Layout, Section};
 
 /// The image of weights and constants.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WeightLayout {
-    /// In order of offsets; only weights that an entry reads.
-    pub places: Vec<WeightPlace>,
-    /// Constants with their byte offsets.
+    /// The weights, in order of declaration.
+    pub section: Section,
+    /// Constants with their byte offsets, behind the section.
     pub literals: Vec<(Literal, u64)>,
     /// Bytes of the image, padding included.
     pub bytes: u64,
 }
 
-/// Padding behind each weight, so that whole vectors may be read at its end.
+/// Padding behind each constant and the image, so that whole vectors may be read at the end.
 const PAD: u64 = 64;
 
 impl WeightLayout {
-    /// Lays out all weights and constants that the entries read.
+    /// Lays out all weights, and the constants that the entries read.
     pub fn new(module: &Module) -> WeightLayout {
-        let mut layout = WeightLayout::default();
-        let mut used = Vec::new();
+        let section = Section::of(&module.weights);
+        let mut literals = Vec::new();
         for entry in &module.entries {
-            layout.collect(&entry.body, &mut used);
+            collect(&entry.body, &mut literals);
         }
-        for state in &module.states {
-            if let crate::ir::Initial::Weight(weight) = state.initial {
-                used.push(weight);
-            }
-        }
-        used.sort_unstable();
-        used.dedup();
-        for weight in used {
-            layout.add(module, weight);
-        }
-        let mut offset = layout.bytes;
-        for (literal, at) in &mut layout.literals {
-            *at = offset;
-            offset += literal_bytes(literal).len() as u64 + PAD;
-            offset = offset.next_multiple_of(64);
-        }
-        layout.bytes = offset.max(64);
-        layout
-    }
-
-    fn collect(&mut self, region: &Region, used: &mut Vec<WeightId>) {
-        for id in region.nodes() {
-            let op = &region.node(id).op;
-            match op {
-                Op::Weight(weight) => used.push(*weight),
-                Op::Constant(literal) if needs_memory(literal) => {
-                    if !self.literals.iter().any(|(l, _)| l == literal) {
-                        self.literals.push((literal.clone(), 0));
-                    }
-                }
-                _ => {}
-            }
-            for inner in Region::nested(op) {
-                self.collect(inner, used);
-            }
+        let mut bytes = section.bytes as u64;
+        let literals = literals
+            .into_iter()
+            .map(|literal| {
+                let at = bytes;
+                bytes += (literal_bytes(&literal).len() as u64 + PAD).next_multiple_of(64);
+                (literal, at)
+            })
+            .collect();
+        WeightLayout {
+            section,
+            literals,
+            bytes: bytes + PAD,
         }
     }
 
-    fn add(&mut self, module: &Module, weight: WeightId) {
-        let decl = module.weight(weight);
-        let (form, bytes) = match &decl.encoding {
-            Encoding::F32 | Encoding::F16 | Encoding::Bf16 => {
-                let axes = (0..decl.shape.len()).collect();
-                let bytes = decl.encoding.elem().bytes().unwrap_or(4);
-                (WeightForm::Dense { axes }, decl.elements() * bytes)
-            }
-            Encoding::Ternary { group, .. } => rows(&decl.shape, Packing::Codes2, *group),
-            Encoding::Sign { group, .. } => rows(&decl.shape, Packing::Bits1, *group),
-        };
-        let place = WeightPlace {
-            weight,
-            form,
-            offset: self.bytes,
-            bytes: bytes as u64,
-        };
-        self.bytes = (self.bytes + place.bytes + PAD).next_multiple_of(64);
-        self.places.push(place);
+    /// What stands behind the weights: the constants and padding, from the end of the section to that of the image.
+    pub fn tail(&self) -> Vec<u8> {
+        let start = self.section.bytes as u64;
+        let mut tail = vec![0; (self.bytes - start) as usize];
+        for (literal, at) in &self.literals {
+            let bytes = literal_bytes(literal);
+            let at = (at - start) as usize;
+            tail[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
+        tail
     }
 
-    /// The place of a weight that an entry reads.
-    pub fn place(&self, weight: WeightId) -> &WeightPlace {
-        let at = self.places.binary_search_by_key(&weight, |p| p.weight);
-        &self.places[at.expect("a weight that an entry reads")]
+    /// The layout of a weight.
+    pub fn layout(&self, weight: WeightId) -> Layout {
+        self.section.layouts[weight.index()]
     }
 
     /// The byte offset of a weight.
     pub fn offset(&self, weight: WeightId) -> u64 {
-        self.place(weight).offset
-    }
-
-    /// The order in which the axes of a float weight are stored.
-    pub fn axes(&self, weight: WeightId) -> &[usize] {
-        match &self.place(weight).form {
-            WeightForm::Dense { axes } => axes,
-            WeightForm::Rows { .. } => &[],
-        }
+        self.section.offsets[weight.index()] as u64
     }
 }
 
-fn rows(shape: &[usize], packing: Packing, group: Group) -> (WeightForm, usize) {
-    let inputs = shape.last().copied().unwrap_or(1);
-    let rows = shape.iter().product::<usize>() / inputs.max(1);
-    let scales_at = packing.packed_bytes(rows, inputs);
-    let scales = match group {
-        Group::Tensor => Scales::Tensor,
-        Group::Row => Scales::Row,
-        Group::Inputs(n) if n >= inputs => Scales::Row,
-        Group::Inputs(n) => Scales::Inputs(n),
-    };
-    let form = WeightForm::Rows {
-        packing,
-        rows,
-        inputs,
-        scales_at: scales_at as u64,
-        scales,
-    };
-    (form, scales_at + scales.count(rows, inputs) * 4)
+fn collect(region: &Region, literals: &mut Vec<Literal>) {
+    for id in region.nodes() {
+        let op = &region.node(id).op;
+        match op {
+            Op::Constant(literal) if needs_memory(literal) && !literals.contains(literal) => {
+                literals.push(literal.clone());
+            }
+            _ => {}
+        }
+        for inner in Region::nested(op) {
+            collect(inner, literals);
+        }
+    }
 }
 
 /// Whether a constant must lie in memory: it has axes and its elements differ.
@@ -185,7 +94,7 @@ pub fn needs_memory(literal: &Literal) -> bool {
 }
 
 /// The bytes of a constant, row-major; truth is 1.
-pub fn literal_bytes(literal: &Literal) -> Vec<u8> {
+fn literal_bytes(literal: &Literal) -> Vec<u8> {
     match &*literal.data {
         Data::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
         Data::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
@@ -197,7 +106,215 @@ pub fn literal_bytes(literal: &Literal) -> Vec<u8> {
     }
 }
 
-/// Whether values of the element are stored as codes.
-pub fn is_packed(elem: Elem) -> bool {
-    matches!(elem, Elem::Ternary | Elem::Sign)
+/// The weights that share a scale; one group per row where a group is no shorter than a row.
+pub fn scale_group(layout: Layout) -> Group {
+    match layout {
+        Layout::Rows { .. } => Group::Tensor,
+        Layout::Blocks { group, shape, .. } | Layout::SignRows { group, shape } => match group {
+            Group::Inputs(n) if n >= shape.columns => Group::Row,
+            group => group,
+        },
+    }
+}
+
+impl Emit<'_> {
+    /// Code times scale of a packed weight.
+    pub fn decode(
+        &mut self,
+        b: &mut Builder,
+        weight: WeightId,
+        at: &[Ix],
+        wide: bool,
+    ) -> Result<Value, NotCompiled> {
+        let layout = self.weights.layout(weight);
+        if at.len() != 2 {
+            let origin = self.module.weight(weight).origin;
+            return self.fail(origin, "elements of an encoded weight that is not a matrix");
+        }
+        let (row, column) = (&at[0], &at[1]);
+        if let Group::Inputs(n) = scale_group(layout) {
+            if wide && n % LANES != 0 {
+                let origin = self.module.weight(weight).origin;
+                return self.fail(origin, format!("elements of a weight with groups of {n}"));
+            }
+        }
+        if wide && column.constant % LANES as i64 != 0 {
+            return self.by_lane(b, at, |emit, b, place| {
+                emit.decode(b, weight, place, false)
+            });
+        }
+        let code = self.code(b, weight, row, column, wide);
+        let scale = self.scale(b, weight, row, column);
+        let scale = if wide { b.splat(scale) } else { scale };
+        Ok(b.mul(scale, code))
+    }
+
+    /// A code of a packed weight as a float, or 16 from a column that is a multiple of 16.
+    pub fn code(
+        &mut self,
+        b: &mut Builder,
+        weight: WeightId,
+        row: &Ix,
+        column: &Ix,
+        wide: bool,
+    ) -> Value {
+        let code = self.int_code(b, weight, row, column, wide);
+        b.convert(code)
+    }
+
+    /// A code of a packed weight, or 16 from a column that is a multiple of 16.
+    pub fn int_code(
+        &mut self,
+        b: &mut Builder,
+        weight: WeightId,
+        row: &Ix,
+        column: &Ix,
+        wide: bool,
+    ) -> Value {
+        let layout = self.weights.layout(weight);
+        let pointer = self.weight_pointers[&weight];
+        let row_bytes = layout.row_bytes() as i64;
+        match layout {
+            Layout::Rows { .. } => unreachable!("a packed weight"),
+            Layout::SignRows { .. } => {
+                let place = divided(b, column, 8);
+                let at = row.times(row_bytes).plus(&place);
+                let (pointer, offset) = at.address(b, pointer);
+                if wide {
+                    let bits = b.load(Mem::U16, pointer, offset);
+                    let mask = b.mask_bits(bits);
+                    let (plus, minus) = (b.const_i(1), b.const_i(-1));
+                    return b.select(mask, plus, minus);
+                }
+                let byte = b.load(Mem::U8, pointer, offset);
+                let bit = remainder(b, column, 8).scalar(b);
+                let bit = b.shift_by(Shift::RightU, byte, bit);
+                sign_of(b, bit)
+            }
+            Layout::Blocks { packing, .. } => {
+                let (quad, in_quad) = (divided(b, row, 4), remainder(b, row, 4));
+                let block = divided(b, column, packing.block_weights() as i64);
+                let within = remainder(b, column, packing.block_weights() as i64);
+                let (field, byte) = (divided(b, &within, 64), remainder(b, &within, 64));
+                let at = quad
+                    .times(4 * row_bytes)
+                    .add_scaled(&in_quad, 64)
+                    .add_scaled(&block, 256)
+                    .plus(&byte);
+                let (pointer, offset) = at.address(b, pointer);
+                let form = if wide { Mem::U8x16 } else { Mem::U8 };
+                let bytes = b.load(form, pointer, offset);
+                let amount = field.times(packing.field_bits() as i64).scalar(b);
+                let fields = b.shift_by(Shift::RightU, bytes, amount);
+                match packing {
+                    Packing::Codes2 => {
+                        let (mask, one) = (b.const_like(fields, 3), b.const_like(fields, 1));
+                        let code = b.and(fields, mask);
+                        b.sub(code, one)
+                    }
+                    _ => sign_of(b, fields),
+                }
+            }
+        }
+    }
+
+    /// The scale of a weight, a scalar.
+    pub fn scale(&mut self, b: &mut Builder, weight: WeightId, row: &Ix, column: &Ix) -> Value {
+        let layout = self.weights.layout(weight);
+        let start = Ix::constant(layout.scales().start as i64);
+        let at = match scale_group(layout) {
+            Group::Tensor => start,
+            Group::Row => start.add_scaled(row, 4),
+            Group::Inputs(n) => {
+                let groups = layout.shape().groups(Group::Inputs(n)) as i64;
+                let group = divided(b, column, n as i64);
+                let (strip, lane) = (divided(b, row, 16), remainder(b, row, 16));
+                start
+                    .add_scaled(&strip, groups * 64)
+                    .add_scaled(&group, 64)
+                    .add_scaled(&lane, 4)
+            }
+        };
+        let (pointer, offset) = at.address(b, self.weight_pointers[&weight]);
+        b.load_s(pointer, offset)
+    }
+
+    /// The scales of 16 rows from `strip * 16`.
+    pub fn scales(
+        &mut self,
+        b: &mut Builder,
+        weight: WeightId,
+        strip: &Ix,
+        group: usize,
+    ) -> Value {
+        let layout = self.weights.layout(weight);
+        let start = Ix::constant(layout.scales().start as i64);
+        let pointer = self.weight_pointers[&weight];
+        match scale_group(layout) {
+            Group::Tensor => {
+                let (pointer, offset) = start.address(b, pointer);
+                let scale = b.load_s(pointer, offset);
+                b.splat(scale)
+            }
+            Group::Row => {
+                let (pointer, offset) = start.add_scaled(strip, 64).address(b, pointer);
+                b.load_f(pointer, offset)
+            }
+            Group::Inputs(n) => {
+                let groups = layout.shape().groups(Group::Inputs(n)) as i64;
+                let at = start
+                    .add_scaled(strip, groups * 64)
+                    .offset(group as i64 * 64);
+                let (pointer, offset) = at.address(b, pointer);
+                b.load_f(pointer, offset)
+            }
+        }
+    }
+}
+
+/// +1 where the lowest bit is set, else -1.
+fn sign_of(b: &mut Builder, bits: Value) -> Value {
+    let one = b.const_like(bits, 1);
+    let bit = b.and(bits, one);
+    let twice = b.add(bit, bit);
+    b.sub(twice, one)
+}
+
+/// `index / n` for an index that is not negative.
+pub fn divided(b: &mut Builder, index: &Ix, n: i64) -> Ix {
+    if let Some(known) = index.known() {
+        return Ix::constant(known / n);
+    }
+    if index.constant % n == 0 && index.terms.iter().all(|t| t.1 % n == 0) {
+        let terms = index.terms.iter().map(|t| (t.0, t.1 / n)).collect();
+        return Ix {
+            constant: index.constant / n,
+            terms,
+        };
+    }
+    let value = index.scalar(b);
+    Ix::value(if n.count_ones() == 1 {
+        b.shr_u(value, n.trailing_zeros() as u8)
+    } else {
+        let n = b.const_n(n as i32);
+        b.udiv(value, n)
+    })
+}
+
+/// `index mod n` for an index that is not negative.
+pub fn remainder(b: &mut Builder, index: &Ix, n: i64) -> Ix {
+    if let Some(known) = index.known() {
+        return Ix::constant(known % n);
+    }
+    if index.terms.iter().all(|t| t.1 % n == 0) {
+        return Ix::constant(index.constant.rem_euclid(n));
+    }
+    let value = index.scalar(b);
+    Ix::value(if n.count_ones() == 1 {
+        let mask = b.const_n(n as i32 - 1);
+        b.and(value, mask)
+    } else {
+        let n = b.const_n(n as i32);
+        b.urem(value, n)
+    })
 }

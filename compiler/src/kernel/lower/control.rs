@@ -1,0 +1,529 @@
+//! Control over many rows: the rows that take a branch, reach a round or choose an expert are gathered, the body
+//! runs on them alone, and its results are scattered back.
+
+use std::collections::HashMap;
+
+use super::NotCompiled;
+use super::access::{Buffer, array_strides};
+use super::driver::{Bound, Found, Maker, Scope, Stored};
+use super::emit::{Emit, Start};
+use super::graph::Graph;
+use super::index::Ix;
+use super::kernels::Place;
+use crate::ir::{Elem, NodeId, OriginId, Region, Type, Value};
+use crate::kernel::build::Builder;
+use crate::kernel::ir::{Mem, Value as KernelValue};
+use crate::kernel::program::{Arg, Base, Count, LoopVar, RowsId, Step, Work};
+
+/// Rows chosen from those of a scope.
+#[derive(Clone, Debug)]
+struct Chosen {
+    rows: RowsId,
+    /// i32 row of the scope for each chosen row.
+    list: Place,
+}
+
+impl<'m> Maker<'m> {
+    /// A fresh row count.
+    fn row_count(&mut self) -> RowsId {
+        self.row_counts += 1;
+        RowsId(self.row_counts - 1)
+    }
+
+    /// The value in memory; computed there if it is a view.
+    fn stored(&mut self, scope: usize, value: Value) -> Result<Stored, NotCompiled> {
+        if let Found::Stored(stored) = self.find(scope, value) {
+            return Ok(stored);
+        }
+        let ty = self.scopes[scope].region.ty(value).clone();
+        let stored = self.slot(&ty.step(), ty.is_lifted())?;
+        self.copy_value(scope, value, stored.place.clone())?;
+        Ok(stored)
+    }
+
+    /// Lists of rows by a key per row: list `c` has the rows whose key is `c`. Keys of one row are `keys` apart.
+    fn choose(
+        &mut self,
+        scope: usize,
+        key: &Stored,
+        offset: u64,
+        keys: i64,
+        cases: &[i32],
+    ) -> Result<Vec<Chosen>, NotCompiled> {
+        let max = self.context.max_rows as u64;
+        let rows = self.scopes[scope].rows;
+        let list = self.bytes(max * 4 * cases.len() as u64 + 64).offset();
+        let counts = self.bytes(cases.len() as u64 * 4).offset();
+        let mut b = Builder::new("choose_rows");
+        let source = b.ro("key");
+        let (target, totals) = (b.rw("lists"), b.rw("counts"));
+        let rows_value = b.count("rows");
+        let (one, zero) = (b.const_n(1), b.const_n(0));
+        for (c, &case) in cases.iter().enumerate() {
+            let wanted = b.const_n(case);
+            let list = b.offset(target, c as i64 * max as i64 * 4);
+            let count = b.loop_carried((zero, rows_value, 1), &[zero], |b, row, carried| {
+                let at = b.index(source, row, keys);
+                let form = if key.ty.elem == Elem::Bool {
+                    Mem::U8
+                } else {
+                    Mem::I32
+                };
+                let found = b.load(form, at, 0);
+                let here = b.eq(found, wanted);
+                let place = b.index(list, carried[0], 4);
+                b.store_n(place, 0, row);
+                let more = b.add(carried[0], one);
+                vec![b.select(here, more, carried[0])]
+            })[0];
+            b.store_n(totals, c as i32 * 4, count);
+        }
+        let kernel = self.kernel(b.finish());
+        let mut source = key.place.arg.clone();
+        if let Arg::Pointer { offset: start, .. } = &mut source {
+            *start += offset;
+        }
+        let args = vec![
+            source,
+            Arg::at(Base::Scratch, list),
+            Arg::at(Base::Scratch, counts),
+            Arg::Count(Count::Rows(rows)),
+        ];
+        self.push_launch(kernel, args, Work::once());
+        let mut chosen = Vec::new();
+        for c in 0..cases.len() as u64 {
+            let rows = self.row_count();
+            self.push_step(Step::LoadRows {
+                into: rows,
+                offset: counts + c * 4,
+            });
+            chosen.push(Chosen {
+                rows,
+                list: Place::at(Base::Scratch, list + c * max * 4, 4),
+            });
+        }
+        Ok(chosen)
+    }
+
+    /// Copies rows: those of a list to the front (`gather`), or from the front to those of a list.
+    fn move_rows(&mut self, ty: &Type, from: &Place, to: &Place, chosen: &Chosen, gather: bool) -> Result<(), NotCompiled> {
+        let Some(shape) = ty.constant_shape() else {
+            return Err(NotCompiled {
+                origin: OriginId(0),
+                what: "growing values in control over rows".into(),
+            });
+        };
+        let mut b = Builder::new(if gather { "gather_rows" } else { "scatter_rows" });
+        let (source, target, list) = (b.ro("from"), b.rw("to"), b.ro("list"));
+        let mut messages = Vec::new();
+        let graph = Graph::default();
+        let mut emit = self.mover(&graph, &mut messages, target);
+        let (begin, end) = (b.begin(), b.end());
+        emit.each(&mut b, begin, end, &mut |emit, b, row| {
+            let (at, offset) = row.times(4).address(b, list);
+            let other = Ix::value(b.load_n(at, offset));
+            let (from_row, to_row) = if gather { (&other, row) } else { (row, &other) };
+            let array = |pointer: KernelValue, base: Ix| Buffer {
+                pointer,
+                elem: ty.elem,
+                base,
+                strides: array_strides(ty.elem, &shape),
+                ring: None,
+            };
+            let from = array(source, from_row.times(from.row_stride));
+            let to = array(target, to_row.times(to.row_stride));
+            emit.copy(b, &from, &to, &shape)
+        })?;
+        let kernel = self.kernel(b.finish());
+        let args = vec![from.arg.clone(), to.arg.clone(), chosen.list.arg.clone()];
+        self.push_launch(kernel, args, Work::parallel(1, Some(chosen.rows), 8));
+        Ok(())
+    }
+
+    fn mover<'a>(
+        &'a self,
+        graph: &'a Graph,
+        messages: &'a mut Vec<String>,
+        scratch: KernelValue,
+    ) -> Emit<'a> {
+        Emit::new(Start {
+            module: self.module,
+            graph,
+            weights: self.context.weights,
+            states: self.context.states,
+            messages,
+            max_context: self.context.max_context,
+            scratch,
+        })
+    }
+
+    /// The chosen rows of a value in memory of their own.
+    fn gathered(&mut self, stored: &Stored, chosen: &Chosen) -> Result<Stored, NotCompiled> {
+        let target = self.slot(&stored.ty, true)?;
+        self.move_rows(&stored.ty, &stored.place, &target.place, chosen, true)?;
+        Ok(target)
+    }
+
+    /// The original rows of chosen rows.
+    fn origin_rows(&mut self, scope: usize, chosen: &Chosen) -> Result<Place, NotCompiled> {
+        match self.scopes[scope].row_index.clone() {
+            None => Ok(chosen.list.clone()),
+            Some(place) => {
+                let stored = Stored {
+                    place,
+                    ty: Type::scalar(Elem::I32),
+                };
+                let slot = self.bytes(self.context.max_rows as u64 * 4 + 64).offset();
+                let target = Place::at(Base::Scratch, slot, 4);
+                self.move_rows(&stored.ty, &stored.place, &target, chosen, true)?;
+                Ok(target)
+            }
+        }
+    }
+
+    /// Runs a region on chosen rows. `params` binds the first parameters; captures bind the rest. Gives the
+    /// stored results, one row per chosen row.
+    fn inner(
+        &mut self,
+        scope: usize,
+        region: &'m Region,
+        params: Vec<Stored>,
+        captures: &[Value],
+        chosen: &Chosen,
+    ) -> Result<Vec<Stored>, NotCompiled> {
+        let mut bound = HashMap::new();
+        let given = params.len();
+        for (&param, stored) in region.params().iter().zip(params) {
+            bound.insert(param, Bound::Stored(stored));
+        }
+        for (&param, &capture) in region.params()[given..].iter().zip(captures) {
+            let outer = self.scopes[scope].region;
+            if !outer.ty(capture).is_lifted() {
+                bound.insert(param, Bound::Alias(scope, capture));
+            } else if region.is_used(param) {
+                let stored = self.stored(scope, capture)?;
+                let stored = self.gathered(&stored, chosen)?;
+                bound.insert(param, Bound::Stored(stored));
+            }
+        }
+        let row_index = Some(self.origin_rows(scope, chosen)?);
+        self.scopes.push(Scope {
+            region,
+            bound,
+            rows: chosen.rows,
+            row_index,
+        });
+        let inner = self.scopes.len() - 1;
+        self.region(inner)?;
+        let mut results = Vec::new();
+        for &result in region.results() {
+            results.push(self.stored(inner, result)?);
+        }
+        self.scopes.pop();
+        Ok(results)
+    }
+
+    /// A slot for each used result of a node of control.
+    fn result_slots(
+        &mut self,
+        scope: usize,
+        region: &'m Region,
+        id: NodeId,
+    ) -> Result<Vec<Option<Stored>>, NotCompiled> {
+        let mut slots = Vec::new();
+        for &result in &region.node(id).results {
+            slots.push(if region.is_used(result) {
+                let mut ty = region.ty(result).clone();
+                if !ty.is_lifted() {
+                    ty = ty.lifted();
+                }
+                let stored = self.result(scope, result, &ty)?;
+                let bound = Bound::Stored(stored.clone());
+                self.scopes[scope].bound.insert(result, bound);
+                Some(stored)
+            } else {
+                None
+            });
+        }
+        Ok(slots)
+    }
+
+    fn scatter(
+        &mut self,
+        results: &[Stored],
+        targets: &[Option<Stored>],
+        chosen: &Chosen,
+    ) -> Result<(), NotCompiled> {
+        for (from, to) in results.iter().zip(targets) {
+            if let Some(to) = to {
+                self.move_rows(&from.ty, &from.place, &to.place, chosen, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each region on the rows that take it.
+    pub fn lifted_if(
+        &mut self,
+        scope: usize,
+        region: &'m Region,
+        id: NodeId,
+        then: &'m Region,
+        otherwise: &'m Region,
+    ) -> Result<(), NotCompiled> {
+        let node = region.node(id);
+        let condition = self.stored(scope, node.inputs[0])?;
+        let stride = condition.place.row_stride;
+        let sides = self.choose(scope, &condition, 0, stride, &[1, 0])?;
+        let targets = self.result_slots(scope, region, id)?;
+        for (chosen, side) in sides.iter().zip([then, otherwise]) {
+            self.steps.push(Vec::new());
+            let results = self.inner(scope, side, Vec::new(), &node.inputs[1..], chosen)?;
+            self.scatter(&results, &targets, chosen)?;
+            let body = self.steps.pop().expect("the branch's list");
+            self.push_step(Step::IfRows {
+                rows: chosen.rows,
+                body,
+            });
+        }
+        Ok(())
+    }
+
+    /// Round by round over the rows that reach it.
+    pub fn lifted_repeat(
+        &mut self,
+        scope: usize,
+        region: &'m Region,
+        id: NodeId,
+        (first, max, carried): (i64, usize, usize),
+        body: &'m Region,
+    ) -> Result<(), NotCompiled> {
+        let node = region.node(id);
+        let count = self.stored(scope, node.inputs[0])?;
+        // Carried values live in rows of the scope and are replaced round by round.
+        let mut current = Vec::new();
+        for &init in &node.inputs[1..=carried] {
+            let ty = region.ty(init).step();
+            let target = self.slot(&ty, true)?;
+            self.copy_value(scope, init, target.place.clone())?;
+            current.push(target);
+        }
+        let mut captured = Vec::new();
+        for &capture in &node.inputs[1 + carried..] {
+            if region.ty(capture).is_lifted() {
+                let stored = self.stored(scope, capture)?;
+                captured.push((capture, stored));
+            }
+        }
+        for (value, stored) in captured {
+            // A view is computed once, before the rounds.
+            self.scopes[scope]
+                .bound
+                .insert(value, Bound::Stored(stored));
+        }
+        let left = self.slot(&Type::scalar(Elem::I32), true)?;
+        let going = self.slot(&Type::scalar(Elem::I32), true)?;
+        let number = self.slot(&Type::scalar(Elem::I32), false)?;
+        let var = LoopVar(self.loop_vars);
+        self.loop_vars += 1;
+        self.start_rounds(scope, &count, &left)?;
+        let before = self.plan.now();
+        self.loops.push(var);
+        self.steps.push(Vec::new());
+        self.next_round(scope, &left, &going, &number, first)?;
+        let chosen = self.choose(scope, &going, 0, going.place.row_stride, &[1])?.remove(0);
+        self.steps.push(Vec::new());
+        let mut params = vec![number.clone()];
+        for value in &current {
+            params.push(self.gathered(value, &chosen)?);
+        }
+        let captures = &node.inputs[1 + carried..];
+        let results = self.inner(scope, body, params, captures, &chosen)?;
+        let targets: Vec<Option<Stored>> = current.iter().cloned().map(Some).collect();
+        self.scatter(&results[1..], &targets, &chosen)?;
+        self.leave(&results[0], &left, &chosen)?;
+        let inner = self.steps.pop().expect("the round's list");
+        self.push_step(Step::IfRows {
+            rows: chosen.rows,
+            body: inner,
+        });
+        let steps = self.steps.pop().expect("the loop's list");
+        self.loops.pop();
+        self.plan.end_loop(before);
+        self.push_step(Step::Loop {
+            var,
+            first: 0,
+            end: max as i32,
+            rows: None,
+            body: steps,
+        });
+        for (&result, stored) in node.results.iter().zip(current) {
+            self.scopes[scope]
+                .bound
+                .insert(result, Bound::Stored(stored));
+        }
+        Ok(())
+    }
+
+    /// `left` = rounds that each row still has to go.
+    fn start_rounds(
+        &mut self,
+        scope: usize,
+        count: &Stored,
+        left: &Stored,
+    ) -> Result<(), NotCompiled> {
+        let mut b = Builder::new("start_rounds");
+        let (from, to) = (b.ro("count"), b.rw("left"));
+        let (rows, zero) = (b.count("rows"), b.const_n(0));
+        b.for_each(zero, rows, |b, row| {
+            let at = b.index(from, row, count.place.row_stride);
+            let n = b.load_n(at, 0);
+            let at = b.index(to, row, left.place.row_stride);
+            b.store_n(at, 0, n);
+        });
+        let kernel = self.kernel(b.finish());
+        let rows = Arg::Count(Count::Rows(self.scopes[scope].rows));
+        let args = vec![count.place.arg.clone(), left.place.arg.clone(), rows];
+        self.push_launch(kernel, args, Work::once());
+        Ok(())
+    }
+
+    /// `going` = whether a row has this round to go; counts it down. `number` = the round's number.
+    fn next_round(
+        &mut self,
+        scope: usize,
+        left: &Stored,
+        going: &Stored,
+        number: &Stored,
+        first: i64,
+    ) -> Result<(), NotCompiled> {
+        let mut b = Builder::new("next_round");
+        let (left_pointer, going_pointer) = (b.rw("left"), b.rw("going"));
+        let number_pointer = b.rw("number");
+        let (round, rows) = (b.count("round"), b.count("rows"));
+        let (zero, one, start) = (b.const_n(0), b.const_n(1), b.const_n(first as i32));
+        let shown = b.add(round, start);
+        b.store_n(number_pointer, 0, shown);
+        b.for_each(zero, rows, |b, row| {
+            let at = b.index(left_pointer, row, left.place.row_stride);
+            let n = b.load_n(at, 0);
+            let goes = b.lt(zero, n);
+            let fewer = b.sub(n, one);
+            b.store_n(at, 0, fewer);
+            let goes = b.and(goes, one);
+            let at = b.index(going_pointer, row, going.place.row_stride);
+            b.store_n(at, 0, goes);
+        });
+        let kernel = self.kernel(b.finish());
+        let var = *self.loops.last().expect("a loop is open");
+        let args = vec![
+            left.place.arg.clone(),
+            going.place.arg.clone(),
+            number.place.arg.clone(),
+            Arg::Count(Count::LoopVar(var)),
+            Arg::Count(Count::Rows(self.scopes[scope].rows)),
+        ];
+        self.push_launch(kernel, args, Work::once());
+        Ok(())
+    }
+
+    /// Rows whose exit is true have no rounds left.
+    fn leave(&mut self, exit: &Stored, left: &Stored, chosen: &Chosen) -> Result<(), NotCompiled> {
+        let mut b = Builder::new("leave_rounds");
+        let (exit_pointer, left_pointer) = (b.ro("exit"), b.rw("left"));
+        let list = b.ro("list");
+        let (rows, zero) = (b.count("rows"), b.const_n(0));
+        b.for_each(zero, rows, |b, row| {
+            let at = b.index(exit_pointer, row, exit.place.row_stride);
+            let exits = b.load(Mem::U8, at, 0);
+            b.if_then(exits, |b| {
+                let at = b.index(list, row, 4);
+                let other = b.load_n(at, 0);
+                let at = b.index(left_pointer, other, left.place.row_stride);
+                let none = b.const_n(0);
+                b.store_n(at, 0, none);
+            });
+        });
+        let kernel = self.kernel(b.finish());
+        let args = vec![
+            exit.place.arg.clone(),
+            left.place.arg.clone(),
+            chosen.list.arg.clone(),
+            Arg::Count(Count::Rows(chosen.rows)),
+        ];
+        self.push_launch(kernel, args, Work::once());
+        Ok(())
+    }
+
+    /// Each expert on the rows that chose it, place by place.
+    pub fn lifted_experts(
+        &mut self,
+        scope: usize,
+        region: &'m Region,
+        id: NodeId,
+        experts: &'m [Region],
+    ) -> Result<(), NotCompiled> {
+        let node = region.node(id);
+        let index = self.stored(scope, node.inputs[0])?;
+        let places = index.ty.shape.first().and_then(|d| d.constant()).unwrap_or(1);
+        let targets = self.result_slots(scope, region, id)?;
+        for target in targets.iter().flatten() {
+            self.clear_rows(scope, target)?;
+        }
+        let cases: Vec<i32> = (0..experts.len() as i32).collect();
+        for place in 0..places {
+            let stride = index.place.row_stride;
+            let lists = self.choose(scope, &index, place as u64 * 4, stride, &cases)?;
+            let mut parts = Vec::new();
+            for target in &targets {
+                parts.push(target.as_ref().map(|target| {
+                    let ty = &target.ty;
+                    let shape = ty.constant_shape().unwrap_or_default();
+                    let step = array_strides(ty.elem, &shape)[0] as u64;
+                    let mut part = target.clone();
+                    if let Arg::Pointer { offset, .. } = &mut part.place.arg {
+                        *offset += place as u64 * step;
+                    }
+                    part
+                }));
+            }
+            for (chosen, expert) in lists.iter().zip(experts) {
+                self.steps.push(Vec::new());
+                let results = self.inner(scope, expert, Vec::new(), &node.inputs[1..], chosen)?;
+                self.scatter(&results, &parts, chosen)?;
+                let body = self.steps.pop().expect("the expert's list");
+                self.push_step(Step::IfRows {
+                    rows: chosen.rows,
+                    body,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets all rows of a value to zeros.
+    fn clear_rows(&mut self, scope: usize, target: &Stored) -> Result<(), NotCompiled> {
+        let shape = target.ty.constant_shape().unwrap_or_default();
+        let mut b = Builder::new("clear_rows");
+        let pointer = b.rw("to");
+        let graph = Graph::default();
+        let mut messages = Vec::new();
+        let mut emit = self.mover(&graph, &mut messages, pointer);
+        let (begin, end) = (b.begin(), b.end());
+        emit.each(&mut b, begin, end, &mut |emit, b, row| {
+            let to = Buffer {
+                pointer,
+                elem: target.ty.elem,
+                base: row.times(target.place.row_stride),
+                strides: array_strides(target.ty.elem, &shape),
+                ring: None,
+            };
+            emit.clear(b, &to, &shape)
+        })?;
+        let kernel = self.kernel(b.finish());
+        let rows = self.scopes[scope].rows;
+        let args = vec![target.place.arg.clone()];
+        self.push_launch(kernel, args, Work::parallel(1, Some(rows), 8));
+        Ok(())
+    }
+}

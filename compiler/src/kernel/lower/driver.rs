@@ -1,0 +1,528 @@
+//! The driver of each entry: one launch per node that computes, in the order of the region.
+//!
+//! Views, constants and weights launch nothing: they are copied into the graphs of the kernels that read them.
+
+use std::collections::HashMap;
+
+use super::access::array_bytes;
+use super::graph::{Act, Graph, StepId, V};
+use super::kernels::{self, Built, Context, Form, Place, Spec};
+use super::plan::{self, Plan, Slot};
+use super::state::StateLayout;
+use super::weights::WeightLayout;
+use super::{Lowered, NotCompiled, Options, Port};
+use crate::ir::{Elem, Entry, Module, NodeId, Op, OriginId, ParamKind, Region, Type, Value};
+use crate::kernel::ir::Kernel;
+use crate::kernel::program::{
+    Arg, Base, Driver, KernelId, LoopVar, Program, RowsId, Step, Work,
+};
+
+/// A value in memory.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub place: Place,
+    /// Of one row.
+    pub ty: Type,
+}
+
+/// What a value of a region is bound to.
+#[derive(Clone, Debug)]
+pub enum Bound {
+    Stored(Stored),
+    /// The value of another region.
+    Alias(usize, Value),
+}
+
+/// A region that is being lowered.
+pub struct Scope<'m> {
+    pub region: &'m Region,
+    pub bound: HashMap<Value, Bound>,
+    pub rows: RowsId,
+    pub row_index: Option<Place>,
+}
+
+/// Makes the program.
+pub struct Maker<'m> {
+    pub module: &'m Module,
+    pub context: Context<'m>,
+    pub messages: Vec<String>,
+    pub kernels: Vec<Kernel>,
+    pub known: HashMap<Kernel, KernelId>,
+    pub row_counts: u32,
+    pub loop_vars: u32,
+    pub loops: Vec<LoopVar>,
+    pub scopes: Vec<Scope<'m>>,
+    pub plan: Plan,
+    /// Open lists of steps, the innermost last.
+    pub steps: Vec<Vec<Step>>,
+    /// Results of the entry's region that may be computed right into an output.
+    direct: HashMap<Value, u32>,
+}
+
+/// Lowers all entries.
+pub fn lower(module: &Module, options: &Options) -> Result<Lowered, NotCompiled> {
+    let weights = WeightLayout::new(module);
+    let states = StateLayout::new(module, &weights, options.max_context);
+    let mut maker = Maker {
+        module,
+        context: Context {
+            module,
+            weights: &weights,
+            states: &states,
+            max_context: options.max_context,
+            max_rows: options.max_rows,
+        },
+        messages: Vec::new(),
+        kernels: Vec::new(),
+        known: HashMap::new(),
+        row_counts: 1,
+        loop_vars: 0,
+        loops: Vec::new(),
+        scopes: Vec::new(),
+        plan: Plan::default(),
+        steps: Vec::new(),
+        direct: HashMap::new(),
+    };
+    let mut lowered = Lowered::default();
+    let mut scratch_bytes = 128;
+    let mut entries = Vec::new();
+    for entry in &module.entries {
+        let (inputs, outputs) = ports(module, entry)?;
+        let mut steps = maker.entry(entry, &inputs, &outputs)?;
+        let (offsets, end) = maker.plan.place(128);
+        plan::resolve(&mut steps, &offsets);
+        scratch_bytes = scratch_bytes.max(end);
+        entries.push(Driver {
+            name: entry.name.clone(),
+            input_bytes: inputs.iter().map(|p| p.stride).collect(),
+            output_bytes: outputs.iter().map(|p| p.stride).collect(),
+            steps,
+        });
+        lowered.inputs.push(inputs);
+        lowered.outputs.push(outputs);
+    }
+    let state_bytes = states.groups.iter().map(|g| g.bytes).max().unwrap_or(0);
+    lowered.program = Program {
+        kernels: maker.kernels,
+        entries,
+        weight_bytes: weights.bytes,
+        state_bytes,
+        scratch_bytes: scratch_bytes + 512,
+        max_rows: options.max_rows as u32,
+        row_counts: maker.row_counts,
+        loop_vars: maker.loop_vars,
+        status_offset: Some(0),
+    };
+    lowered.messages = maker.messages;
+    lowered.states = states;
+    lowered.weights = weights;
+    Ok(lowered)
+}
+
+/// The inputs and outputs of an entry.
+fn ports(module: &Module, entry: &Entry) -> Result<(Vec<Port>, Vec<Port>), NotCompiled> {
+    let port = |ty: &Type| {
+        let ty = ty.step();
+        let shape = ty.constant_shape();
+        match (shape, ty.elem.bytes()) {
+            (Some(shape), Some(_)) => Ok(Port {
+                stride: (array_bytes(ty.elem, &shape) as u64).next_multiple_of(64),
+                elem: ty.elem,
+                shape,
+            }),
+            _ => Err(NotCompiled {
+                origin: OriginId(0),
+                what: format!("an input or output of entry {} that grows", entry.name),
+            }),
+        }
+    };
+    let _ = module;
+    let inputs: Result<Vec<Port>, _> = entry.params.iter().map(|p| port(&p.ty)).collect();
+    let outputs: Result<Vec<Port>, _> = entry.outputs.iter().map(|o| port(&o.ty)).collect();
+    let mut inputs = inputs?;
+    for (input, param) in inputs.iter_mut().zip(&entry.params) {
+        if param.kind == ParamKind::Position {
+            input.stride = 4;
+        }
+    }
+    Ok((inputs, outputs?))
+}
+
+impl<'m> Maker<'m> {
+    fn entry(
+        &mut self,
+        entry: &'m Entry,
+        inputs: &[Port],
+        outputs: &[Port],
+    ) -> Result<Vec<Step>, NotCompiled> {
+        let region = &entry.body;
+        if !entry.lifted {
+            let origin = region
+                .nodes()
+                .next()
+                .map_or(OriginId(0), |id| region.node(id).origin);
+            return Err(NotCompiled {
+                origin,
+                what: format!("entry {}, which was not lifted over time", entry.name),
+            });
+        }
+        self.plan = Plan::default();
+        self.steps = vec![Vec::new()];
+        let mut bound = HashMap::new();
+        for (i, (&value, param)) in region.params().iter().zip(&entry.params).enumerate() {
+            let base = if param.kind == ParamKind::Position {
+                Base::Position
+            } else {
+                Base::Input(i as u32)
+            };
+            let stored = Stored {
+                place: Place::at(base, 0, inputs[i].stride as i64),
+                ty: region.ty(value).step(),
+            };
+            bound.insert(value, Bound::Stored(stored));
+        }
+        self.direct = HashMap::new();
+        for (i, &value) in region.results().iter().enumerate() {
+            let times = region.results().iter().filter(|&&v| v == value).count();
+            if times == 1 && region.ty(value).is_lifted() {
+                self.direct.insert(value, i as u32);
+            }
+        }
+        self.scopes = vec![Scope {
+            region,
+            bound,
+            rows: RowsId::CONTEXT,
+            row_index: None,
+        }];
+        self.region(0)?;
+        for (i, &value) in region.results().iter().enumerate() {
+            let target = Place::at(Base::Output(i as u32), 0, outputs[i].stride as i64);
+            let done = matches!(self.find(0, value), Found::Stored(s) if s.place == target);
+            if !done {
+                self.copy_value(0, value, target)?;
+            }
+        }
+        self.scopes.clear();
+        Ok(self.steps.pop().expect("the entry's own list"))
+    }
+
+    /// Lowers the nodes of a scope's region.
+    pub fn region(&mut self, scope: usize) -> Result<(), NotCompiled> {
+        let region = self.scopes[scope].region;
+        for id in region.nodes() {
+            self.node(scope, region, id)?;
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, scope: usize, region: &'m Region, id: NodeId) -> Result<(), NotCompiled> {
+        let node = region.node(id);
+        if is_virtual(region, id) {
+            return Ok(());
+        }
+        match &node.op {
+            Op::If { then, otherwise } => self.lifted_if(scope, region, id, then, otherwise),
+            Op::Repeat {
+                first,
+                max,
+                carried,
+                body,
+            } => self.lifted_repeat(scope, region, id, (*first, *max, *carried), body),
+            Op::Experts { regions } => self.lifted_experts(scope, region, id, regions),
+            Op::Probe { .. } => Ok(()),
+            Op::Host(host) => Err(NotCompiled {
+                origin: node.origin,
+                what: format!("the host function {}", self.module.hosts[host.index()].name),
+            }),
+            _ => self.compute(scope, region, id),
+        }
+    }
+
+    /// A node that is a kernel.
+    fn compute(&mut self, scope: usize, region: &'m Region, id: NodeId) -> Result<(), NotCompiled> {
+        let node = region.node(id);
+        let mut import = Import::default();
+        let mut env = HashMap::new();
+        for &input in &node.inputs {
+            let v = self.import(&mut import, scope, input)?;
+            env.insert(input, v);
+        }
+        import.graph.node(region, id, &mut env, &mut import.steps)?;
+        let mut outputs = Vec::new();
+        for &result in &node.results {
+            if !region.is_used(result) {
+                continue;
+            }
+            let ty = region.ty(result);
+            let stored = self.result(scope, result, ty)?;
+            outputs.push((env[&result], stored.place.clone()));
+            self.scopes[scope]
+                .bound
+                .insert(result, Bound::Stored(stored));
+        }
+        let name = name_of(&node.op);
+        self.launch(scope, name, import, outputs)
+    }
+
+    /// Memory for a result: an output of the entry, or a slot.
+    pub fn result(
+        &mut self,
+        scope: usize,
+        value: Value,
+        ty: &Type,
+    ) -> Result<Stored, NotCompiled> {
+        let step = ty.step();
+        if scope == 0 && ty.is_lifted() {
+            if let Some(&output) = self.direct.get(&value) {
+                let stride = self.row_bytes(&step)?.next_multiple_of(64);
+                return Ok(Stored {
+                    place: Place::at(Base::Output(output), 0, stride as i64),
+                    ty: step,
+                });
+            }
+        }
+        self.slot(&step, ty.is_lifted())
+    }
+
+    fn row_bytes(&self, ty: &Type) -> Result<u64, NotCompiled> {
+        match (ty.constant_shape(), ty.elem.bytes()) {
+            (Some(shape), Some(_)) => Ok(array_bytes(ty.elem, &shape) as u64),
+            _ => Err(NotCompiled {
+                origin: OriginId(0),
+                what: "a growing or encoded value between kernels".into(),
+            }),
+        }
+    }
+
+    /// A slot for values of this type, one per row or one for all.
+    pub fn slot(&mut self, ty: &Type, per_row: bool) -> Result<Stored, NotCompiled> {
+        let row = self.row_bytes(ty)?.next_multiple_of(64);
+        let rows = if per_row { self.context.max_rows as u64 } else { 1 };
+        let slot = self.plan.slot(row * rows + kernels::row_pad(ty.elem));
+        Ok(Stored {
+            place: Place::at(
+                Base::Scratch,
+                slot.offset(),
+                if per_row { row as i64 } else { 0 },
+            ),
+            ty: ty.clone(),
+        })
+    }
+
+    /// A slot of bytes.
+    pub fn bytes(&mut self, bytes: u64) -> Slot {
+        self.plan.slot(bytes)
+    }
+
+    /// Where a value comes from.
+    pub fn find(&self, scope: usize, value: Value) -> Found<'m> {
+        match self.scopes[scope].bound.get(&value) {
+            Some(Bound::Stored(stored)) => Found::Stored(stored.clone()),
+            Some(Bound::Alias(outer, value)) => self.find(*outer, *value),
+            None => {
+                let region = self.scopes[scope].region;
+                let node = region.producer(value).expect("a parameter is bound");
+                Found::Node(scope, region, node)
+            }
+        }
+    }
+
+    /// A value in the graph of a kernel: a parameter, or a copy of the views and leaves that make it.
+    pub fn import(
+        &mut self,
+        import: &mut Import,
+        scope: usize,
+        value: Value,
+    ) -> Result<V, NotCompiled> {
+        match self.find(scope, value) {
+            Found::Stored(stored) => {
+                let known = import
+                    .inputs
+                    .iter()
+                    .find(|(v, place)| *place == stored.place && *import.graph.ty(*v) == stored.ty);
+                if let Some((v, _)) = known {
+                    return Ok(*v);
+                }
+                let v = import.graph.param(stored.ty);
+                import.inputs.push((v, stored.place));
+                Ok(v)
+            }
+            Found::Node(scope, region, id) => {
+                let node = region.node(id);
+                let at = node.results.iter().position(|&r| r == value);
+                let key = (scope, node.results[0]);
+                if let Some(results) = import.known.get(&key) {
+                    return Ok(results[at.unwrap_or(0)]);
+                }
+                let mut env = HashMap::new();
+                for &input in &node.inputs {
+                    let v = self.import(import, scope, input)?;
+                    env.insert(input, v);
+                }
+                import.graph.node(region, id, &mut env, &mut import.steps)?;
+                let results: Vec<V> = node.results.iter().map(|r| env[r]).collect();
+                let v = results[at.unwrap_or(0)];
+                import.known.insert(key, results);
+                Ok(v)
+            }
+        }
+    }
+
+    /// Computes a value, through the views it is, into a place.
+    pub fn copy_value(
+        &mut self,
+        scope: usize,
+        value: Value,
+        target: Place,
+    ) -> Result<(), NotCompiled> {
+        let mut import = Import::default();
+        let v = self.import(&mut import, scope, value)?;
+        self.launch(scope, "copy", import, vec![(v, target)])
+    }
+
+    /// Launches the kernel of a graph.
+    pub fn launch(
+        &mut self,
+        scope: usize,
+        name: &str,
+        import: Import,
+        outputs: Vec<(V, Place)>,
+    ) -> Result<(), NotCompiled> {
+        let effects = import.steps.iter().any(|&id| {
+            matches!(
+                import.graph.steps[id].act,
+                Act::Op(Op::StateWrite(_) | Op::Push { .. } | Op::Check { .. })
+                    | Act::If { .. }
+                    | Act::Repeat { .. }
+                    | Act::Experts { .. }
+            )
+        });
+        if outputs.is_empty() && !effects {
+            return Ok(());
+        }
+        let spec = Spec {
+            name: name.to_string(),
+            graph: import.graph,
+            body: super::graph::Body {
+                params: Vec::new(),
+                steps: import.steps,
+                results: outputs.iter().map(|(v, _)| *v).collect(),
+            },
+            inputs: import.inputs,
+            outputs,
+            row_index: self.scopes[scope].row_index.clone(),
+            rows: self.scopes[scope].rows,
+            loops: self.loops.clone(),
+        };
+        let built = match super::linear::build(&spec, &self.context, &mut self.messages)? {
+            Some(built) => built,
+            None => kernels::build(&spec, &self.context, &mut self.messages)?,
+        };
+        self.push_built(built, spec.rows);
+        Ok(())
+    }
+
+    /// Adds a kernel, or finds one that is the same.
+    pub fn kernel(&mut self, mut kernel: Kernel) -> KernelId {
+        let name = std::mem::take(&mut kernel.name);
+        if let Some(id) = self.known.get(&kernel) {
+            return *id;
+        }
+        let id = KernelId(self.kernels.len() as u32);
+        self.known.insert(kernel.clone(), id);
+        kernel.name = format!("k{}_{name}", id.0);
+        self.kernels.push(kernel);
+        id
+    }
+
+    /// Appends the launch of a finished kernel.
+    pub fn push_built(&mut self, built: Built, rows: RowsId) {
+        let kernel = self.kernel(built.kernel);
+        let mut args = built.args;
+        let (work, units) = match built.form {
+            Form::Serial => (Work::once(), 1),
+            Form::Rows => (Work::parallel(1, Some(rows), 4), self.context.max_rows),
+            // Four pieces for each of two threads, if there are so many groups.
+            Form::Units(n) => (Work::parallel(n, None, n.div_ceil(8).max(1)), 1),
+        };
+        if built.scratch_bytes > 0 {
+            let size = built.scratch_bytes.next_multiple_of(64);
+            let slot = self.plan.slot(size * units as u64 + 64);
+            args[built.scratch.0] = Arg::at(Base::Scratch, slot.offset());
+            args[built.scratch.1] = Arg::constant(size as i64);
+        }
+        self.push_launch(kernel, args, work);
+    }
+
+    /// Appends a launch.
+    pub fn push_launch(&mut self, kernel: KernelId, args: Vec<Arg>, work: Work) {
+        self.plan.launch(&args);
+        self.push_step(Step::Launch { kernel, args, work });
+    }
+
+    /// Appends a step to the innermost list.
+    pub fn push_step(&mut self, step: Step) {
+        if let Step::LoadRows { offset, .. } = &step {
+            self.plan.touch(*offset);
+        }
+        self.steps.last_mut().expect("a list is open").push(step);
+    }
+}
+
+/// What [`Maker::find`] found.
+pub enum Found<'m> {
+    Stored(Stored),
+    /// A node that is copied into the graphs of its readers.
+    Node(usize, &'m Region, NodeId),
+}
+
+/// The graph of a kernel in the making.
+#[derive(Default)]
+pub struct Import {
+    pub graph: Graph,
+    pub steps: Vec<StepId>,
+    pub inputs: Vec<(V, Place)>,
+    known: HashMap<(usize, Value), Vec<V>>,
+}
+
+/// Whether a node launches nothing of its own.
+fn is_virtual(region: &Region, id: NodeId) -> bool {
+    let node = region.node(id);
+    let lifted = node.results.iter().any(|&v| region.ty(v).is_lifted());
+    match &node.op {
+        Op::Constant(_) | Op::Weight(_) | Op::Iota(_) | Op::StateRead(_) => true,
+        Op::Broadcast { .. } | Op::Reshape | Op::Permute { .. } | Op::Slice { .. } => true,
+        Op::If { .. }
+        | Op::Repeat { .. }
+        | Op::Experts { .. }
+        | Op::Scan { .. }
+        | Op::Fused { .. }
+        | Op::StateWrite(_)
+        | Op::Push { .. }
+        | Op::Host(_)
+        | Op::Check { .. }
+        | Op::Probe { .. } => false,
+        _ => !lifted && !node.results.is_empty(),
+    }
+}
+
+fn name_of(op: &Op) -> &'static str {
+    match op {
+        Op::Fused { kind, .. } => match kind {
+            crate::ir::FusedKind::Elementwise => "elementwise",
+            crate::ir::FusedKind::NormQuant => "norm_quant",
+            crate::ir::FusedKind::LinearEpilogue => "linear_epilogue",
+            crate::ir::FusedKind::Recurrence => "recurrence",
+        },
+        Op::Scan { .. } => "scan",
+        Op::Linear | Op::LinearInt8 { .. } => "linear",
+        Op::MatMul { .. } => "mat_mul",
+        Op::QuantizeInput { .. } => "quantize",
+        Op::Reduce { .. } => "reduce",
+        Op::Gather { .. } => "gather",
+        _ => "node",
+    }
+}
+
+/// The element of flags and row numbers.
+pub const NUMBER: Elem = Elem::I32;
