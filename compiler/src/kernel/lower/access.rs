@@ -59,25 +59,13 @@ pub fn array_bytes(elem: Elem, shape: &[usize]) -> usize {
 impl Buffer {
     /// A row-major array at a pointer.
     pub fn dense(pointer: Value, elem: Elem, bytes: usize, shape: &[usize]) -> Buffer {
-        Buffer {
-            pointer,
-            elem,
-            base: Ix::default(),
-            strides: row_major(shape, bytes),
-            ring: None,
-        }
+        Buffer { pointer, elem, base: Ix::default(), strides: row_major(shape, bytes), ring: None }
     }
 
     /// An array of a kernel's own memory: row-major, but rows of codes start on multiples of 64 bytes, where the
     /// integer products want them.
     pub fn array(pointer: Value, elem: Elem, shape: &[usize]) -> Buffer {
-        Buffer {
-            pointer,
-            elem,
-            base: Ix::default(),
-            strides: array_strides(elem, shape),
-            ring: None,
-        }
+        Buffer { pointer, elem, base: Ix::default(), strides: array_strides(elem, shape), ring: None }
     }
 
     fn bytes(&self) -> i64 {
@@ -153,10 +141,7 @@ impl Buffer {
                 done = 1;
             }
         }
-        Some(Buffer {
-            strides,
-            ..self.clone()
-        })
+        Some(Buffer { strides, ..self.clone() })
     }
 }
 
@@ -243,14 +228,7 @@ impl Emit<'_> {
     }
 
     /// Stores a strip or an element.
-    pub fn store(
-        &mut self,
-        b: &mut Builder,
-        buffer: &Buffer,
-        at: &[Ix],
-        value: Value,
-        wide: Option<Tail>,
-    ) {
+    pub fn store(&mut self, b: &mut Builder, buffer: &Buffer, at: &[Ix], value: Value, wide: Option<Tail>) {
         let value = if buffer.elem == Elem::Bool {
             let one = b.const_like(value, 1);
             b.and(value, one)
@@ -269,9 +247,7 @@ impl Emit<'_> {
                     let n = b.const_n(n as i32);
                     b.store_first(mem(buffer.elem, true), pointer, offset, value, n);
                 }
-                Tail::All | Tail::Mask(_) => {
-                    b.store(mem(buffer.elem, true), pointer, offset, value)
-                }
+                Tail::All | Tail::Mask(_) => b.store(mem(buffer.elem, true), pointer, offset, value),
             };
         }
         let temporary = b.stack((4 * LANES) as u32);

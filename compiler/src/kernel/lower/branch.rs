@@ -12,13 +12,7 @@ use crate::kernel::ir::Value;
 
 impl<'a> Emit<'a> {
     /// One of two bodies; results go to memory that both write.
-    pub fn branch(
-        &mut self,
-        b: &mut Builder,
-        step: &Step,
-        then: &Body,
-        otherwise: &Body,
-    ) -> Result<(), NotCompiled> {
+    pub fn branch(&mut self, b: &mut Builder, step: &Step, then: &Body, otherwise: &Body) -> Result<(), NotCompiled> {
         let condition = step.inputs[0];
         self.prepare(b, condition)?;
         let condition = self.eval(b, condition, &[], false)?;
@@ -87,11 +81,7 @@ impl<'a> Emit<'a> {
         let current = self.targets(b, step)?;
         let next = self.targets(b, step)?;
         for (&init, target) in step.inputs[1..].iter().zip(&current) {
-            let sink = Sink {
-                value: init,
-                buffer: target.clone(),
-                padded: true,
-            };
+            let sink = Sink { value: init, buffer: target.clone(), padded: true };
             self.store_all(b, &[sink])?;
         }
         let exit = self.allocate_shape(b, Elem::Bool, &[]);
@@ -112,11 +102,7 @@ impl<'a> Emit<'a> {
                 emit.place(b, carried, &current);
                 emit.rounds.push(round.clone());
                 let mut sinks = sinks(body.results[1..].iter().copied(), &next);
-                sinks.push(Sink {
-                    value: body.results[0],
-                    buffer: exit.clone(),
-                    padded: false,
-                });
+                sinks.push(Sink { value: body.results[0], buffer: exit.clone(), padded: false });
                 let result = emit.inner_body(b, body, &sinks);
                 emit.rounds.pop();
                 result?;
@@ -132,12 +118,7 @@ impl<'a> Emit<'a> {
     }
 
     /// For each place, the body that its index names; zeros where that is -1.
-    pub fn experts(
-        &mut self,
-        b: &mut Builder,
-        step: &Step,
-        bodies: &[Body],
-    ) -> Result<(), NotCompiled> {
+    pub fn experts(&mut self, b: &mut Builder, step: &Step, bodies: &[Body]) -> Result<(), NotCompiled> {
         let targets = self.targets(b, step)?;
         let index = step.inputs[0];
         self.ensure_buffer(b, index)?;
@@ -184,27 +165,14 @@ impl<'a> Emit<'a> {
     }
 
     /// Copies an array of constant shape.
-    pub fn copy(
-        &mut self,
-        b: &mut Builder,
-        from: &Buffer,
-        to: &Buffer,
-        shape: &[usize],
-    ) -> Result<(), NotCompiled> {
+    pub fn copy(&mut self, b: &mut Builder, from: &Buffer, to: &Buffer, shape: &[usize]) -> Result<(), NotCompiled> {
         let scalar = from.elem == Elem::U64;
-        let fetch = |emit: &mut Self, b: &mut Builder, at: &[Ix], wide: bool| {
-            Ok(emit.load(b, from, at, wide))
-        };
+        let fetch = |emit: &mut Self, b: &mut Builder, at: &[Ix], wide: bool| Ok(emit.load(b, from, at, wide));
         self.fill(b, to, shape, scalar, fetch)
     }
 
     /// Sets an array of constant shape to zeros.
-    pub fn clear(
-        &mut self,
-        b: &mut Builder,
-        to: &Buffer,
-        shape: &[usize],
-    ) -> Result<(), NotCompiled> {
+    pub fn clear(&mut self, b: &mut Builder, to: &Buffer, shape: &[usize]) -> Result<(), NotCompiled> {
         let elem = to.elem;
         let zero = |_: &mut Self, b: &mut Builder, _: &[Ix], wide: bool| {
             Ok(match (elem, wide) {
@@ -250,12 +218,5 @@ impl<'a> Emit<'a> {
 }
 
 fn sinks(values: impl Iterator<Item = V>, targets: &[Buffer]) -> Vec<Sink> {
-    values
-        .zip(targets)
-        .map(|(value, buffer)| Sink {
-            value,
-            buffer: buffer.clone(),
-            padded: false,
-        })
-        .collect()
+    values.zip(targets).map(|(value, buffer)| Sink { value, buffer: buffer.clone(), padded: false }).collect()
 }

@@ -35,14 +35,7 @@ impl<'a> Emit<'a> {
     pub fn grow(&mut self, b: &mut Builder, axis: AxisId, count: Value, plus: usize) -> Grow {
         let fixed = b.const_n(plus as i32);
         let AxisCapacity::Ring(window) = self.module.axis(axis).capacity else {
-            return Grow {
-                axis,
-                count,
-                plus,
-                low: None,
-                extent: b.add(count, fixed),
-                gap: None,
-            };
+            return Grow { axis, count, plus, low: None, extent: b.add(count, fixed), gap: None };
         };
         let (window, zero) = (b.const_n(window as i32), b.const_n(0));
         let first = b.sub(count, window);
@@ -54,14 +47,7 @@ impl<'a> Emit<'a> {
         let gap = b.sub(strip, room);
         let gap = b.smax(gap, zero);
         let end = b.add(count, fixed);
-        Grow {
-            axis,
-            count,
-            plus,
-            low: Some(b.sub(place, gap)),
-            extent: b.sub(end, gap),
-            gap: Some(gap),
-        }
+        Grow { axis, count, plus, low: Some(b.sub(place, gap)), extent: b.sub(end, gap), gap: Some(gap) }
     }
 
     /// Gives the growing results of a step their extent.
@@ -74,21 +60,15 @@ impl<'a> Emit<'a> {
             let Some((axis, plus)) = growing else {
                 continue;
             };
-            if matches!(
-                step.act,
-                Act::Op(Op::StateRead(_) | Op::Push { .. } | Op::Positions { .. })
-            ) {
+            if matches!(step.act, Act::Op(Op::StateRead(_) | Op::Push { .. } | Op::Positions { .. })) {
                 continue;
             }
             let known = step.inputs.iter().find_map(|x| self.grows.get(x)).cloned();
             let Some(known) = known else {
                 return self.fail(step.origin, "a growing value that no state gives its length");
             };
-            let grow = if known.plus == plus && known.axis == axis {
-                known
-            } else {
-                self.grow(b, axis, known.count, plus)
-            };
+            let grow =
+                if known.plus == plus && known.axis == axis { known } else { self.grow(b, axis, known.count, plus) };
             self.grows.insert(v, grow);
         }
         Ok(())
@@ -135,12 +115,7 @@ impl<'a> Emit<'a> {
         b: &mut Builder,
         grow: &Grow,
         inits: &[Value],
-        body: &mut dyn FnMut(
-            &mut Emit<'a>,
-            &mut Builder,
-            &Ix,
-            &[Value],
-        ) -> Result<Vec<Value>, NotCompiled>,
+        body: &mut dyn FnMut(&mut Emit<'a>, &mut Builder, &Ix, &[Value]) -> Result<Vec<Value>, NotCompiled>,
     ) -> Result<Vec<Value>, NotCompiled> {
         let mut carried = inits.to_vec();
         let mut start = b.const_n(0);
@@ -179,13 +154,7 @@ impl<'a> Emit<'a> {
     fn counter(&mut self, axis: AxisId) -> Buffer {
         let place = &self.states.axes[&axis];
         let base = self.instance(&place.counter_strides, self.driver_loops);
-        Buffer {
-            pointer: self.axis_pointers[&axis].0,
-            elem: Elem::I32,
-            base,
-            strides: Vec::new(),
-            ring: None,
-        }
+        Buffer { pointer: self.axis_pointers[&axis].0, elem: Elem::I32, base, strides: Vec::new(), ring: None }
     }
 
     fn with_ring(&mut self, b: &mut Builder, buffer: &Buffer, at: usize, grow: &Grow) -> Buffer {
@@ -193,22 +162,13 @@ impl<'a> Emit<'a> {
         let mut buffer = buffer.clone();
         if place.ring {
             let gap = grow.gap.unwrap_or_else(|| b.const_n(0));
-            buffer.ring = Some(Ring {
-                axis: at,
-                gap,
-                slots: place.slots as i32,
-            });
+            buffer.ring = Some(Ring { axis: at, gap, slots: place.slots as i32 });
         }
         buffer
     }
 
     /// What a state holds before the step.
-    pub fn state_read(
-        &mut self,
-        b: &mut Builder,
-        step: &Step,
-        state: StateId,
-    ) -> Result<(), NotCompiled> {
+    pub fn state_read(&mut self, b: &mut Builder, step: &Step, state: StateId) -> Result<(), NotCompiled> {
         let v = step.results[0];
         let buffer = self.state_buffer(state);
         let buffer = match self.module.state(state).growing() {
@@ -224,11 +184,7 @@ impl<'a> Emit<'a> {
         self.locs[v.index()] = Some(Loc::Buf(buffer));
         if self.copied.contains(&state) && !self.graph.ty(v).grows() {
             let copy = self.allocate(b, v);
-            let sink = Sink {
-                value: v,
-                buffer: copy.clone(),
-                padded: true,
-            };
+            let sink = Sink { value: v, buffer: copy.clone(), padded: true };
             self.store_all(b, &[sink])?;
             self.locs[v.index()] = Some(Loc::Buf(copy));
         }
@@ -236,11 +192,7 @@ impl<'a> Emit<'a> {
     }
 
     /// Where a written state goes; none if it does not change or grows by pushes.
-    pub fn state_sink(
-        &mut self,
-        state: StateId,
-        step: &Step,
-    ) -> Result<Option<Sink>, NotCompiled> {
+    pub fn state_sink(&mut self, state: StateId, step: &Step) -> Result<Option<Sink>, NotCompiled> {
         let value = step.inputs[0];
         if self.module.state(state).growing().is_some() {
             return Ok(None);
@@ -250,24 +202,14 @@ impl<'a> Emit<'a> {
                 return Ok(None);
             }
         }
-        Ok(Some(Sink {
-            value,
-            buffer: self.state_buffer(state),
-            padded: true,
-        }))
+        Ok(Some(Sink { value, buffer: self.state_buffer(state), padded: true }))
     }
 
     /// Appends an entry.
-    pub fn push_entry(
-        &mut self,
-        b: &mut Builder,
-        step: &Step,
-        state: StateId,
-    ) -> Result<(), NotCompiled> {
+    pub fn push_entry(&mut self, b: &mut Builder, step: &Step, state: StateId) -> Result<(), NotCompiled> {
         let graph = self.graph;
         let (s, x, position) = (step.inputs[0], step.inputs[1], step.inputs[2]);
-        if !matches!(graph.def(s).map(|s| &s.act), Some(Act::Op(Op::StateRead(read))) if *read == state)
-        {
+        if !matches!(graph.def(s).map(|s| &s.act), Some(Act::Op(Op::StateRead(read))) if *read == state) {
             return self.fail(step.origin, "a second push to a state in one step");
         }
         let Some((at, axis)) = self.module.state(state).growing() else {
@@ -297,11 +239,7 @@ impl<'a> Emit<'a> {
         let mut entry = self.state_buffer(state);
         let stride = entry.strides.remove(at);
         entry.base = entry.base.add_scaled(&Ix::value(slot), stride);
-        let sink = Sink {
-            value: x,
-            buffer: entry,
-            padded: false,
-        };
+        let sink = Sink { value: x, buffer: entry, padded: false };
         self.store_all(b, &[sink])?;
         if place.positions.is_some() {
             self.prepare(b, position)?;
@@ -353,12 +291,7 @@ impl<'a> Emit<'a> {
     }
 
     /// The positions of the entries after this step's push.
-    pub fn positions(
-        &mut self,
-        b: &mut Builder,
-        step: &Step,
-        state: StateId,
-    ) -> Result<(), NotCompiled> {
+    pub fn positions(&mut self, b: &mut Builder, step: &Step, state: StateId) -> Result<(), NotCompiled> {
         let Some((_, axis)) = self.module.state(state).growing() else {
             return self.fail(step.origin, "positions of a state that does not grow");
         };
@@ -430,12 +363,7 @@ impl<'a> Emit<'a> {
     }
 
     /// Stops the entry with a message unless a condition holds.
-    pub fn check(
-        &mut self,
-        b: &mut Builder,
-        step: &Step,
-        message: &str,
-    ) -> Result<(), NotCompiled> {
+    pub fn check(&mut self, b: &mut Builder, step: &Step, message: &str) -> Result<(), NotCompiled> {
         let ok = step.inputs[0];
         self.prepare(b, ok)?;
         let ok = self.eval(b, ok, &[], false)?;

@@ -64,11 +64,7 @@ impl<'m> Maker<'m> {
             let list = b.offset(target, c as i64 * max as i64 * 4);
             let count = b.loop_carried((zero, rows_value, 1), &[zero], |b, row, carried| {
                 let at = b.index(source, row, keys);
-                let form = if key.ty.elem == Elem::Bool {
-                    Mem::U8
-                } else {
-                    Mem::I32
-                };
+                let form = if key.ty.elem == Elem::Bool { Mem::U8 } else { Mem::I32 };
                 let found = b.load(form, at, 0);
                 let here = b.eq(found, wanted);
                 let place = b.index(list, carried[0], 4);
@@ -83,35 +79,29 @@ impl<'m> Maker<'m> {
         if let Arg::Pointer { offset: start, .. } = &mut source {
             *start += offset;
         }
-        let args = vec![
-            source,
-            Arg::at(Base::Scratch, list),
-            Arg::at(Base::Scratch, counts),
-            Arg::Count(Count::Rows(rows)),
-        ];
+        let args =
+            vec![source, Arg::at(Base::Scratch, list), Arg::at(Base::Scratch, counts), Arg::Count(Count::Rows(rows))];
         self.push_launch(kernel, args, Work::once());
         let mut chosen = Vec::new();
         for c in 0..cases.len() as u64 {
             let rows = self.row_count();
-            self.push_step(Step::LoadRows {
-                into: rows,
-                offset: counts + c * 4,
-            });
-            chosen.push(Chosen {
-                rows,
-                list: Place::at(Base::Scratch, list + c * max * 4, 4),
-            });
+            self.push_step(Step::LoadRows { into: rows, offset: counts + c * 4 });
+            chosen.push(Chosen { rows, list: Place::at(Base::Scratch, list + c * max * 4, 4) });
         }
         Ok(chosen)
     }
 
     /// Copies rows: those of a list to the front (`gather`), or from the front to those of a list.
-    fn move_rows(&mut self, ty: &Type, from: &Place, to: &Place, chosen: &Chosen, gather: bool) -> Result<(), NotCompiled> {
+    fn move_rows(
+        &mut self,
+        ty: &Type,
+        from: &Place,
+        to: &Place,
+        chosen: &Chosen,
+        gather: bool,
+    ) -> Result<(), NotCompiled> {
         let Some(shape) = ty.constant_shape() else {
-            return Err(NotCompiled {
-                origin: OriginId(0),
-                what: "growing values in control over rows".into(),
-            });
+            return Err(NotCompiled { origin: OriginId(0), what: "growing values in control over rows".into() });
         };
         let mut b = Builder::new(if gather { "gather_rows" } else { "scatter_rows" });
         let (source, target, list) = (b.ro("from"), b.rw("to"), b.ro("list"));
@@ -140,12 +130,7 @@ impl<'m> Maker<'m> {
         Ok(())
     }
 
-    fn mover<'a>(
-        &'a self,
-        graph: &'a Graph,
-        messages: &'a mut Vec<String>,
-        scratch: KernelValue,
-    ) -> Emit<'a> {
+    fn mover<'a>(&'a self, graph: &'a Graph, messages: &'a mut Vec<String>, scratch: KernelValue) -> Emit<'a> {
         Emit::new(Start {
             module: self.module,
             graph,
@@ -169,10 +154,7 @@ impl<'m> Maker<'m> {
         match self.scopes[scope].row_index.clone() {
             None => Ok(chosen.list.clone()),
             Some(place) => {
-                let stored = Stored {
-                    place,
-                    ty: Type::scalar(Elem::I32),
-                };
+                let stored = Stored { place, ty: Type::scalar(Elem::I32) };
                 let slot = self.bytes(self.context.max_rows as u64 * 4 + 64).offset();
                 let target = Place::at(Base::Scratch, slot, 4);
                 self.move_rows(&stored.ty, &stored.place, &target, chosen, true)?;
@@ -207,12 +189,7 @@ impl<'m> Maker<'m> {
             }
         }
         let row_index = Some(self.origin_rows(scope, chosen)?);
-        self.scopes.push(Scope {
-            region,
-            bound,
-            rows: chosen.rows,
-            row_index,
-        });
+        self.scopes.push(Scope { region, bound, rows: chosen.rows, row_index });
         let inner = self.scopes.len() - 1;
         self.region(inner)?;
         let mut results = Vec::new();
@@ -248,12 +225,7 @@ impl<'m> Maker<'m> {
         Ok(slots)
     }
 
-    fn scatter(
-        &mut self,
-        results: &[Stored],
-        targets: &[Option<Stored>],
-        chosen: &Chosen,
-    ) -> Result<(), NotCompiled> {
+    fn scatter(&mut self, results: &[Stored], targets: &[Option<Stored>], chosen: &Chosen) -> Result<(), NotCompiled> {
         for (from, to) in results.iter().zip(targets) {
             if let Some(to) = to {
                 self.move_rows(&from.ty, &from.place, &to.place, chosen, false)?;
@@ -281,10 +253,7 @@ impl<'m> Maker<'m> {
             let results = self.inner(scope, side, Vec::new(), &node.inputs[1..], chosen)?;
             self.scatter(&results, &targets, chosen)?;
             let body = self.steps.pop().expect("the branch's list");
-            self.push_step(Step::IfRows {
-                rows: chosen.rows,
-                body,
-            });
+            self.push_step(Step::IfRows { rows: chosen.rows, body });
         }
         Ok(())
     }
@@ -317,9 +286,7 @@ impl<'m> Maker<'m> {
         }
         for (value, stored) in captured {
             // A view is computed once, before the rounds.
-            self.scopes[scope]
-                .bound
-                .insert(value, Bound::Stored(stored));
+            self.scopes[scope].bound.insert(value, Bound::Stored(stored));
         }
         let left = self.slot(&Type::scalar(Elem::I32), true)?;
         let going = self.slot(&Type::scalar(Elem::I32), true)?;
@@ -343,35 +310,19 @@ impl<'m> Maker<'m> {
         self.scatter(&results[1..], &targets, &chosen)?;
         self.leave(&results[0], &left, &chosen)?;
         let inner = self.steps.pop().expect("the round's list");
-        self.push_step(Step::IfRows {
-            rows: chosen.rows,
-            body: inner,
-        });
+        self.push_step(Step::IfRows { rows: chosen.rows, body: inner });
         let steps = self.steps.pop().expect("the loop's list");
         self.loops.pop();
         self.plan.end_loop(before);
-        self.push_step(Step::Loop {
-            var,
-            first: 0,
-            end: max as i32,
-            rows: None,
-            body: steps,
-        });
+        self.push_step(Step::Loop { var, first: 0, end: max as i32, rows: None, body: steps });
         for (&result, stored) in node.results.iter().zip(current) {
-            self.scopes[scope]
-                .bound
-                .insert(result, Bound::Stored(stored));
+            self.scopes[scope].bound.insert(result, Bound::Stored(stored));
         }
         Ok(())
     }
 
     /// `left` = rounds that each row still has to go.
-    fn start_rounds(
-        &mut self,
-        scope: usize,
-        count: &Stored,
-        left: &Stored,
-    ) -> Result<(), NotCompiled> {
+    fn start_rounds(&mut self, scope: usize, count: &Stored, left: &Stored) -> Result<(), NotCompiled> {
         let mut b = Builder::new("start_rounds");
         let (from, to) = (b.ro("count"), b.rw("left"));
         let (rows, zero) = (b.count("rows"), b.const_n(0));
@@ -492,10 +443,7 @@ impl<'m> Maker<'m> {
                 let results = self.inner(scope, expert, Vec::new(), &node.inputs[1..], chosen)?;
                 self.scatter(&results, &parts, chosen)?;
                 let body = self.steps.pop().expect("the expert's list");
-                self.push_step(Step::IfRows {
-                    rows: chosen.rows,
-                    body,
-                });
+                self.push_step(Step::IfRows { rows: chosen.rows, body });
             }
         }
         Ok(())

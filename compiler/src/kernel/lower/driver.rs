@@ -11,11 +11,9 @@ use super::plan::{self, Plan, Slot};
 use super::state::StateLayout;
 use super::weights::WeightLayout;
 use super::{Lowered, NotCompiled, Options, Port};
-use crate::ir::{Elem, Entry, Module, NodeId, Op, OriginId, ParamKind, Region, Type, Value};
+use crate::ir::{Entry, Module, NodeId, Op, OriginId, ParamKind, Region, Type, Value};
 use crate::kernel::ir::Kernel;
-use crate::kernel::program::{
-    Arg, Base, Driver, KernelId, LoopVar, Program, RowsId, Step, Work,
-};
+use crate::kernel::program::{Arg, Base, Driver, KernelId, LoopVar, Program, RowsId, Step, Work};
 
 /// A value in memory.
 #[derive(Clone, Debug)]
@@ -125,11 +123,9 @@ fn ports(module: &Module, entry: &Entry) -> Result<(Vec<Port>, Vec<Port>), NotCo
         let ty = ty.step();
         let shape = ty.constant_shape();
         match (shape, ty.elem.bytes()) {
-            (Some(shape), Some(_)) => Ok(Port {
-                stride: (array_bytes(ty.elem, &shape) as u64).next_multiple_of(64),
-                elem: ty.elem,
-                shape,
-            }),
+            (Some(shape), Some(_)) => {
+                Ok(Port { stride: (array_bytes(ty.elem, &shape) as u64).next_multiple_of(64), elem: ty.elem, shape })
+            }
             _ => Err(NotCompiled {
                 origin: OriginId(0),
                 what: format!("an input or output of entry {} that grows", entry.name),
@@ -149,36 +145,18 @@ fn ports(module: &Module, entry: &Entry) -> Result<(Vec<Port>, Vec<Port>), NotCo
 }
 
 impl<'m> Maker<'m> {
-    fn entry(
-        &mut self,
-        entry: &'m Entry,
-        inputs: &[Port],
-        outputs: &[Port],
-    ) -> Result<Vec<Step>, NotCompiled> {
+    fn entry(&mut self, entry: &'m Entry, inputs: &[Port], outputs: &[Port]) -> Result<Vec<Step>, NotCompiled> {
         let region = &entry.body;
         if !entry.lifted {
-            let origin = region
-                .nodes()
-                .next()
-                .map_or(OriginId(0), |id| region.node(id).origin);
-            return Err(NotCompiled {
-                origin,
-                what: format!("entry {}, which was not lifted over time", entry.name),
-            });
+            let origin = region.nodes().next().map_or(OriginId(0), |id| region.node(id).origin);
+            return Err(NotCompiled { origin, what: format!("entry {}, which was not lifted over time", entry.name) });
         }
         self.plan = Plan::default();
         self.steps = vec![Vec::new()];
         let mut bound = HashMap::new();
         for (i, (&value, param)) in region.params().iter().zip(&entry.params).enumerate() {
-            let base = if param.kind == ParamKind::Position {
-                Base::Position
-            } else {
-                Base::Input(i as u32)
-            };
-            let stored = Stored {
-                place: Place::at(base, 0, inputs[i].stride as i64),
-                ty: region.ty(value).step(),
-            };
+            let base = if param.kind == ParamKind::Position { Base::Position } else { Base::Input(i as u32) };
+            let stored = Stored { place: Place::at(base, 0, inputs[i].stride as i64), ty: region.ty(value).step() };
             bound.insert(value, Bound::Stored(stored));
         }
         self.direct = HashMap::new();
@@ -188,12 +166,7 @@ impl<'m> Maker<'m> {
                 self.direct.insert(value, i as u32);
             }
         }
-        self.scopes = vec![Scope {
-            region,
-            bound,
-            rows: RowsId::CONTEXT,
-            row_index: None,
-        }];
+        self.scopes = vec![Scope { region, bound, rows: RowsId::CONTEXT, row_index: None }];
         self.region(0)?;
         for (i, &value) in region.results().iter().enumerate() {
             let target = Place::at(Base::Output(i as u32), 0, outputs[i].stride as i64);
@@ -222,12 +195,9 @@ impl<'m> Maker<'m> {
         }
         match &node.op {
             Op::If { then, otherwise } => self.lifted_if(scope, region, id, then, otherwise),
-            Op::Repeat {
-                first,
-                max,
-                carried,
-                body,
-            } => self.lifted_repeat(scope, region, id, (*first, *max, *carried), body),
+            Op::Repeat { first, max, carried, body } => {
+                self.lifted_repeat(scope, region, id, (*first, *max, *carried), body)
+            }
             Op::Experts { regions } => self.lifted_experts(scope, region, id, regions),
             Op::Probe { .. } => Ok(()),
             Op::Host(host) => Err(NotCompiled {
@@ -256,29 +226,19 @@ impl<'m> Maker<'m> {
             let ty = region.ty(result);
             let stored = self.result(scope, result, ty)?;
             outputs.push((env[&result], stored.place.clone()));
-            self.scopes[scope]
-                .bound
-                .insert(result, Bound::Stored(stored));
+            self.scopes[scope].bound.insert(result, Bound::Stored(stored));
         }
         let name = name_of(&node.op);
         self.launch(scope, name, import, outputs)
     }
 
     /// Memory for a result: an output of the entry, or a slot.
-    pub fn result(
-        &mut self,
-        scope: usize,
-        value: Value,
-        ty: &Type,
-    ) -> Result<Stored, NotCompiled> {
+    pub fn result(&mut self, scope: usize, value: Value, ty: &Type) -> Result<Stored, NotCompiled> {
         let step = ty.step();
         if scope == 0 && ty.is_lifted() {
             if let Some(&output) = self.direct.get(&value) {
                 let stride = self.row_bytes(&step)?.next_multiple_of(64);
-                return Ok(Stored {
-                    place: Place::at(Base::Output(output), 0, stride as i64),
-                    ty: step,
-                });
+                return Ok(Stored { place: Place::at(Base::Output(output), 0, stride as i64), ty: step });
             }
         }
         self.slot(&step, ty.is_lifted())
@@ -287,10 +247,7 @@ impl<'m> Maker<'m> {
     fn row_bytes(&self, ty: &Type) -> Result<u64, NotCompiled> {
         match (ty.constant_shape(), ty.elem.bytes()) {
             (Some(shape), Some(_)) => Ok(array_bytes(ty.elem, &shape) as u64),
-            _ => Err(NotCompiled {
-                origin: OriginId(0),
-                what: "a growing or encoded value between kernels".into(),
-            }),
+            _ => Err(NotCompiled { origin: OriginId(0), what: "a growing or encoded value between kernels".into() }),
         }
     }
 
@@ -300,11 +257,7 @@ impl<'m> Maker<'m> {
         let rows = if per_row { self.context.max_rows as u64 } else { 1 };
         let slot = self.plan.slot(row * rows + kernels::row_pad(ty.elem));
         Ok(Stored {
-            place: Place::at(
-                Base::Scratch,
-                slot.offset(),
-                if per_row { row as i64 } else { 0 },
-            ),
+            place: Place::at(Base::Scratch, slot.offset(), if per_row { row as i64 } else { 0 }),
             ty: ty.clone(),
         })
     }
@@ -328,18 +281,11 @@ impl<'m> Maker<'m> {
     }
 
     /// A value in the graph of a kernel: a parameter, or a copy of the views and leaves that make it.
-    pub fn import(
-        &mut self,
-        import: &mut Import,
-        scope: usize,
-        value: Value,
-    ) -> Result<V, NotCompiled> {
+    pub fn import(&mut self, import: &mut Import, scope: usize, value: Value) -> Result<V, NotCompiled> {
         match self.find(scope, value) {
             Found::Stored(stored) => {
-                let known = import
-                    .inputs
-                    .iter()
-                    .find(|(v, place)| *place == stored.place && *import.graph.ty(*v) == stored.ty);
+                let known =
+                    import.inputs.iter().find(|(v, place)| *place == stored.place && *import.graph.ty(*v) == stored.ty);
                 if let Some((v, _)) = known {
                     return Ok(*v);
                 }
@@ -369,12 +315,7 @@ impl<'m> Maker<'m> {
     }
 
     /// Computes a value, through the views it is, into a place.
-    pub fn copy_value(
-        &mut self,
-        scope: usize,
-        value: Value,
-        target: Place,
-    ) -> Result<(), NotCompiled> {
+    pub fn copy_value(&mut self, scope: usize, value: Value, target: Place) -> Result<(), NotCompiled> {
         let mut import = Import::default();
         let v = self.import(&mut import, scope, value)?;
         self.launch(scope, "copy", import, vec![(v, target)])
@@ -523,6 +464,3 @@ fn name_of(op: &Op) -> &'static str {
         _ => "node",
     }
 }
-
-/// The element of flags and row numbers.
-pub const NUMBER: Elem = Elem::I32;

@@ -24,18 +24,10 @@ impl Lanes for Math<'_> {
     type I = Value;
 
     fn f_bits(&mut self, bits: u32) -> Value {
-        if self.wide {
-            self.b.const_f_bits(bits)
-        } else {
-            self.b.const_s_bits(bits)
-        }
+        if self.wide { self.b.const_f_bits(bits) } else { self.b.const_s_bits(bits) }
     }
     fn i_const(&mut self, value: i32) -> Value {
-        if self.wide {
-            self.b.const_i(value)
-        } else {
-            self.b.const_n(value)
-        }
+        if self.wide { self.b.const_i(value) } else { self.b.const_n(value) }
     }
     fn add(&mut self, a: Value, b: Value) -> Value {
         self.b.add(a, b)
@@ -167,13 +159,7 @@ fn wrap(b: &mut Builder, elem: Elem, x: Value) -> Value {
 }
 
 /// Two operands of the same element.
-pub fn binary(
-    b: &mut Builder,
-    op: BinaryOp,
-    elem: Elem,
-    x: Value,
-    y: Value,
-) -> Result<Value, String> {
+pub fn binary(b: &mut Builder, op: BinaryOp, elem: Elem, x: Value, y: Value) -> Result<Value, String> {
     if elem == Elem::F32 {
         return Ok(match op {
             BinaryOp::Add => b.add(x, y),
@@ -239,11 +225,7 @@ fn divide(b: &mut Builder, op: BinaryOp, unsigned: bool, x: Value, y: Value) -> 
         remainder = b.select(down, moved, r);
     }
     let by_zero = b.eq(y, zero);
-    let result = if op == BinaryOp::FloorDiv {
-        quotient
-    } else {
-        remainder
-    };
+    let result = if op == BinaryOp::FloorDiv { quotient } else { remainder };
     b.select(by_zero, zero, result)
 }
 
@@ -304,11 +286,7 @@ pub fn convert(b: &mut Builder, from: Elem, to: Elem, x: Value) -> Result<Value,
         (Elem::F32, Elem::U8) => Ok(functions::to_u8(&mut Math::like(b, x), x)),
         (_, Elem::Bool) => {
             if from == Elem::F32 {
-                let zero = if b.ty(x) == Type::F {
-                    b.const_f(0.0)
-                } else {
-                    b.const_s(0.0)
-                };
+                let zero = if b.ty(x) == Type::F { b.const_f(0.0) } else { b.const_s(0.0) };
                 return Ok(b.ne(x, zero));
             }
             let zero = b.const_like(x, 0);

@@ -125,10 +125,7 @@ impl<'a> Emit<'a> {
     /// An element that is already evaluated and still visible.
     pub fn recall(&self, v: V, at: &[Ix], wide: bool) -> Option<Value> {
         let key = (v, at.to_vec(), wide);
-        self.memo
-            .iter()
-            .rev()
-            .find_map(|scope| scope.get(&key).copied())
+        self.memo.iter().rev().find_map(|scope| scope.get(&key).copied())
     }
 
     /// Remembers an evaluated element.
@@ -139,18 +136,12 @@ impl<'a> Emit<'a> {
 
     /// The error for something that has no kernel form.
     pub fn fail<T>(&self, origin: OriginId, what: impl Into<String>) -> Result<T, NotCompiled> {
-        Err(NotCompiled {
-            origin,
-            what: what.into(),
-        })
+        Err(NotCompiled { origin, what: what.into() })
     }
 
     /// The shape of a value that does not grow.
     pub fn shape(&self, v: V) -> Vec<usize> {
-        self.graph
-            .ty(v)
-            .constant_shape()
-            .expect("a shape without growing axes")
+        self.graph.ty(v).constant_shape().expect("a shape without growing axes")
     }
 
     /// Memory for an array of the type of `v`, on the stack if small.
@@ -175,8 +166,8 @@ impl<'a> Emit<'a> {
     /// Memory for an array of this shape.
     pub fn allocate_shape(&mut self, b: &mut Builder, elem: Elem, shape: &[usize]) -> Buffer {
         // Room for a whole vector behind the last element, and for a block of codes at int8 vectors.
-        let size = super::access::array_bytes(elem, shape).next_multiple_of(64)
-            + if elem == Elem::I8 { 512 } else { 64 };
+        let size =
+            super::access::array_bytes(elem, shape).next_multiple_of(64) + if elem == Elem::I8 { 512 } else { 64 };
         let pointer = if size <= 4096 {
             b.stack(size as u32)
         } else {
@@ -188,12 +179,7 @@ impl<'a> Emit<'a> {
     }
 
     /// Emits a body: its steps, then the stores of `sinks` and the states it writes.
-    pub fn body(
-        &mut self,
-        b: &mut Builder,
-        body: &Body,
-        sinks: &[Sink],
-    ) -> Result<(), NotCompiled> {
+    pub fn body(&mut self, b: &mut Builder, body: &Body, sinks: &[Sink]) -> Result<(), NotCompiled> {
         for &id in &body.steps {
             self.single(b, id)?;
         }
@@ -201,12 +187,7 @@ impl<'a> Emit<'a> {
     }
 
     /// Emits a branch or round: what it leaves in registers or memory is forgotten, the steps' effects stay.
-    pub fn inner_body(
-        &mut self,
-        b: &mut Builder,
-        body: &Body,
-        sinks: &[Sink],
-    ) -> Result<(), NotCompiled> {
+    pub fn inner_body(&mut self, b: &mut Builder, body: &Body, sinks: &[Sink]) -> Result<(), NotCompiled> {
         let (locs, grows) = (self.locs.clone(), self.grows.clone());
         let counts = self.counts.clone();
         self.open();
@@ -284,11 +265,7 @@ impl<'a> Emit<'a> {
             }
         }
         let buffer = self.allocate(b, v);
-        let sink = Sink {
-            value: v,
-            buffer: buffer.clone(),
-            padded: true,
-        };
+        let sink = Sink { value: v, buffer: buffer.clone(), padded: true };
         self.store_all(b, &[sink])?;
         self.locs[v.index()] = Some(Loc::Buf(buffer.clone()));
         Ok(buffer)
@@ -297,28 +274,15 @@ impl<'a> Emit<'a> {
     /// Like [`Emit::ensure_buffer`], the last axis without gaps and all axes row-major.
     pub fn ensure_dense(&mut self, b: &mut Builder, v: V) -> Result<Buffer, NotCompiled> {
         let buffer = self.ensure_buffer(b, v)?;
-        let shape: Vec<usize> = self
-            .graph
-            .ty(v)
-            .shape
-            .iter()
-            .map(|d| self.most(*d))
-            .collect();
+        let shape: Vec<usize> = self.graph.ty(v).shape.iter().map(|d| self.most(*d)).collect();
         let bytes = buffer.elem.bytes().unwrap_or(4);
         let dense = super::access::row_major(&shape, bytes);
-        let same = shape
-            .iter()
-            .zip(dense.iter().zip(&buffer.strides))
-            .all(|(&n, (a, b))| n == 1 || a == b);
+        let same = shape.iter().zip(dense.iter().zip(&buffer.strides)).all(|(&n, (a, b))| n == 1 || a == b);
         if same && buffer.ring.is_none() {
             return Ok(buffer);
         }
         let copy = self.allocate(b, v);
-        let sink = Sink {
-            value: v,
-            buffer: copy.clone(),
-            padded: true,
-        };
+        let sink = Sink { value: v, buffer: copy.clone(), padded: true };
         self.store_all(b, &[sink])?;
         Ok(copy)
     }
@@ -357,11 +321,7 @@ impl<'a> Emit<'a> {
                     values.push(emit.eval(b, sink.value, &place, true)?);
                 }
                 for (sink, value) in sinks.iter().zip(values) {
-                    let tail = if alone && sink.padded {
-                        Tail::All
-                    } else {
-                        tail
-                    };
+                    let tail = if alone && sink.padded { Tail::All } else { tail };
                     emit.store(b, &sink.buffer, &place, value, Some(tail));
                 }
                 Ok(Vec::new())
@@ -415,11 +375,9 @@ impl<'a> Emit<'a> {
                 let name = &self.module.hosts[host.index()].name;
                 self.fail(step.origin, format!("the host function {name}"))
             }
-            Op::If { .. }
-            | Op::Repeat { .. }
-            | Op::Experts { .. }
-            | Op::Scan { .. }
-            | Op::Fused { .. } => unreachable!("regions are bodies here"),
+            Op::If { .. } | Op::Repeat { .. } | Op::Experts { .. } | Op::Scan { .. } | Op::Fused { .. } => {
+                unreachable!("regions are bodies here")
+            }
         }
     }
 
@@ -434,13 +392,7 @@ impl<'a> Emit<'a> {
         }
         let elementwise = !matches!(
             step.act,
-            Act::Op(
-                Op::Broadcast { .. }
-                    | Op::Reshape
-                    | Op::Permute { .. }
-                    | Op::Slice { .. }
-                    | Op::Recent { .. }
-            )
+            Act::Op(Op::Broadcast { .. } | Op::Reshape | Op::Permute { .. } | Op::Slice { .. } | Op::Recent { .. })
         );
         let heavy = self.stages[v.index()] > 1 && self.cost(v) > 4;
         if elementwise && (heavy || self.scalar_only(v)) {
@@ -487,10 +439,7 @@ impl<'a> Emit<'a> {
 /// Adds a store to the group of its shape; makes one if there is none and `create`. Says whether it was added.
 fn add_to_group(groups: &mut Vec<Vec<Sink>>, graph: &Graph, sink: &Sink, create: bool) -> bool {
     let shape = &graph.ty(sink.value).shape;
-    if let Some(group) = groups
-        .iter_mut()
-        .find(|g| graph.ty(g[0].value).shape == *shape)
-    {
+    if let Some(group) = groups.iter_mut().find(|g| graph.ty(g[0].value).shape == *shape) {
         group.push(sink.clone());
         return true;
     }

@@ -30,9 +30,7 @@ impl Emit<'_> {
         }
         match self.inline_op(v) {
             Some((op, step)) => match op {
-                Op::Binary(BinaryOp::FloorDiv | BinaryOp::Rem) => {
-                    self.graph.ty(v).elem != Elem::F32
-                }
+                Op::Binary(BinaryOp::FloorDiv | BinaryOp::Rem) => self.graph.ty(v).elem != Elem::F32,
                 Op::Binary(BinaryOp::Shl | BinaryOp::Shr) => true,
                 Op::Unary(_)
                 | Op::Binary(_)
@@ -177,18 +175,13 @@ impl Emit<'_> {
     /// Whether a reshape only adds or removes axes of length 1 or splits axes, so that strips stay strips
     /// wherever they begin.
     fn splits(&self, from: V, to: V) -> bool {
-        let (Some(from), Some(to)) = (
-            self.graph.ty(from).constant_shape(),
-            self.graph.ty(to).constant_shape(),
-        ) else {
+        let (Some(from), Some(to)) = (self.graph.ty(from).constant_shape(), self.graph.ty(to).constant_shape()) else {
             return false;
         };
         let last = |shape: &[usize]| shape.iter().rev().copied().find(|&n| n != 1).unwrap_or(1);
         let (a, z) = (last(&from), last(&to));
         // The strips of the result run along the operand's last axis and never leave it.
-        to.last() == Some(&z)
-            && from.last() == Some(&a)
-            && a % z == 0
+        to.last() == Some(&z) && from.last() == Some(&a) && a % z == 0
     }
 
     /// The value as a strided array, if it is a view of one.
@@ -202,29 +195,17 @@ impl Emit<'_> {
         let from = *step.inputs.first()?;
         let (from_ty, ty) = (self.graph.ty(from), self.graph.ty(v));
         match op {
-            Op::Slice { axis, start, .. } => {
-                matches!(from_ty.shape[*axis], Dim::Const(_))
-                    .then(|| self.view(from).map(|buffer| buffer.sliced(*axis, *start)))?
-            }
+            Op::Slice { axis, start, .. } => matches!(from_ty.shape[*axis], Dim::Const(_))
+                .then(|| self.view(from).map(|buffer| buffer.sliced(*axis, *start)))?,
             Op::Permute { axes } => self.view(from).map(|buffer| buffer.permuted(axes)),
-            Op::Broadcast { axes } => self
-                .view(from)
-                .map(|buffer| buffer.broadcast(axes, &from_ty.shape, &ty.shape)),
-            Op::Reshape => self
-                .view(from)?
-                .reshaped(&from_ty.constant_shape()?, &ty.constant_shape()?),
+            Op::Broadcast { axes } => self.view(from).map(|buffer| buffer.broadcast(axes, &from_ty.shape, &ty.shape)),
+            Op::Reshape => self.view(from)?.reshaped(&from_ty.constant_shape()?, &ty.constant_shape()?),
             _ => None,
         }
     }
 
     /// The value at a place; 16 neighbours along the last axis where `wide`.
-    pub fn eval(
-        &mut self,
-        b: &mut Builder,
-        v: V,
-        at: &[Ix],
-        wide: bool,
-    ) -> Result<Value, NotCompiled> {
+    pub fn eval(&mut self, b: &mut Builder, v: V, at: &[Ix], wide: bool) -> Result<Value, NotCompiled> {
         if wide && at.is_empty() {
             if let Some(value) = self.recall(v, at, true) {
                 return Ok(value);
@@ -250,13 +231,7 @@ impl Emit<'_> {
         Ok(value)
     }
 
-    fn eval_step(
-        &mut self,
-        b: &mut Builder,
-        v: V,
-        at: &[Ix],
-        wide: bool,
-    ) -> Result<Value, NotCompiled> {
+    fn eval_step(&mut self, b: &mut Builder, v: V, at: &[Ix], wide: bool) -> Result<Value, NotCompiled> {
         let graph = self.graph;
         let step = graph.def(v).expect("a parameter has a place");
         let Act::Op(op) = &step.act else {
@@ -279,8 +254,7 @@ impl Emit<'_> {
             Op::Binary(op) => {
                 let x = self.eval(b, step.inputs[0], at, wide)?;
                 let y = self.eval(b, step.inputs[1], at, wide)?;
-                super::elementwise::binary(b, *op, ty.elem, x, y)
-                    .or_else(|w| self.fail(step.origin, w))
+                super::elementwise::binary(b, *op, ty.elem, x, y).or_else(|w| self.fail(step.origin, w))
             }
             Op::Compare(op) => {
                 let x = self.eval(b, step.inputs[0], at, wide)?;
@@ -297,25 +271,17 @@ impl Emit<'_> {
             Op::Convert(to) => {
                 let x = self.eval(b, step.inputs[0], at, wide)?;
                 let from = graph.ty(step.inputs[0]).elem;
-                super::elementwise::convert(b, from, *to, x)
-                    .or_else(|w| self.fail(step.origin, w))
+                super::elementwise::convert(b, from, *to, x).or_else(|w| self.fail(step.origin, w))
             }
             Op::Broadcast { axes } => {
                 let from = graph.ty(step.inputs[0]);
                 let place: Vec<Ix> = axes
                     .iter()
                     .zip(&from.shape)
-                    .map(|(&axis, &dim)| {
-                        if dim == ty.shape[axis] {
-                            at[axis].clone()
-                        } else {
-                            Ix::constant(0)
-                        }
-                    })
+                    .map(|(&axis, &dim)| if dim == ty.shape[axis] { at[axis].clone() } else { Ix::constant(0) })
                     .collect();
-                let along = axes.last().is_some_and(|&axis| {
-                    axis + 1 == ty.rank() && from.shape.last() == ty.shape.last()
-                });
+                let along =
+                    axes.last().is_some_and(|&axis| axis + 1 == ty.rank() && from.shape.last() == ty.shape.last());
                 self.eval_moved(b, step.inputs[0], &place, wide, along)
             }
             Op::Slice { axis, start, .. } => {
@@ -441,11 +407,7 @@ impl Emit<'_> {
                     Data::Bool(v) => -i32::from(v[place]),
                     Data::F32(_) | Data::U64(_) => unreachable!("handled above"),
                 };
-                if wide {
-                    b.const_i(value)
-                } else {
-                    b.const_n(value)
-                }
+                if wide { b.const_i(value) } else { b.const_n(value) }
             }
         })
     }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::NotCompiled;
-use crate::ir::{Dim, NodeId, Op, OriginId, Region, Type, Value};
+use crate::ir::{NodeId, Op, OriginId, Region, Type, Value};
 
 /// A value of a kernel graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,11 +30,7 @@ pub enum Act {
     /// (c) -> results: one of two bodies.
     If { then: Body, otherwise: Body },
     /// (count, carried...) -> carried...; the body's parameters are the round and the carried values.
-    Repeat {
-        first: i64,
-        max: usize,
-        body: Body,
-    },
+    Repeat { first: i64, max: usize, body: Body },
     /// (index) -> results stacked; the body that each place chose.
     Experts { bodies: Vec<Body> },
 }
@@ -95,12 +91,7 @@ impl Graph {
                 V(self.types.len() as u32 - 1)
             })
             .collect();
-        self.steps.push(Step {
-            act,
-            inputs,
-            results,
-            origin,
-        });
+        self.steps.push(Step { act, inputs, results, origin });
         id
     }
 
@@ -139,27 +130,12 @@ impl Graph {
                 then: self.body(then, &[], &inputs[1..])?,
                 otherwise: self.body(otherwise, &[], &inputs[1..])?,
             },
-            Op::Repeat {
-                first,
-                max,
-                carried,
-                body,
-            } => {
-                let params: Vec<Type> = body.params()[..1 + carried]
-                    .iter()
-                    .map(|&p| body.ty(p).step())
-                    .collect();
-                Act::Repeat {
-                    first: *first,
-                    max: *max,
-                    body: self.body(body, &params, &inputs[1 + carried..])?,
-                }
+            Op::Repeat { first, max, carried, body } => {
+                let params: Vec<Type> = body.params()[..1 + carried].iter().map(|&p| body.ty(p).step()).collect();
+                Act::Repeat { first: *first, max: *max, body: self.body(body, &params, &inputs[1 + carried..])? }
             }
             Op::Experts { regions } => Act::Experts {
-                bodies: regions
-                    .iter()
-                    .map(|r| self.body(r, &[], &inputs[1..]))
-                    .collect::<Result<_, _>>()?,
+                bodies: regions.iter().map(|r| self.body(r, &[], &inputs[1..])).collect::<Result<_, _>>()?,
             },
             op => Act::Op(step_form(op, region, id)),
         };
@@ -175,68 +151,34 @@ impl Graph {
         Ok(())
     }
 
-    fn body(
-        &mut self,
-        region: &Region,
-        params: &[Type],
-        captures: &[V],
-    ) -> Result<Body, NotCompiled> {
+    fn body(&mut self, region: &Region, params: &[Type], captures: &[V]) -> Result<Body, NotCompiled> {
         let params: Vec<V> = params.iter().map(|ty| self.param(ty.clone())).collect();
         let given = params.iter().chain(captures).copied();
         let env = region.params().iter().copied().zip(given).collect();
         let mut steps = Vec::new();
         let results = self.region(region, env, &mut steps)?;
-        Ok(Body {
-            params,
-            steps,
-            results,
-        })
+        Ok(Body { params, steps, results })
     }
 }
 
 /// The operation without the time axis of its operands and result.
 fn step_form(op: &Op, region: &Region, id: NodeId) -> Op {
     let node = region.node(id);
-    let lifted = |n: usize| {
-        node.inputs
-            .get(n)
-            .is_some_and(|&v| region.ty(v).is_lifted())
-    };
-    let result_lifted = node
-        .results
-        .first()
-        .is_some_and(|&v| region.ty(v).is_lifted());
+    let lifted = |n: usize| node.inputs.get(n).is_some_and(|&v| region.ty(v).is_lifted());
+    let result_lifted = node.results.first().is_some_and(|&v| region.ty(v).is_lifted());
     if !result_lifted && !lifted(0) {
         return op.clone();
     }
     match op {
-        Op::Broadcast { axes } => Op::Broadcast {
-            axes: axes[usize::from(lifted(0))..].iter().map(|a| a - 1).collect(),
-        },
-        Op::Permute { axes } => Op::Permute {
-            axes: axes[1..].iter().map(|a| a - 1).collect(),
-        },
-        Op::Slice { axis, start, len } => Op::Slice {
-            axis: axis - 1,
-            start: *start,
-            len: *len,
-        },
+        Op::Broadcast { axes } => {
+            Op::Broadcast { axes: axes[usize::from(lifted(0))..].iter().map(|a| a - 1).collect() }
+        }
+        Op::Permute { axes } => Op::Permute { axes: axes[1..].iter().map(|a| a - 1).collect() },
+        Op::Slice { axis, start, len } => Op::Slice { axis: axis - 1, start: *start, len: *len },
         Op::Concat { axis } => Op::Concat { axis: axis - 1 },
-        Op::Reduce { op, axis } => Op::Reduce {
-            op: *op,
-            axis: axis - 1,
-        },
-        Op::Gather { batch } => Op::Gather {
-            batch: batch - usize::from(lifted(0)),
-        },
-        Op::MatMul { batch } => Op::MatMul {
-            batch: batch - usize::from(lifted(0) && lifted(1)),
-        },
+        Op::Reduce { op, axis } => Op::Reduce { op: *op, axis: axis - 1 },
+        Op::Gather { batch } => Op::Gather { batch: batch - usize::from(lifted(0)) },
+        Op::MatMul { batch } => Op::MatMul { batch: batch - usize::from(lifted(0) && lifted(1)) },
         other => other.clone(),
     }
-}
-
-/// Whether an axis is the steps of a call.
-pub fn is_time(dim: &Dim) -> bool {
-    *dim == Dim::Time
 }

@@ -15,18 +15,12 @@ pub struct Ix {
 impl Ix {
     /// A constant.
     pub fn constant(constant: i64) -> Ix {
-        Ix {
-            constant,
-            terms: Vec::new(),
-        }
+        Ix { constant, terms: Vec::new() }
     }
 
     /// A scalar i32.
     pub fn value(value: Value) -> Ix {
-        Ix {
-            constant: 0,
-            terms: vec![(value, 1)],
-        }
+        Ix { constant: 0, terms: vec![(value, 1)] }
     }
 
     /// The value if it is known now.
@@ -58,10 +52,7 @@ impl Ix {
 
     /// `self + constant`.
     pub fn offset(&self, constant: i64) -> Ix {
-        Ix {
-            constant: self.constant + constant,
-            terms: self.terms.clone(),
-        }
+        Ix { constant: self.constant + constant, terms: self.terms.clone() }
     }
 
     /// `self * factor`.

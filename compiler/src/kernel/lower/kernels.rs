@@ -25,10 +25,7 @@ pub struct Place {
 impl Place {
     /// At a constant offset.
     pub fn at(base: Base, offset: u64, row_stride: i64) -> Place {
-        Place {
-            arg: Arg::at(base, offset),
-            row_stride,
-        }
+        Place { arg: Arg::at(base, offset), row_stride }
     }
 }
 
@@ -200,27 +197,15 @@ pub fn open<'a>(
     for &state in &needs.states {
         let place = &context.states.states[&state];
         states.push((state, b.rw("state")));
-        args.push(Arg::Pointer {
-            base: Base::State,
-            offset: place.offset,
-            scaled: scaled(&place.instance_strides),
-        });
+        args.push(Arg::Pointer { base: Base::State, offset: place.offset, scaled: scaled(&place.instance_strides) });
     }
     let mut axes = Vec::new();
     for &axis in &needs.axes {
         let place = &context.states.axes[&axis];
         let counter = b.rw("pushes");
-        args.push(Arg::Pointer {
-            base: Base::State,
-            offset: place.counter,
-            scaled: scaled(&place.counter_strides),
-        });
+        args.push(Arg::Pointer { base: Base::State, offset: place.counter, scaled: scaled(&place.counter_strides) });
         let positions = place.positions.map(|offset| {
-            args.push(Arg::Pointer {
-                base: Base::State,
-                offset,
-                scaled: scaled(&place.position_strides),
-            });
+            args.push(Arg::Pointer { base: Base::State, offset, scaled: scaled(&place.position_strides) });
             b.rw("positions")
         });
         axes.push((axis, counter, positions));
@@ -278,13 +263,7 @@ pub fn open<'a>(
 }
 
 /// The array that a value's row is.
-pub fn row_buffer(
-    graph: &Graph,
-    v: V,
-    pointer: Value,
-    stride: i64,
-    row: &Ix,
-) -> Result<Buffer, String> {
+pub fn row_buffer(graph: &Graph, v: V, pointer: Value, stride: i64, row: &Ix) -> Result<Buffer, String> {
     let ty = graph.ty(v);
     let Some(shape) = ty.constant_shape() else {
         return Err("a growing value outside its kernel".into());
@@ -292,13 +271,7 @@ pub fn row_buffer(
     if ty.elem.bytes().is_none() {
         return Err("an encoded value that is no weight".into());
     }
-    Ok(Buffer {
-        pointer,
-        elem: ty.elem,
-        base: row.times(stride),
-        strides: array_strides(ty.elem, &shape),
-        ring: None,
-    })
+    Ok(Buffer { pointer, elem: ty.elem, base: row.times(stride), strides: array_strides(ty.elem, &shape), ring: None })
 }
 
 impl Emit<'_> {
@@ -310,25 +283,17 @@ impl Emit<'_> {
         frame: &Frame,
         row: &Ix,
     ) -> Result<Vec<Sink>, NotCompiled> {
-        let origin = spec
-            .body
-            .steps
-            .first()
-            .map_or(OriginId(0), |&id| spec.graph.steps[id].origin);
+        let origin = spec.body.steps.first().map_or(OriginId(0), |&id| spec.graph.steps[id].origin);
         for ((v, place), &pointer) in spec.inputs.iter().zip(&frame.inputs) {
-            let buffer = row_buffer(&spec.graph, *v, pointer, place.row_stride, row)
-                .or_else(|what| self.fail(origin, what))?;
+            let buffer =
+                row_buffer(&spec.graph, *v, pointer, place.row_stride, row).or_else(|what| self.fail(origin, what))?;
             self.locs[v.index()] = Some(Loc::Buf(buffer));
         }
         let mut sinks = Vec::new();
         for ((v, place), &pointer) in spec.outputs.iter().zip(&frame.outputs) {
-            let buffer = row_buffer(&spec.graph, *v, pointer, place.row_stride, row)
-                .or_else(|what| self.fail(origin, what))?;
-            sinks.push(Sink {
-                value: *v,
-                buffer,
-                padded: true,
-            });
+            let buffer =
+                row_buffer(&spec.graph, *v, pointer, place.row_stride, row).or_else(|what| self.fail(origin, what))?;
+            sinks.push(Sink { value: *v, buffer, padded: true });
         }
         if let Some(stride) = frame.state_stride {
             let block = match frame.row_index {
@@ -355,21 +320,13 @@ impl Emit<'_> {
 }
 
 /// The kernel that runs a whole graph row by row.
-pub fn build(
-    spec: &Spec,
-    context: &Context<'_>,
-    messages: &mut Vec<String>,
-) -> Result<Built, NotCompiled> {
+pub fn build(spec: &Spec, context: &Context<'_>, messages: &mut Vec<String>) -> Result<Built, NotCompiled> {
     let mut b = Builder::new(spec.name.clone());
     let (mut emit, frame) = open(&mut b, spec, context, messages);
     let sinks: Vec<V> = spec.outputs.iter().map(|(v, _)| *v).collect();
     emit.count_stages(&spec.body, &sinks);
     let shared = !spec.outputs.is_empty() && spec.outputs.iter().all(|(_, p)| p.row_stride == 0);
-    let form = if frame.needs.states.is_empty() && !shared {
-        Form::Rows
-    } else {
-        Form::Serial
-    };
+    let form = if frame.needs.states.is_empty() && !shared { Form::Rows } else { Form::Serial };
     let (start, end) = match form {
         Form::Rows => (b.begin(), b.end()),
         _ if shared => (b.const_n(0), b.const_n(1)),
@@ -386,13 +343,7 @@ pub fn build(
         emit.body(b, &spec.body, &sinks)
     })?;
     let scratch_bytes = emit.scratch_used;
-    Ok(Built {
-        kernel: b.finish(),
-        args: frame.args,
-        scratch: frame.scratch_args,
-        scratch_bytes,
-        form,
-    })
+    Ok(Built { kernel: b.finish(), args: frame.args, scratch: frame.scratch_args, scratch_bytes, form })
 }
 
 /// Whether a row of this element needs room behind it for blocks of integer products.

@@ -54,12 +54,7 @@ fn plan(spec: &Spec, context: &Context<'_>) -> Option<Plan> {
                     if !super::product::one_block(context.weights.layout(*weight), *quant) {
                         return None;
                     }
-                    found.push(Layer {
-                        weight_value: w,
-                        result,
-                        input: step.inputs[0],
-                        maxima: Some(step.inputs[1]),
-                    });
+                    found.push(Layer { weight_value: w, result, input: step.inputs[0], maxima: Some(step.inputs[1]) });
                 }
                 found
             }
@@ -87,14 +82,10 @@ fn plan(spec: &Spec, context: &Context<'_>) -> Option<Plan> {
             Op::Weight(_) | Op::Linear | Op::LinearInt8 { .. } => true,
             Op::Constant(literal) => literal.shape.is_empty() || uniform(&literal.data),
             Op::Binary(BinaryOp::FloorDiv | BinaryOp::Rem | BinaryOp::Shl | BinaryOp::Shr) => false,
-            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_) => step
-                .inputs
-                .iter()
-                .chain(&step.results)
-                .all(|&v| fits(graph.ty(v)) && graph.ty(v).elem != Elem::U64),
-            Op::Broadcast { .. } => {
-                fits(graph.ty(step.inputs[0])) && fits(graph.ty(step.results[0]))
+            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_) => {
+                step.inputs.iter().chain(&step.results).all(|&v| fits(graph.ty(v)) && graph.ty(v).elem != Elem::U64)
             }
+            Op::Broadcast { .. } => fits(graph.ty(step.inputs[0])) && fits(graph.ty(step.results[0])),
             Op::Slice { .. } | Op::Reshape => {
                 let from = step.inputs[0];
                 is_input(from) || derived_from_weight(spec, from)
@@ -109,10 +100,8 @@ fn plan(spec: &Spec, context: &Context<'_>) -> Option<Plan> {
             return None;
         }
     }
-    let outputs_fit = spec
-        .outputs
-        .iter()
-        .all(|(v, place)| graph.ty(*v).shape == [Dim::Const(rows)] && place.row_stride > 0);
+    let outputs_fit =
+        spec.outputs.iter().all(|(v, place)| graph.ty(*v).shape == [Dim::Const(rows)] && place.row_stride > 0);
     outputs_fit.then_some(Plan { layers, rows })
 }
 
@@ -128,11 +117,7 @@ fn derived_from_weight(spec: &Spec, v: V) -> bool {
 }
 
 /// The kernel of a graph that is linear layers with an epilogue; none if it is something else.
-pub fn build(
-    spec: &Spec,
-    context: &Context<'_>,
-    messages: &mut Vec<String>,
-) -> Result<Option<Built>, NotCompiled> {
+pub fn build(spec: &Spec, context: &Context<'_>, messages: &mut Vec<String>) -> Result<Option<Built>, NotCompiled> {
     let Some(plan) = plan(spec, context) else {
         return Ok(None);
     };
@@ -142,10 +127,7 @@ pub fn build(
     let zero = b.const_n(0);
     let codes = plan.layers.iter().find(|l| l.maxima.is_some());
     if let Some(layer) = codes {
-        let same = plan
-            .layers
-            .iter()
-            .all(|l| l.maxima.is_none() || l.input == layer.input);
+        let same = plan.layers.iter().all(|l| l.maxima.is_none() || l.input == layer.input);
         if !same {
             return Ok(None);
         }
@@ -164,16 +146,14 @@ pub fn build(
     let rest = b.const_n(!(tile - 1));
     let whole = b.and(frame.rows, rest);
     emit.each(&mut b, begin, end, &mut |emit, b, strip| {
-        let mut tokens = |emit: &mut Emit<'_>, b: &mut Builder, row: &Ix, count: u32| {
+        let tokens = |emit: &mut Emit<'_>, b: &mut Builder, row: &Ix, count: u32| {
             emit.tile(b, spec, &frame, &plan, strip, row, count, sums)
         };
         emit.fold(b, (zero, whole, tile), &[], &mut |emit, b, row, _| {
             tokens(emit, b, row, MAX_TOKENS)?;
             Ok(Vec::new())
         })?;
-        emit.each(b, whole, frame.rows, &mut |emit, b, row| {
-            tokens(emit, b, row, 1)
-        })
+        emit.each(b, whole, frame.rows, &mut |emit, b, row| tokens(emit, b, row, 1))
     })?;
     let scratch_bytes = emit.scratch_used;
     let units = plan.rows.div_ceil(LANES) as u32;
@@ -205,15 +185,9 @@ impl Emit<'_> {
         let mut totals: Vec<Vec<Value>> = Vec::new();
         self.weights_of(b, spec)?;
         for layer in &plan.layers {
-            let stride = spec
-                .inputs
-                .iter()
-                .find(|(v, _)| *v == layer.input)
-                .map_or(0, |(_, p)| p.row_stride);
+            let stride = spec.inputs.iter().find(|(v, _)| *v == layer.input).map_or(0, |(_, p)| p.row_stride);
             totals.push(match (layer.maxima, self.packed(layer.weight_value)) {
-                (Some(_), Some(weight)) => {
-                    self.totals(b, weight, layer.input, &[], strip, count, stride as u32)?
-                }
+                (Some(_), Some(weight)) => self.totals(b, weight, layer.input, &[], strip, count, stride as u32)?,
                 _ => self.float_rows(b, layer, plan.rows, strip, row, count, stride)?,
             });
         }
@@ -221,9 +195,8 @@ impl Emit<'_> {
             let row = row.offset(i64::from(token));
             let locs = self.locs.clone();
             self.open();
-            let result = self.epilogue(b, spec, frame, plan, strip, &row, &place, sums, |layer| {
-                totals[layer][token as usize]
-            });
+            let result =
+                self.epilogue(b, spec, frame, plan, strip, &row, &place, sums, |layer| totals[layer][token as usize]);
             self.close();
             self.locs = locs;
             result?;
@@ -237,9 +210,7 @@ impl Emit<'_> {
             let step = &spec.graph.steps[id];
             match &step.act {
                 Act::Op(Op::Weight(_)) => self.single(b, id)?,
-                Act::Op(Op::Slice { .. } | Op::Reshape)
-                    if derived_from_weight(spec, step.inputs[0]) =>
-                {
+                Act::Op(Op::Slice { .. } | Op::Reshape) if derived_from_weight(spec, step.inputs[0]) => {
                     self.prepare(b, step.results[0])?;
                 }
                 _ => {}
@@ -274,9 +245,8 @@ impl Emit<'_> {
                 Op::LinearInt8 { quant } => {
                     for &result in &step.results {
                         let layer_plan = &plan.layers[layer];
-                        let weight: WeightId = self
-                            .packed(layer_plan.weight_value)
-                            .expect("the plan looked at the weights");
+                        let weight: WeightId =
+                            self.packed(layer_plan.weight_value).expect("the plan looked at the weights");
                         let maxima = layer_plan.maxima.expect("an int8 product");
                         let factor = self.undo(b, weight, maxima, &[], strip, *quant)?;
                         let (pointer, offset) = row.times(4).address(b, sums);
@@ -319,12 +289,7 @@ impl Emit<'_> {
             match &step.act {
                 Act::Op(Op::Linear | Op::LinearInt8 { .. }) => {}
                 Act::Op(
-                    Op::Unary(_)
-                    | Op::Binary(_)
-                    | Op::Compare(_)
-                    | Op::Select
-                    | Op::Convert(_)
-                    | Op::Broadcast { .. },
+                    Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_) | Op::Broadcast { .. },
                 ) => open.extend(&step.inputs),
                 _ => self.prepare(b, v)?,
             }
@@ -367,9 +332,7 @@ impl Emit<'_> {
             }
             Ok(())
         })?;
-        Ok((0..count)
-            .map(|token| b.load_f(temporary, 64 * token as i32))
-            .collect())
+        Ok((0..count).map(|token| b.load_f(temporary, 64 * token as i32)).collect())
     }
 
     /// One row times some tokens.

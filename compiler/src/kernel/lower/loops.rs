@@ -17,11 +17,10 @@ pub enum Len {
 }
 
 /// The body of a loop over places.
-pub type PlaceFn<'f, 'a> =
-    dyn FnMut(&mut Emit<'a>, &mut Builder, &[Ix]) -> Result<(), NotCompiled> + 'f;
+pub type PlaceFn<'f, 'a> = dyn FnMut(&mut Emit<'a>, &mut Builder, &[Ix]) -> Result<(), NotCompiled> + 'f;
 /// The body of a loop over strips: place, lanes that count, carried values.
-pub type StripFn<'f, 'a> = dyn FnMut(&mut Emit<'a>, &mut Builder, &Ix, Tail, &[Value]) -> Result<Vec<Value>, NotCompiled>
-    + 'f;
+pub type StripFn<'f, 'a> =
+    dyn FnMut(&mut Emit<'a>, &mut Builder, &Ix, Tail, &[Value]) -> Result<Vec<Value>, NotCompiled> + 'f;
 
 impl<'a> Emit<'a> {
     /// The extents of a shape; growing axes have that of `grow`.
@@ -94,12 +93,7 @@ impl<'a> Emit<'a> {
         b: &mut Builder,
         range: (Value, Value, i32),
         inits: &[Value],
-        body: &mut dyn FnMut(
-            &mut Emit<'a>,
-            &mut Builder,
-            &Ix,
-            &[Value],
-        ) -> Result<Vec<Value>, NotCompiled>,
+        body: &mut dyn FnMut(&mut Emit<'a>, &mut Builder, &Ix, &[Value]) -> Result<Vec<Value>, NotCompiled>,
     ) -> Result<Vec<Value>, NotCompiled> {
         let mut failure = None;
         let results = b.loop_carried(range, inits, |b, i, carried| {
@@ -129,14 +123,9 @@ impl<'a> Emit<'a> {
                 if whole == 1 {
                     carried = body(self, b, &Ix::constant(0), Tail::All, &carried)?;
                 } else if whole > 1 {
-                    let range = (
-                        b.const_n(0),
-                        b.const_n((whole * LANES) as i32),
-                        LANES as i32,
-                    );
-                    carried = self.fold(b, range, &carried, &mut |emit, b, i, carried| {
-                        body(emit, b, i, Tail::All, carried)
-                    })?;
+                    let range = (b.const_n(0), b.const_n((whole * LANES) as i32), LANES as i32);
+                    carried =
+                        self.fold(b, range, &carried, &mut |emit, b, i, carried| body(emit, b, i, Tail::All, carried))?;
                 }
                 if tail > 0 {
                     let base = Ix::constant((whole * LANES) as i64);

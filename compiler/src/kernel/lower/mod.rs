@@ -56,10 +56,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options {
-            max_rows: 64,
-            max_context: 4096,
-        }
+        Options { max_rows: 64, max_context: 4096 }
     }
 }
 

@@ -36,11 +36,7 @@ pub struct Plan {
 impl Plan {
     /// A new slot, alive from its first use.
     pub fn slot(&mut self, bytes: u64) -> Slot {
-        self.slots.push(Life {
-            bytes: bytes.next_multiple_of(64),
-            first: usize::MAX,
-            last: 0,
-        });
+        self.slots.push(Life { bytes: bytes.next_multiple_of(64), first: usize::MAX, last: 0 });
         Slot(self.slots.len() - 1)
     }
 
@@ -53,12 +49,7 @@ impl Plan {
     pub fn launch(&mut self, args: &[Arg]) {
         self.now += 1;
         for arg in args {
-            if let Arg::Pointer {
-                base: Base::Scratch,
-                offset,
-                ..
-            } = arg
-            {
+            if let Arg::Pointer { base: Base::Scratch, offset, .. } = arg {
                 self.touch(*offset);
             }
         }
@@ -132,12 +123,7 @@ pub fn resolve(steps: &mut [Step], offsets: &[u64]) {
         match step {
             Step::Launch { args, .. } => {
                 for arg in args {
-                    if let Arg::Pointer {
-                        base: Base::Scratch,
-                        offset,
-                        ..
-                    } = arg
-                    {
+                    if let Arg::Pointer { base: Base::Scratch, offset, .. } = arg {
                         fix(offset);
                     }
                 }
@@ -153,10 +139,7 @@ mod tests {
     use super::*;
 
     fn touch(plan: &mut Plan, slots: &[Slot]) {
-        let args: Vec<Arg> = slots
-            .iter()
-            .map(|s| Arg::at(Base::Scratch, s.offset()))
-            .collect();
+        let args: Vec<Arg> = slots.iter().map(|s| Arg::at(Base::Scratch, s.offset())).collect();
         plan.launch(&args);
     }
 

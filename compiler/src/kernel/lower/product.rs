@@ -16,12 +16,7 @@ use crate::weights::layout::Layout;
 
 impl<'a> Emit<'a> {
     /// (a[B.., M?, k], b[B.., k, N?]).
-    pub fn mat_mul(
-        &mut self,
-        b: &mut Builder,
-        step: &Step,
-        batch: usize,
-    ) -> Result<(), NotCompiled> {
+    pub fn mat_mul(&mut self, b: &mut Builder, step: &Step, batch: usize) -> Result<(), NotCompiled> {
         let (x, y, v) = (step.inputs[0], step.inputs[1], step.results[0]);
         let (x_ty, y_ty) = (self.graph.ty(x).clone(), self.graph.ty(y).clone());
         let rows = x_ty.rank() == batch + 2;
@@ -35,9 +30,7 @@ impl<'a> Emit<'a> {
             if rows && self.cost(y) > 0 {
                 self.ensure_buffer(b, y)?;
             }
-            return self.scalars(b, v, &mut |emit, b, at| {
-                emit.dot(b, x, y, &len, at, &at[..batch])
-            });
+            return self.scalars(b, v, &mut |emit, b, at| emit.dot(b, x, y, &len, at, &at[..batch]));
         }
         if self.cost(x) > 0 {
             self.ensure_buffer(b, x)?;
@@ -76,15 +69,7 @@ impl<'a> Emit<'a> {
     }
 
     /// The lane-axis sum of products of rows `x[x_at]` and `y[y_at]`.
-    fn dot(
-        &mut self,
-        b: &mut Builder,
-        x: V,
-        y: V,
-        len: &Len,
-        x_at: &[Ix],
-        y_at: &[Ix],
-    ) -> Result<Value, NotCompiled> {
+    fn dot(&mut self, b: &mut Builder, x: V, y: V, len: &Len, x_at: &[Ix], y_at: &[Ix]) -> Result<Value, NotCompiled> {
         let zero = b.const_f(0.0);
         let sum = self.strips(b, len, &[zero], &mut |emit, b, base, tail, carried| {
             let (mut x_at, mut y_at) = (x_at.to_vec(), y_at.to_vec());
@@ -138,9 +123,7 @@ impl<'a> Emit<'a> {
         let layout = self.weights.layout(weight);
         let columns = layout.shape().columns;
         match scale_group(layout) {
-            Group::Inputs(n) if n % LANES != 0 => {
-                self.fail(step.origin, format!("a float product with groups of {n}"))
-            }
+            Group::Inputs(n) if n % LANES != 0 => self.fail(step.origin, format!("a float product with groups of {n}")),
             Group::Inputs(n) => Ok(n),
             _ => Ok(columns),
         }
@@ -187,12 +170,7 @@ impl<'a> Emit<'a> {
     }
 
     /// (x[.., n]) -> (q: i8[.., n], a: f32[.., blocks]).
-    pub fn quantize(
-        &mut self,
-        b: &mut Builder,
-        step: &Step,
-        quant: InputQuant,
-    ) -> Result<(), NotCompiled> {
+    pub fn quantize(&mut self, b: &mut Builder, step: &Step, quant: InputQuant) -> Result<(), NotCompiled> {
         let InputQuant::Int8 { block, floor, .. } = quant else {
             return self.fail(step.origin, "a quantiser that keeps floats");
         };
@@ -250,20 +228,12 @@ impl<'a> Emit<'a> {
     }
 
     /// (q, a, w...) -> one result per weight.
-    pub fn linear_int8(
-        &mut self,
-        b: &mut Builder,
-        step: &Step,
-        quant: InputQuant,
-    ) -> Result<(), NotCompiled> {
+    pub fn linear_int8(&mut self, b: &mut Builder, step: &Step, quant: InputQuant) -> Result<(), NotCompiled> {
         let (q, a) = (step.inputs[0], step.inputs[1]);
         self.ensure_buffer(b, q)?;
         self.ensure_buffer(b, a)?;
         let shape = self.shape(q);
-        let lens: Vec<Len> = shape[..shape.len() - 1]
-            .iter()
-            .map(|&n| Len::Const(n))
-            .collect();
+        let lens: Vec<Len> = shape[..shape.len() - 1].iter().map(|&n| Len::Const(n)).collect();
         let mut targets = Vec::new();
         for (&w, &v) in step.inputs[2..].iter().zip(&step.results) {
             let Some(weight) = self.packed(w) else {
@@ -271,15 +241,9 @@ impl<'a> Emit<'a> {
             };
             targets.push((weight, self.allocate(b, v), v));
         }
-        let whole = targets
-            .iter()
-            .all(|(weight, ..)| one_block(self.weights.layout(*weight), quant));
+        let whole = targets.iter().all(|(weight, ..)| one_block(self.weights.layout(*weight), quant));
         self.nest(b, &lens, &[], &mut |emit, b, at| {
-            let sums = if whole {
-                vec![emit.code_sum(b, q, at, 0, *shape.last().unwrap_or(&0))?]
-            } else {
-                Vec::new()
-            };
+            let sums = if whole { vec![emit.code_sum(b, q, at, 0, *shape.last().unwrap_or(&0))?] } else { Vec::new() };
             for (weight, target, _) in &targets {
                 let rows = emit.weights.layout(*weight).shape().rows;
                 let groups = Len::Const(rows.div_ceil(LANES));
@@ -314,14 +278,7 @@ impl<'a> Emit<'a> {
     }
 
     /// The sum of `n` codes of the row `q[at]` from `start`.
-    pub fn code_sum(
-        &mut self,
-        b: &mut Builder,
-        q: V,
-        at: &[Ix],
-        start: usize,
-        n: usize,
-    ) -> Result<Value, NotCompiled> {
+    pub fn code_sum(&mut self, b: &mut Builder, q: V, at: &[Ix], start: usize, n: usize) -> Result<Value, NotCompiled> {
         let zero = b.const_i(0);
         let len = Len::Const(n);
         let sum = self.strips(b, &len, &[zero], &mut |emit, b, base, tail, carried| {
@@ -396,29 +353,14 @@ impl<'a> Emit<'a> {
         }
         let scale = self.scales(b, weight, strip, 0);
         let a = b.splat(a);
-        Ok(quantise::undo_factor(
-            &mut Math::like(b, scale),
-            undo,
-            scale,
-            a,
-        ))
+        Ok(quantise::undo_factor(&mut Math::like(b, scale), undo, scale, a))
     }
 
     /// Totals of stored fields, corrected to those of codes and scaled.
-    pub fn scaled(
-        &mut self,
-        b: &mut Builder,
-        weight: WeightId,
-        totals: Value,
-        sum: Value,
-        factor: Value,
-    ) -> Value {
+    pub fn scaled(&mut self, b: &mut Builder, weight: WeightId, totals: Value, sum: Value, factor: Value) -> Value {
         let sum = b.splat(sum);
         let totals = match self.weights.layout(weight) {
-            Layout::Blocks {
-                packing: Packing::Bits1,
-                ..
-            } => b.add(totals, totals),
+            Layout::Blocks { packing: Packing::Bits1, .. } => b.add(totals, totals),
             _ => totals,
         };
         let totals = b.sub(totals, sum);

@@ -36,40 +36,24 @@ impl<'a> Emit<'a> {
     }
 
     /// The reduction of one axis.
-    pub fn reduce(
-        &mut self,
-        b: &mut Builder,
-        step: &Step,
-        op: ReduceOp,
-        axis: usize,
-    ) -> Result<(), NotCompiled> {
+    pub fn reduce(&mut self, b: &mut Builder, step: &Step, op: ReduceOp, axis: usize) -> Result<(), NotCompiled> {
         let (x, v) = (step.inputs[0], step.results[0]);
         let ty = self.graph.ty(x).clone();
         self.prepare(b, x)?;
         let grow = self.grows.get(&x).cloned();
-        let len = self
-            .lens(&ty.shape[axis..=axis], grow.as_ref())
-            .remove(0);
+        let len = self.lens(&ty.shape[axis..=axis], grow.as_ref()).remove(0);
         if op == ReduceOp::ArgMax {
-            return self.scalars(b, v, &mut |emit, b, at| {
-                emit.arg_max(b, x, axis, &len, at)
-            });
+            return self.scalars(b, v, &mut |emit, b, at| emit.arg_max(b, x, axis, &len, at));
         }
         if axis + 1 == ty.rank() && !self.scalar_only(x) {
-            return self.scalars(b, v, &mut |emit, b, at| {
-                emit.reduce_lanes(b, op, x, &len, at)
-            });
+            return self.scalars(b, v, &mut |emit, b, at| emit.reduce_lanes(b, op, x, &len, at));
         }
         if ty.elem == Elem::U64 {
-            return self.scalars(b, v, &mut |emit, b, at| {
-                emit.reduce_ascending(b, op, x, axis, &len, at, false)
-            });
+            return self.scalars(b, v, &mut |emit, b, at| emit.reduce_ascending(b, op, x, axis, &len, at, false));
         }
         if axis + 1 == ty.rank() {
             self.ensure_buffer(b, x)?;
-            return self.scalars(b, v, &mut |emit, b, at| {
-                emit.reduce_lanes(b, op, x, &len, at)
-            });
+            return self.scalars(b, v, &mut |emit, b, at| emit.reduce_lanes(b, op, x, &len, at));
         }
         let target = self.allocate(b, v);
         let shape = self.graph.ty(v).shape.clone();
@@ -119,11 +103,7 @@ impl<'a> Emit<'a> {
             (ReduceOp::Min, Elem::F32) => b.pmin(acc, x),
             (ReduceOp::Max | ReduceOp::Min, _) if unsigned => {
                 let less = b.lt_u(acc, x);
-                if op == ReduceOp::Max {
-                    b.select(less, x, acc)
-                } else {
-                    b.select(less, acc, x)
-                }
+                if op == ReduceOp::Max { b.select(less, x, acc) } else { b.select(less, acc, x) }
             }
             (ReduceOp::Max, _) => b.smax(acc, x),
             (ReduceOp::Min, _) => b.smin(acc, x),
@@ -160,11 +140,7 @@ impl<'a> Emit<'a> {
                 // Signed order of the numbers with their top bit flipped.
                 let top = b.const_i(i32::MIN);
                 let flipped = b.xor(total, top);
-                let chosen = if op == ReduceOp::Max {
-                    b.red_imax(flipped)
-                } else {
-                    b.red_imin(flipped)
-                };
+                let chosen = if op == ReduceOp::Max { b.red_imax(flipped) } else { b.red_imin(flipped) };
                 let top = b.const_n(i32::MIN);
                 b.xor(chosen, top)
             }
@@ -204,12 +180,7 @@ impl<'a> Emit<'a> {
         b: &mut Builder,
         len: &Len,
         inits: &[Value],
-        body: &mut dyn FnMut(
-            &mut Emit<'a>,
-            &mut Builder,
-            &Ix,
-            &[Value],
-        ) -> Result<Vec<Value>, NotCompiled>,
+        body: &mut dyn FnMut(&mut Emit<'a>, &mut Builder, &Ix, &[Value]) -> Result<Vec<Value>, NotCompiled>,
     ) -> Result<Vec<Value>, NotCompiled> {
         match len {
             Len::Const(1) => body(self, b, &Ix::constant(0), inits),
@@ -236,14 +207,7 @@ impl<'a> Emit<'a> {
         b.select(fixed, place, moved)
     }
 
-    fn arg_max(
-        &mut self,
-        b: &mut Builder,
-        x: V,
-        axis: usize,
-        len: &Len,
-        at: &[Ix],
-    ) -> Result<Value, NotCompiled> {
+    fn arg_max(&mut self, b: &mut Builder, x: V, axis: usize, len: &Len, at: &[Ix]) -> Result<Value, NotCompiled> {
         let elem = self.graph.ty(x).elem;
         let first = self.neutral(b, ReduceOp::Max, elem, false);
         let zero = b.const_n(0);
@@ -257,10 +221,7 @@ impl<'a> Emit<'a> {
                 _ => b.lt(carried[0], value),
             };
             let index = emit.logical(b, len, i);
-            Ok(vec![
-                b.select(larger, value, carried[0]),
-                b.select(larger, index, carried[1]),
-            ])
+            Ok(vec![b.select(larger, value, carried[0]), b.select(larger, index, carried[1])])
         })?;
         Ok(found[1])
     }
@@ -317,15 +278,7 @@ impl<'a> Emit<'a> {
         b: &mut Builder,
         step: &Step,
         k: usize,
-        found: &mut dyn FnMut(
-            &mut Emit<'a>,
-            &mut Builder,
-            &[Ix],
-            &Ix,
-            Value,
-            Value,
-            Value,
-        ) -> Result<(), NotCompiled>,
+        found: &mut dyn FnMut(&mut Emit<'a>, &mut Builder, &[Ix], &Ix, Value, Value, Value) -> Result<(), NotCompiled>,
     ) -> Result<(), NotCompiled> {
         let x = step.inputs[0];
         let ty = self.graph.ty(x).clone();
@@ -354,29 +307,24 @@ impl<'a> Emit<'a> {
             emit.ascending(b, &rounds, &[], &mut |emit, b, j, _| {
                 let none = b.const_n(-1);
                 let lowest = b.const_s(f32::NEG_INFINITY);
-                let best = emit.ascending(
-                    b,
-                    last,
-                    &[lowest, none, none],
-                    &mut |emit, b, i, carried| {
-                        let mut place = at.to_vec();
-                        place.push(i.clone());
-                        let value = emit.eval(b, x, &place, false)?;
-                        let used = emit.load(b, &taken, std::slice::from_ref(i), false);
-                        let zero = b.const_n(0);
-                        let free = b.eq(used, zero);
-                        // Neither -infinity nor NaN is ever above what was found.
-                        let larger = b.lt(carried[0], value);
-                        let take = b.and(larger, free);
-                        let index = emit.logical(b, last, i);
-                        let dense = i.scalar(b);
-                        Ok(vec![
-                            b.select(take, value, carried[0]),
-                            b.select(take, index, carried[1]),
-                            b.select(take, dense, carried[2]),
-                        ])
-                    },
-                )?;
+                let best = emit.ascending(b, last, &[lowest, none, none], &mut |emit, b, i, carried| {
+                    let mut place = at.to_vec();
+                    place.push(i.clone());
+                    let value = emit.eval(b, x, &place, false)?;
+                    let used = emit.load(b, &taken, std::slice::from_ref(i), false);
+                    let zero = b.const_n(0);
+                    let free = b.eq(used, zero);
+                    // Neither -infinity nor NaN is ever above what was found.
+                    let larger = b.lt(carried[0], value);
+                    let take = b.and(larger, free);
+                    let index = emit.logical(b, last, i);
+                    let dense = i.scalar(b);
+                    Ok(vec![
+                        b.select(take, value, carried[0]),
+                        b.select(take, index, carried[1]),
+                        b.select(take, dense, carried[2]),
+                    ])
+                })?;
                 let zero = b.const_n(0);
                 let there = b.le(zero, best[2]);
                 let mark = b.smax(best[2], zero);
@@ -424,11 +372,7 @@ impl<'a> Emit<'a> {
         for &input in &step.inputs {
             let shape = self.graph.ty(input).shape.clone();
             if let Dim::Const(n) = shape[axis] {
-                let sink = Sink {
-                    value: input,
-                    buffer: target.sliced(axis, start),
-                    padded: false,
-                };
+                let sink = Sink { value: input, buffer: target.sliced(axis, start), padded: false };
                 self.store_all(b, &[sink])?;
                 start += n;
                 continue;

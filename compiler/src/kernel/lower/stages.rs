@@ -8,11 +8,7 @@ use std::collections::HashMap;
 impl Emit<'_> {
     /// Counts the stages of all steps of a kernel.
     pub fn count_stages(&mut self, body: &Body, sinks: &[V]) {
-        let mut count = Count {
-            graph: self.graph,
-            users: vec![Vec::new(); self.graph.types.len()],
-            next: 0,
-        };
+        let mut count = Count { graph: self.graph, users: vec![Vec::new(); self.graph.types.len()], next: 0 };
         count.body(body, sinks);
         self.stages = count.users.iter().map(Vec::len).collect();
         self.copied = shared_states(self.graph, body);
@@ -86,11 +82,7 @@ impl Count<'_> {
                     Act::Op(Op::Gather { .. }) => true,
                     _ => false,
                 };
-                if users.len() > 1 && heavy {
-                    vec![self.fresh()]
-                } else {
-                    users
-                }
+                if users.len() > 1 && heavy { vec![self.fresh()] } else { users }
             }
             Act::Op(Op::StateWrite(_)) => return,
             Act::Op(_) => vec![self.fresh()],
@@ -143,9 +135,7 @@ fn shared_states(graph: &Graph, body: &Body) -> Vec<StateId> {
     walk(graph, body, &mut 0, &mut uses);
     let mut shared = Vec::new();
     for &(state, place, write) in &uses {
-        let other = uses
-            .iter()
-            .any(|&(s, p, w)| s == state && p != place && w != write);
+        let other = uses.iter().any(|&(s, p, w)| s == state && p != place && w != write);
         if other && !shared.contains(&state) {
             shared.push(state);
         }

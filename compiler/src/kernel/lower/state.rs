@@ -7,9 +7,7 @@
 use std::collections::HashMap;
 
 use super::weights::WeightLayout;
-use crate::ir::{
-    AxisCapacity, AxisId, Dim, Elem, Initial, Module, Op, Region, StateDecl, StateId,
-};
+use crate::ir::{AxisCapacity, AxisId, Dim, Elem, Initial, Module, Op, Region, StateDecl, StateId};
 use crate::kernel::ir::LANES;
 
 /// Where the instances of a state lie.
@@ -175,27 +173,13 @@ impl StateLayout {
             if matches!(fill, Fill::Weights(_)) {
                 let one = (state.ty.elements().unwrap_or(0) * bytes) as u64;
                 for i in 0..count as u64 {
-                    self.groups[group].resets.push(Reset {
-                        offset: offset + i * size,
-                        bytes: one,
-                        fill: fill.clone(),
-                    });
+                    self.groups[group].resets.push(Reset { offset: offset + i * size, bytes: one, fill: fill.clone() });
                 }
             } else {
-                self.groups[group].resets.push(Reset {
-                    offset,
-                    bytes: size * count as u64,
-                    fill,
-                });
+                self.groups[group].resets.push(Reset { offset, bytes: size * count as u64, fill });
             }
         }
-        let place = StatePlace {
-            group,
-            offset,
-            instance_strides,
-            strides,
-            bytes: size,
-        };
+        let place = StatePlace { group, offset, instance_strides, strides, bytes: size };
         self.states.insert(id, place);
     }
 
@@ -239,12 +223,7 @@ impl StateLayout {
 }
 
 /// Strides of a state whose growing axis comes first in memory, and its bytes.
-fn entry_major(
-    state: &StateDecl,
-    growing: usize,
-    bytes: usize,
-    slots: usize,
-) -> (Vec<i64>, usize) {
+fn entry_major(state: &StateDecl, growing: usize, bytes: usize, slots: usize) -> (Vec<i64>, usize) {
     let mut strides = vec![0; state.ty.rank()];
     let mut next = bytes;
     for (i, dim) in state.ty.shape.iter().enumerate().rev() {
@@ -280,11 +259,7 @@ fn pattern(elem: Elem, value: f64) -> Fill {
         Elem::I8 | Elem::Ternary | Elem::Sign => (value as i8).to_le_bytes().to_vec(),
         Elem::U8 | Elem::Bool => vec![value as u8],
     };
-    if bytes.iter().all(|&b| b == 0) {
-        Fill::Zero
-    } else {
-        Fill::Pattern(bytes)
-    }
+    if bytes.iter().all(|&b| b == 0) { Fill::Zero } else { Fill::Pattern(bytes) }
 }
 
 /// The states that a region uses, nested regions included.
@@ -300,10 +275,9 @@ impl Uses {
         for id in region.nodes() {
             let op = &region.node(id).op;
             match op {
-                Op::StateRead(state)
-                | Op::StateWrite(state)
-                | Op::Push { state }
-                | Op::Recent { state, .. } => self.add(*state),
+                Op::StateRead(state) | Op::StateWrite(state) | Op::Push { state } | Op::Recent { state, .. } => {
+                    self.add(*state)
+                }
                 Op::Positions { state } => {
                     self.add(*state);
                     self.position_states.push(*state);

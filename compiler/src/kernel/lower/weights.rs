@@ -43,11 +43,7 @@ impl WeightLayout {
                 (literal, at)
             })
             .collect();
-        WeightLayout {
-            section,
-            literals,
-            bytes: bytes + PAD,
-        }
+        WeightLayout { section, literals, bytes: bytes + PAD }
     }
 
     /// What stands behind the weights: the constants and padding, from the end of the section to that of the image.
@@ -119,13 +115,7 @@ pub fn scale_group(layout: Layout) -> Group {
 
 impl Emit<'_> {
     /// Code times scale of a packed weight.
-    pub fn decode(
-        &mut self,
-        b: &mut Builder,
-        weight: WeightId,
-        at: &[Ix],
-        wide: bool,
-    ) -> Result<Value, NotCompiled> {
+    pub fn decode(&mut self, b: &mut Builder, weight: WeightId, at: &[Ix], wide: bool) -> Result<Value, NotCompiled> {
         let layout = self.weights.layout(weight);
         if at.len() != 2 {
             let origin = self.module.weight(weight).origin;
@@ -139,9 +129,7 @@ impl Emit<'_> {
             }
         }
         if wide && column.constant % LANES as i64 != 0 {
-            return self.by_lane(b, at, |emit, b, place| {
-                emit.decode(b, weight, place, false)
-            });
+            return self.by_lane(b, at, |emit, b, place| emit.decode(b, weight, place, false));
         }
         let code = self.code(b, weight, row, column, wide);
         let scale = self.scale(b, weight, row, column);
@@ -150,27 +138,13 @@ impl Emit<'_> {
     }
 
     /// A code of a packed weight as a float, or 16 from a column that is a multiple of 16.
-    pub fn code(
-        &mut self,
-        b: &mut Builder,
-        weight: WeightId,
-        row: &Ix,
-        column: &Ix,
-        wide: bool,
-    ) -> Value {
+    pub fn code(&mut self, b: &mut Builder, weight: WeightId, row: &Ix, column: &Ix, wide: bool) -> Value {
         let code = self.int_code(b, weight, row, column, wide);
         b.convert(code)
     }
 
     /// A code of a packed weight, or 16 from a column that is a multiple of 16.
-    pub fn int_code(
-        &mut self,
-        b: &mut Builder,
-        weight: WeightId,
-        row: &Ix,
-        column: &Ix,
-        wide: bool,
-    ) -> Value {
+    pub fn int_code(&mut self, b: &mut Builder, weight: WeightId, row: &Ix, column: &Ix, wide: bool) -> Value {
         let layout = self.weights.layout(weight);
         let pointer = self.weight_pointers[&weight];
         let row_bytes = layout.row_bytes() as i64;
@@ -196,11 +170,7 @@ impl Emit<'_> {
                 let block = divided(b, column, packing.block_weights() as i64);
                 let within = remainder(b, column, packing.block_weights() as i64);
                 let (field, byte) = (divided(b, &within, 64), remainder(b, &within, 64));
-                let at = quad
-                    .times(4 * row_bytes)
-                    .add_scaled(&in_quad, 64)
-                    .add_scaled(&block, 256)
-                    .plus(&byte);
+                let at = quad.times(4 * row_bytes).add_scaled(&in_quad, 64).add_scaled(&block, 256).plus(&byte);
                 let (pointer, offset) = at.address(b, pointer);
                 let form = if wide { Mem::U8x16 } else { Mem::U8 };
                 let bytes = b.load(form, pointer, offset);
@@ -229,10 +199,7 @@ impl Emit<'_> {
                 let groups = layout.shape().groups(Group::Inputs(n)) as i64;
                 let group = divided(b, column, n as i64);
                 let (strip, lane) = (divided(b, row, 16), remainder(b, row, 16));
-                start
-                    .add_scaled(&strip, groups * 64)
-                    .add_scaled(&group, 64)
-                    .add_scaled(&lane, 4)
+                start.add_scaled(&strip, groups * 64).add_scaled(&group, 64).add_scaled(&lane, 4)
             }
         };
         let (pointer, offset) = at.address(b, self.weight_pointers[&weight]);
@@ -240,13 +207,7 @@ impl Emit<'_> {
     }
 
     /// The scales of 16 rows from `strip * 16`.
-    pub fn scales(
-        &mut self,
-        b: &mut Builder,
-        weight: WeightId,
-        strip: &Ix,
-        group: usize,
-    ) -> Value {
+    pub fn scales(&mut self, b: &mut Builder, weight: WeightId, strip: &Ix, group: usize) -> Value {
         let layout = self.weights.layout(weight);
         let start = Ix::constant(layout.scales().start as i64);
         let pointer = self.weight_pointers[&weight];
@@ -262,9 +223,7 @@ impl Emit<'_> {
             }
             Group::Inputs(n) => {
                 let groups = layout.shape().groups(Group::Inputs(n)) as i64;
-                let at = start
-                    .add_scaled(strip, groups * 64)
-                    .offset(group as i64 * 64);
+                let at = start.add_scaled(strip, groups * 64).offset(group as i64 * 64);
                 let (pointer, offset) = at.address(b, pointer);
                 b.load_f(pointer, offset)
             }
@@ -287,10 +246,7 @@ pub fn divided(b: &mut Builder, index: &Ix, n: i64) -> Ix {
     }
     if index.constant % n == 0 && index.terms.iter().all(|t| t.1 % n == 0) {
         let terms = index.terms.iter().map(|t| (t.0, t.1 / n)).collect();
-        return Ix {
-            constant: index.constant / n,
-            terms,
-        };
+        return Ix { constant: index.constant / n, terms };
     }
     let value = index.scalar(b);
     Ix::value(if n.count_ones() == 1 {
