@@ -15,3 +15,6 @@ pub mod program;
 pub mod run;
 pub mod typing;
 pub mod verify;
+
+#[cfg(test)]
+mod tests;
