@@ -158,12 +158,14 @@ fn a_table_that_differs_from_the_graph_is_refused() {
         change(&|header| {
             header.weights.pop();
         }),
-        change(&|header| header.graph = header.graph.replace("[20, 300]", "[20, 4611686018427387904]")),
-        change(&|header| header.graph = header.graph.replace("[20, 300]", "[0, 4611686018427387904]")),
+        change(&|header| header.graph = header.graph.replace("[20, 300]", "[20, 30000000000]")),
     ] {
         assert!(matches!(error, PackageError::Table { .. }), "{error}");
     }
-    assert!(matches!(change(&|header| header.graph.truncate(40)), PackageError::Graph(_)));
+    let misspelt = change(&|header| header.graph = header.graph.replace("weight w0", "weigth w0"));
+    assert!(matches!(misspelt, PackageError::Graph(_)), "{misspelt}");
+    let huge = change(&|header| header.graph = header.graph.replace("[20, 300]", "[20, 4611686018427387904]"));
+    assert!(matches!(huge, PackageError::Invalid(_)), "{huge}");
 }
 
 #[test]

@@ -20,6 +20,8 @@ mod torch;
 mod value;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod layout_tests;
 #[cfg(test)]
 mod tests;

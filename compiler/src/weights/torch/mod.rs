@@ -11,6 +11,11 @@ mod training;
 mod value;
 mod zip;
 
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;
+
 use super::{Checksum, Contents, Element, Extent, View, WeightsError};
 use value::{Arena, JsonError, Node, NodeId};
 use zip::Archive;
