@@ -208,8 +208,8 @@ pub struct Extracted {
 }
 
 /// Copies `members` (in the region's order, together convex) into a body. Leaves and broadcasts outside that they read are
-/// repeated inside; fused groups among the members are dissolved.
-pub fn extract(region: &Region, members: &[NodeId]) -> Extracted {
+/// repeated inside, where `loose` says that they are in no group of their own; fused groups among the members are dissolved.
+pub fn extract(region: &Region, members: &[NodeId], loose: &dyn Fn(NodeId) -> bool) -> Extracted {
     let set: HashSet<NodeId> = members.iter().copied().collect();
     let mut copy = Copy::without_params(region);
     let mut captures = Vec::new();
@@ -217,7 +217,7 @@ pub fn extract(region: &Region, members: &[NodeId]) -> Extracted {
     for &id in members {
         let node = region.node(id);
         for &v in &node.inputs {
-            import(&mut copy, &mut captures, &set, v);
+            import(&mut copy, &mut captures, &|n| !set.contains(&n) && loose(n), v);
         }
         match &node.op {
             Op::Fused { body, .. } => dissolve(&mut copy, node, body),
@@ -243,17 +243,17 @@ pub fn extract(region: &Region, members: &[NodeId]) -> Extracted {
     Extracted { body, captures, results, origin: members.first().map_or(OriginId(0), |&n| region.node(n).origin) }
 }
 
-fn import(copy: &mut Copy, captures: &mut Vec<Value>, members: &HashSet<NodeId>, value: Value) {
+fn import(copy: &mut Copy, captures: &mut Vec<Value>, loose: &dyn Fn(NodeId) -> bool, value: Value) {
     if copy.has(value) {
         return;
     }
     if let Some(id) = copy.from.producer(value)
-        && !members.contains(&id)
+        && loose(id)
     {
         let node = copy.from.node(id);
         if is_leaf(&node.op) || matches!(node.op, Op::Broadcast { .. }) {
             for &v in &node.inputs {
-                import(copy, captures, members, v);
+                import(copy, captures, loose, v);
             }
             copy.node(id);
             return;
@@ -431,7 +431,8 @@ impl<'r> Units<'r> {
         for (unit, members) in self.ordered() {
             match kinds.get(&unit) {
                 Some(&kind) => {
-                    let group = extract(self.region, &members);
+                    let loose = |n| !kinds.contains_key(&self.unit(n));
+                    let group = extract(self.region, &members, &loose);
                     let inputs = copy.values(&group.captures);
                     let types = group.results.iter().map(|&r| self.region.ty(r).clone()).collect();
                     let op = Op::Fused { kind, body: Box::new(group.body) };

@@ -15,7 +15,7 @@ pub(super) fn lift_node(l: &mut Lifting, id: NodeId) -> Result<(), PassError> {
         return Ok(());
     }
     l.counts.lifted += 1;
-    let mut all = |l: &mut Lifting| -> Result<Vec<Value>, PassError> {
+    let all = |l: &mut Lifting| -> Result<Vec<Value>, PassError> {
         node.inputs.iter().map(|&v| l.with_time(v, node.origin)).collect()
     };
     let as_is = |l: &Lifting| l.copy.values(&node.inputs);

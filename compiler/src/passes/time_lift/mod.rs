@@ -86,7 +86,7 @@ fn lift_region(
     let mut lifting = Lifting { module, copy, per_step, counts };
     for (unit, members) in units.ordered() {
         if scans.contains(&unit) {
-            lifting.scan(&members);
+            lifting.scan(&members, &|n| !scans.contains(&units.unit(n)));
             continue;
         }
         for id in members {
@@ -136,8 +136,8 @@ impl Lifting<'_> {
     }
 
     /// Makes the members one scan over time.
-    fn scan(&mut self, members: &[NodeId]) {
-        let group = extract(self.copy.from, members);
+    fn scan(&mut self, members: &[NodeId], loose: &dyn Fn(NodeId) -> bool) {
+        let group = extract(self.copy.from, members, loose);
         self.counts.scans += 1;
         self.counts.scanned += members.len();
         let inputs = self.copy.values(&group.captures);
