@@ -260,6 +260,10 @@ impl Check<'_> {
         if let Some(rows) = work.rows {
             self.rows(rows);
         }
+        let most = u64::from(work.per) * work.rows.map_or(1, |_| u64::from(self.program.max_rows));
+        if most > i32::MAX as u64 || work.grain > i32::MAX as u32 {
+            self.problems.push(format!("{most} work units in chunks of {}", work.grain));
+        }
         let Some(kernel) = self.program.kernels.get(id.0 as usize) else {
             return self.problems.push(format!("{id:?} does not exist"));
         };

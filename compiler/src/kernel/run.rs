@@ -1,6 +1,7 @@
 //! Walks a [`Program`] with the kernel interpreter, so that a program can be checked without machine code.
 
 use super::interp::memory::{Memory, Pointer, Region, Trap};
+use super::interp::race::Watch;
 use super::interp::{self, Slot};
 use super::program::{Arg, Base, Count, Driver, LoopVar, Program, RowsId, Step, Work};
 
@@ -33,6 +34,9 @@ pub enum Order {
     Whole,
     /// Parallel launches run chunk by chunk, the last chunk first.
     ReversedChunks,
+    /// As `ReversedChunks`, and a launch whose result depends on its splitting or that changes what it reads as
+    /// constant is an error. Slow.
+    Watched,
 }
 
 /// Runs an entry. Gives the status code that a compiled entry would return.
@@ -53,7 +57,7 @@ pub fn run(program: &Program, entry: &Driver, buffers: Buffers<'_>, order: Order
     rows[0] = i64::from(buffers.rows);
     let mut walk = Walk {
         program,
-        memory: Memory { regions },
+        memory: Memory { regions, watch: None },
         inputs,
         state_stride: buffers.state_stride,
         rows,
@@ -135,17 +139,24 @@ impl Walk<'_, '_> {
         let units =
             i32::try_from(units).map_err(|_| Trap::Invalid(format!("kernel {}: too many units", kernel.name)))?;
         let grain = match self.order {
-            Order::ReversedChunks if work.grain > 0 => work.grain as i32,
+            Order::ReversedChunks | Order::Watched if work.grain > 0 => work.grain as i32,
             _ => units.max(1),
         };
         let mut starts: Vec<i32> = (0..units).step_by(grain as usize).collect();
         starts.reverse();
+        self.memory.watch = (self.order == Order::Watched).then(Watch::default);
         for begin in starts {
             let end = begin.saturating_add(grain).min(units);
+            if let Some(watch) = &mut self.memory.watch {
+                watch.chunk = begin as u32;
+            }
             interp::run(kernel, &mut self.memory, &slots, begin, end)
                 .map_err(|trap| Trap::Invalid(format!("kernel {} ({begin}..{end}): {trap}", kernel.name)))?;
         }
-        Ok(())
+        match self.memory.watch.take().map_or(Ok(()), Watch::finish) {
+            Ok(()) => Ok(()),
+            Err(conflict) => Err(Trap::Invalid(format!("kernel {}: {conflict}", kernel.name))),
+        }
     }
 
     fn slot(&self, arg: &Arg) -> Slot {

@@ -58,7 +58,7 @@ kernel sample(ro x, rw out, count n) {
 fn the_interpreter_runs_it() {
     let strips: Vec<u8> = (0..32).flat_map(|i| (-(i as f32)).to_le_bytes()).collect();
     let mut out = vec![0u8; 64];
-    let mut memory = Memory { regions: vec![Region::Ro(&strips), Region::Rw(&mut out)] };
+    let mut memory = Memory { regions: vec![Region::Ro(&strips), Region::Rw(&mut out)], watch: None };
     let pointer = |region| Slot::Pointer(Pointer { region, offset: 0 });
     let args = [pointer(0), pointer(1), Slot::Count(2)];
     run(&sample(), &mut memory, &args, 0, 1).unwrap();
@@ -79,7 +79,7 @@ fn leaving_a_buffer_is_a_trap() {
         ([pointer(0, 0), pointer(0, 0), Slot::Count(1)], "read-only region 0"),
         ([pointer(0, 0), Slot::Count(1), Slot::Count(1)], "wrong arguments"),
     ] {
-        let mut memory = Memory { regions: vec![Region::Ro(&strips), Region::Rw(&mut out)] };
+        let mut memory = Memory { regions: vec![Region::Ro(&strips), Region::Rw(&mut out)], watch: None };
         let trap = run(&sample(), &mut memory, &args, 0, 1).unwrap_err();
         assert!(trap.to_string().contains(wanted), "{trap}");
     }
@@ -95,7 +95,7 @@ fn an_overflowing_dot_is_a_trap() {
         vec![b.dot(acc[0], w, 0xc0, x)]
     });
     let (w, x) = ([0xff; 64], [127; 64]);
-    let mut memory = Memory { regions: vec![Region::Ro(&w), Region::Ro(&x)] };
+    let mut memory = Memory { regions: vec![Region::Ro(&w), Region::Ro(&x)], watch: None };
     let args = [0, 1].map(|region| Slot::Pointer(Pointer { region, offset: 0 }));
     assert_eq!(run(&b.finish(), &mut memory, &args, 0, 1), Err(Trap::DotOverflow));
 }

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::race::Watch;
+
 /// Why an interpreted kernel stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Trap {
@@ -67,6 +69,8 @@ pub struct Pointer {
 pub struct Memory<'a> {
     /// The buffers.
     pub regions: Vec<Region<'a>>,
+    /// Notes accesses where present.
+    pub watch: Option<Watch>,
 }
 
 impl Memory<'_> {

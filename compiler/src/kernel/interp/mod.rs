@@ -3,8 +3,10 @@
 mod dot;
 mod lanes;
 pub mod memory;
+pub mod race;
 
 use super::ir::*;
+use super::verify::Root;
 use memory::{Memory, Pointer, Region, Trap};
 
 /// A slot of the argument table.
@@ -28,7 +30,11 @@ pub fn run(kernel: &Kernel, memory: &mut Memory<'_>, args: &[Slot], begin: i32, 
     }
     let own = memory.regions.len();
     let cells = vec![Cell::N(0); kernel.values.len()];
-    let mut machine = Machine { memory, args, begin, end, cells };
+    let roots = match memory.watch {
+        Some(_) => super::verify::roots(kernel).map_err(Trap::Invalid)?,
+        None => Vec::new(),
+    };
+    let mut machine = Machine { memory, args, begin, end, cells, kernel, roots };
     let result = machine.block(&kernel.body);
     memory.regions.truncate(own);
     result
@@ -53,6 +59,9 @@ struct Machine<'m, 'a> {
     begin: i32,
     end: i32,
     cells: Vec<Cell>,
+    kernel: &'m Kernel,
+    /// Where pointers come from; only while accesses are watched.
+    roots: Vec<Option<Root>>,
 }
 
 macro_rules! getters {
@@ -120,6 +129,7 @@ impl Machine<'_, '_> {
                 if *mem == Mem::Bytes64 && (pointer.offset + i64::from(*offset)) % 64 != 0 {
                     return Err(Trap::Misaligned(pointer.region, pointer.offset));
                 }
+                self.note(args[0], pointer, *offset, mem.element_bytes(), false);
                 let cell = lanes::decode(*mem, self.memory.read(pointer, *offset, mem.bytes())?);
                 self.set(inst, cell);
             }
@@ -129,6 +139,7 @@ impl Machine<'_, '_> {
                 if *mem == Mem::Bytes64 && (pointer.offset + i64::from(*offset)) % 64 != 0 {
                     return Err(Trap::Misaligned(pointer.region, pointer.offset));
                 }
+                self.note(args[0], pointer, *offset, bytes.len(), true);
                 self.memory.write(pointer, *offset, bytes.len())?.copy_from_slice(&bytes);
             }
             Op::StoreFirst { mem, offset } => {
@@ -136,6 +147,7 @@ impl Machine<'_, '_> {
                 let bytes = lanes::encode(*mem, &cell(self, 1));
                 let bytes = &bytes[..count * mem.element_bytes()];
                 let pointer = self.p(args[0])?;
+                self.note(args[0], pointer, *offset, bytes.len(), true);
                 self.memory.write(pointer, *offset, bytes.len())?.copy_from_slice(bytes);
             }
             Op::Offset(bytes) => self.moved(inst, *bytes)?,
@@ -184,7 +196,11 @@ impl Machine<'_, '_> {
             }
             Op::DotRows(attributes) => {
                 let (weights, activations) = (self.p(args[0])?, self.p(args[1])?);
+                let fields = attributes.packing.fields();
+                let row = attributes.blocks as usize * STRIP_BYTES;
+                self.note(args[0], weights, 0, LANES * row, false);
                 for token in 0..attributes.tokens {
+                    self.note(args[1], activations, (token * attributes.stride) as i32, row * fields, false);
                     let totals = dot::rows(self.memory, attributes, weights, activations, token)?;
                     self.cells[inst.results[token as usize].index()] = Cell::I(totals);
                 }
@@ -199,6 +215,18 @@ impl Machine<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    fn note(&mut self, value: Value, pointer: Pointer, offset: i32, bytes: usize, write: bool) {
+        let Some(watch) = &mut self.memory.watch else { return };
+        let Some(Root::Param(index)) = self.roots[value.index()] else { return };
+        let start = pointer.offset.wrapping_add(i64::from(offset));
+        if write {
+            watch.write(pointer.region, start, bytes);
+        } else {
+            let constant = self.kernel.params[index as usize].kind == ParamKind::Ro;
+            watch.read(pointer.region, start, bytes, constant);
+        }
     }
 
     fn iterate(&mut self, inst: &Inst, step: i32, body: &Block) -> Result<(), Trap> {

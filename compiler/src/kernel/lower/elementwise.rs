@@ -2,94 +2,9 @@
 
 use crate::ir::{BinaryOp, CompareOp, Elem, UnaryOp};
 use crate::kernel::build::Builder;
+pub use crate::kernel::functions::Math;
 use crate::kernel::ir::{Shift, Type, Value};
 use crate::numerics::{Lanes, functions};
-
-/// The functions of [`crate::numerics`] as operations of a kernel, on strips or on scalars.
-pub struct Math<'b> {
-    pub b: &'b mut Builder,
-    pub wide: bool,
-}
-
-impl Math<'_> {
-    /// For operands like `x`.
-    pub fn like<'b>(b: &'b mut Builder, x: Value) -> Math<'b> {
-        let wide = matches!(b.ty(x), Type::F | Type::I);
-        Math { b, wide }
-    }
-}
-
-impl Lanes for Math<'_> {
-    type F = Value;
-    type I = Value;
-
-    fn f_bits(&mut self, bits: u32) -> Value {
-        if self.wide { self.b.const_f_bits(bits) } else { self.b.const_s_bits(bits) }
-    }
-    fn i_const(&mut self, value: i32) -> Value {
-        if self.wide { self.b.const_i(value) } else { self.b.const_n(value) }
-    }
-    fn add(&mut self, a: Value, b: Value) -> Value {
-        self.b.add(a, b)
-    }
-    fn sub(&mut self, a: Value, b: Value) -> Value {
-        self.b.sub(a, b)
-    }
-    fn mul(&mut self, a: Value, b: Value) -> Value {
-        self.b.mul(a, b)
-    }
-    fn div(&mut self, a: Value, b: Value) -> Value {
-        self.b.div(a, b)
-    }
-    fn sqrt(&mut self, a: Value) -> Value {
-        self.b.sqrt(a)
-    }
-    fn pmin(&mut self, a: Value, b: Value) -> Value {
-        self.b.pmin(a, b)
-    }
-    fn pmax(&mut self, a: Value, b: Value) -> Value {
-        self.b.pmax(a, b)
-    }
-    fn flt(&mut self, a: Value, b: Value) -> Value {
-        self.b.lt(a, b)
-    }
-    fn fne(&mut self, a: Value, b: Value) -> Value {
-        self.b.ne(a, b)
-    }
-    fn sel(&mut self, m: Value, a: Value, b: Value) -> Value {
-        self.b.select(m, a, b)
-    }
-    fn to_bits(&mut self, a: Value) -> Value {
-        self.b.cast(a)
-    }
-    fn from_bits(&mut self, a: Value) -> Value {
-        self.b.cast(a)
-    }
-    fn cvt(&mut self, a: Value) -> Value {
-        self.b.convert(a)
-    }
-    fn iadd(&mut self, a: Value, b: Value) -> Value {
-        self.b.add(a, b)
-    }
-    fn isub(&mut self, a: Value, b: Value) -> Value {
-        self.b.sub(a, b)
-    }
-    fn and(&mut self, a: Value, b: Value) -> Value {
-        self.b.and(a, b)
-    }
-    fn or(&mut self, a: Value, b: Value) -> Value {
-        self.b.or(a, b)
-    }
-    fn shl(&mut self, a: Value, k: u32) -> Value {
-        self.b.shl(a, k as u8)
-    }
-    fn sar(&mut self, a: Value, k: u32) -> Value {
-        self.b.shr_s(a, k as u8)
-    }
-    fn isel(&mut self, m: Value, a: Value, b: Value) -> Value {
-        self.b.select(m, a, b)
-    }
-}
 
 /// A rough count of operations.
 pub fn unary_cost(op: UnaryOp) -> u32 {

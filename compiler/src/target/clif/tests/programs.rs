@@ -6,6 +6,7 @@ use sterna_runtime::abi::{Context, KernelFn};
 
 use super::{Buffer, Image, levels};
 use crate::kernel::build::Builder;
+use crate::kernel::interp::memory::Trap;
 use crate::kernel::program::{Arg, Base, Count, Driver, KernelId, LoopVar, Program, RowsId, Step, Work};
 use crate::kernel::run::{Buffers, Order, run};
 use crate::target::clif::CompileError;
@@ -174,8 +175,10 @@ fn a_program_runs_the_same_everywhere() {
     assert_eq!(status, 42);
     let rounds: Vec<u32> = expected.output.words().take(4).collect();
     assert_eq!(rounds, [5, 2, 1, 0]);
-    let (_, reversed) = interpret(Order::ReversedChunks);
-    assert_eq!(reversed.state.bytes(), expected.state.bytes());
+    for order in [Order::ReversedChunks, Order::Watched] {
+        let (_, other) = interpret(order);
+        assert_eq!(other.state.bytes(), expected.state.bytes());
+    }
     let program = program();
     for cpu in levels() {
         let jit = Jit::new(&program, cpu).unwrap();
@@ -204,6 +207,49 @@ fn a_program_runs_the_same_everywhere() {
             assert_eq!(data.output.bytes(), expected.output.bytes(), "{}", cpu.name());
         }
     }
+}
+
+/// A program of one kernel that reads at `from` what each of 4 units writes at `to`, both in scratch.
+fn copying(from: (u64, i64), to: (u64, i64)) -> Result<i32, Trap> {
+    let mut b = Builder::new("copy");
+    let (x, y) = (b.ro("x"), b.rw("y"));
+    let (begin, end) = (b.begin(), b.end());
+    b.for_each(begin, end, |b, unit| {
+        let (x, y) = (b.index(x, unit, from.1), b.index(y, unit, to.1));
+        let value = b.load_f(x, 0);
+        b.store_f(y, 0, value);
+    });
+    let args = vec![Arg::at(Base::Scratch, from.0), Arg::at(Base::Scratch, to.0)];
+    let steps = vec![Step::Launch { kernel: KernelId(0), args, work: Work::parallel(4, None, 1) }];
+    let program = Program {
+        kernels: vec![b.finish()],
+        entries: vec![Driver { name: "copy".into(), steps, ..Driver::default() }],
+        scratch_bytes: 512,
+        row_counts: 1,
+        ..Program::default()
+    };
+    let mut scratch = vec![0; 576];
+    let buffers = Buffers {
+        weights: &[],
+        state: &mut [],
+        state_stride: 0,
+        scratch: &mut scratch,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        position: &[],
+        rows: 1,
+    };
+    run(&program, &program.entries[0], buffers, Order::Watched)
+}
+
+#[test]
+fn races_and_broken_promises_are_found() {
+    assert_eq!(copying((0, 64), (256, 64)), Ok(0));
+    // A tail strip that loads into the next row's memory is no race.
+    assert_eq!(copying((192, 0), (196, 64)), Ok(0));
+    let message = |result: Result<i32, Trap>| result.unwrap_err().to_string();
+    assert!(message(copying((0, 64), (256, 32))).contains("two chunks write"));
+    assert!(message(copying((0, 64), (64, 64))).contains("read as constant and written"));
 }
 
 #[test]
