@@ -24,7 +24,7 @@ pub enum ImageError {
         /// Its name.
         path: String,
         /// What went wrong.
-        source: InterpError,
+        source: Box<InterpError>,
     },
     /// No memory for the image.
     #[error(transparent)]
@@ -77,11 +77,11 @@ impl Values<'_> {
         let declared = module.weight(id);
         let tensor = compute_weight(module, &store, id).map_err(|error| match store.failed.take() {
             Some(failed) => ImageError::Weights(failed),
-            None => ImageError::Computed { path: declared.path.clone(), source: error },
+            None => ImageError::Computed { path: declared.path.clone(), source: Box::new(error) },
         })?;
         let values = tensor.as_f32().ok_or_else(|| ImageError::Computed {
             path: declared.path.clone(),
-            source: Fault::Element { op: "a computed weight", elem: tensor.elem().name() }.into(),
+            source: Box::new(Fault::Element { op: "a computed weight", elem: tensor.elem().name() }.into()),
         })?;
         let Ok(value) =
             encode_latent(values.to_vec(), &declared.shape, &declared.encoding, |_| Ok::<(), Infallible>(()));
@@ -133,7 +133,8 @@ fn interp_value(value: WeightValue, weight: &WeightDecl) -> Result<interp::Weigh
 /// One of them cannot be read or computed.
 pub fn memory_weights(module: &Module, values: &Values) -> Result<MemoryWeights, ImageError> {
     let mut by_path = HashMap::with_capacity(module.weights.len());
-    let computed = |path: &str, source| ImageError::Computed { path: path.to_owned(), source };
+    let computed =
+        |path: &str, source: InterpError| ImageError::Computed { path: path.to_owned(), source: Box::new(source) };
     for (index, weight) in module.weights.iter().enumerate() {
         if let WeightSource::Checkpoint = weight.source {
             let value = values.value(module, WeightId(index as u32))?;

@@ -281,9 +281,9 @@ fn pack_scales(scales: &[f32], group: Group, layout: Layout, out: &mut [u8]) {
         Group::Tensor | Group::Row => shape.columns,
         Group::Inputs(inputs) => inputs,
     };
-    let groups = shape.groups(group);
+    let groups = shape.groups(group).max(1);
     for (index, scale) in scales.iter().enumerate() {
-        let (row, place) = if groups == 0 { (index, 0) } else { (index / groups, index % groups) };
+        let (row, place) = (index / groups, index % groups);
         let at = layout.scale_offset(row, place * inputs).expect("a layout with scales");
         out[at..at + 4].copy_from_slice(&scale.to_le_bytes());
     }

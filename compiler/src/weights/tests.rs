@@ -110,7 +110,7 @@ fn quantiser_vectors_are_met() {
     let vectors: Value = serde_json::from_str(VECTORS).unwrap();
     let list = |value: &Value| value.as_array().unwrap().clone();
     for case in list(&vectors["ternary"]) {
-        let flat = |key: &str| list(&case[key]).iter().flat_map(|row| list(row)).collect::<Vec<_>>();
+        let flat = |key: &str| list(&case[key]).iter().flat_map(list).collect::<Vec<_>>();
         let latent: Vec<f32> = flat("latent").iter().map(|v| v.as_f64().unwrap() as f32).collect();
         let expected: Vec<i8> = flat("codes").iter().map(|v| v.as_i64().unwrap() as i8).collect();
         let shape = [case["rows"].as_u64().unwrap() as usize, case["cols"].as_u64().unwrap() as usize];

@@ -8,8 +8,8 @@ pub const VERSION: u32 = 1;
 pub const PREAMBLE: usize = 64;
 /// The header's end and every weight are padded to a multiple of this.
 pub const ALIGNMENT: usize = 64;
-/// Zero bytes after the weights, so that a vector may be loaded across their end.
-pub const TAIL: usize = 64;
+/// Zero bytes after the weights: the padding that kernels count as part of what they read, and one vector more.
+pub const TAIL: usize = 128;
 /// Longest header accepted, in bytes.
 pub const MAX_HEADER: usize = 1 << 28;
 
@@ -143,7 +143,7 @@ impl Preamble {
         let header_bytes = long(16) as usize;
         let weights_offset = (PREAMBLE + header_bytes).next_multiple_of(ALIGNMENT);
         expect(24, "the weights' offset", long(24), weights_offset as u64)?;
-        let weights_bytes = file.len().checked_sub(weights_offset + TAIL).unwrap_or_default();
+        let weights_bytes = file.len().saturating_sub(weights_offset + TAIL);
         expect(32, "the weights' length", long(32), weights_bytes as u64)?;
         expect(32, "the weights' length modulo 64", long(32) % ALIGNMENT as u64, 0)?;
         let preamble =

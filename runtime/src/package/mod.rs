@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use format::{ALIGNMENT, FormatError, MAGIC, MAX_HEADER, PREAMBLE, Preamble, TAIL, VERSION};
 pub use mapping::Mapping;
 
+use crate::abi::PADDING;
 use crate::memory::Buffer;
 use crate::native::Weights;
 
@@ -152,9 +153,10 @@ impl Package {
             WeightsMemory::Auto => self.preamble.weights_bytes >= HUGE_FROM,
         };
         self.copy = if huge {
-            let mut copy = Buffer::zeroed(self.preamble.weights_bytes)?;
+            let padded = self.padded();
+            let mut copy = Buffer::zeroed(padded.len())?;
             copy.advise_huge();
-            copy.copy_from_slice(self.mapped());
+            copy.copy_from_slice(padded);
             Some(copy)
         } else {
             None
@@ -174,10 +176,10 @@ impl Package {
         &self.header
     }
 
-    /// The weight section; it starts on a multiple of 64 and [`TAIL`] zero bytes follow it.
+    /// The weight section; it starts on a multiple of 64.
     #[must_use]
     pub fn weights(&self) -> &[u8] {
-        self.copy.as_deref().unwrap_or_else(|| self.mapped())
+        &self.bytes()[..self.preamble.weights_bytes]
     }
 
     /// The bytes of one weight of the table.
@@ -186,16 +188,18 @@ impl Package {
         &self.weights()[row.offset..row.offset + row.bytes]
     }
 
-    fn mapped(&self) -> &[u8] {
-        &self.file[self.preamble.weights_offset..][..self.preamble.weights_bytes]
+    /// The section in the file, with its padding.
+    fn padded(&self) -> &[u8] {
+        &self.file[self.preamble.weights_offset..][..self.preamble.weights_bytes + PADDING]
     }
 }
 
-// SAFETY: neither a mapped file nor a buffer moves with its owner. Both start on a page, the section starts on a
-// multiple of 64 in either, and 64 bytes follow it: the tail of the file or the padding of the buffer.
+// SAFETY: neither a mapped file nor a buffer moves with its owner. Both start on a page, and the section starts on a
+// multiple of 64 in either. Another vector follows the padding: the rest of the file's tail, or the buffer's own.
 unsafe impl Weights for Package {
+    /// The weight section with its padding, as kernels read it.
     fn bytes(&self) -> &[u8] {
-        self.weights()
+        self.copy.as_deref().unwrap_or_else(|| self.padded())
     }
 }
 
