@@ -1,5 +1,7 @@
 //! Compiles a program in memory. Pages are written first and become executable once, when all is defined.
 
+use std::sync::{Mutex, PoisonError};
+
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{FuncId, default_libcall_names};
 use sterna_runtime::abi::{EntryFn, KernelFn};
@@ -13,11 +15,12 @@ use crate::target::cpu::Cpu;
 /// Address space for code, reserved at once so that direct calls reach; only what is used is committed.
 const RESERVED_CODE: usize = 256 << 20;
 
-/// A compiled program. Its functions live as long as it does.
+/// A compiled program. Its functions live as long as it does; they may be called from any thread.
 pub struct Jit {
-    module: Option<JITModule>,
-    entries: Vec<(String, FuncId)>,
-    kernels: Vec<FuncId>,
+    /// Keeps the code mapped; touched again only to free it.
+    module: Mutex<Option<JITModule>>,
+    entries: Vec<(String, EntryFn)>,
+    kernels: Vec<KernelFn>,
     /// What was compiled.
     pub report: Report,
 }
@@ -30,7 +33,8 @@ impl std::fmt::Debug for Jit {
 
 impl Drop for Jit {
     fn drop(&mut self) {
-        if let Some(module) = self.module.take() {
+        let module = self.module.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = module.take() {
             // SAFETY: the function pointers handed out are documented to live no longer than this value.
             unsafe { module.free_memory() };
         }
@@ -74,26 +78,33 @@ impl Jit {
             };
             module.finalize_definitions().map_err(failed)
         });
-        let Functions { kernels, entries } = functions;
-        let jit = Jit { module: Some(module), entries, kernels, report };
+        let address = |id: &FuncId| module.get_finalized_function(*id);
+        let mut jit = Jit { module: Mutex::new(None), entries: Vec::new(), kernels: Vec::new(), report };
+        if built.is_ok() {
+            // SAFETY: each address is a finished function with this very signature.
+            let kernel = |id| unsafe { std::mem::transmute::<*const u8, KernelFn>(address(id)) };
+            jit.kernels = functions.kernels.iter().map(kernel).collect();
+            // SAFETY: each address is a finished function with this very signature.
+            let entry = |id| unsafe { std::mem::transmute::<*const u8, EntryFn>(address(id)) };
+            jit.entries = functions.entries.iter().map(|(name, id)| (name.clone(), entry(id))).collect();
+        }
+        // Owned in either case, so that the memory is freed.
+        jit.module = Mutex::new(Some(module));
         built.map(|()| jit)
-    }
-
-    fn address(&self, id: FuncId) -> *const u8 {
-        self.module.as_ref().expect("present until dropped").get_finalized_function(id)
     }
 
     /// The entry of that name. The pointer must not outlive this value.
     pub fn entry(&self, name: &str) -> Option<EntryFn> {
-        let (_, id) = self.entries.iter().find(|(entry, _)| entry == name)?;
-        // SAFETY: the address is a finished function with this very signature.
-        Some(unsafe { std::mem::transmute::<*const u8, EntryFn>(self.address(*id)) })
+        self.entries.iter().find(|(entry, _)| entry == name).map(|(_, function)| *function)
     }
 
     /// The function of a kernel. The pointer must not outlive this value.
     pub fn kernel(&self, id: KernelId) -> Option<KernelFn> {
-        let id = self.kernels.get(id.0 as usize)?;
-        // SAFETY: the address is a finished function with this very signature.
-        Some(unsafe { std::mem::transmute::<*const u8, KernelFn>(self.address(*id)) })
+        self.kernels.get(id.0 as usize).copied()
     }
 }
+
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Jit>();
+};
