@@ -1,0 +1,710 @@
+//! Evaluating expressions: literals, names, operators, lists and choices. Calls, indexing and the
+//! operations of the language have files of their own.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Elaborator;
+use super::build::union;
+use super::scope::Kind;
+use super::statics;
+use super::value::{R, Reported, Tensor, Val, show_type};
+use crate::diagnostics::{Code, Diagnostic, Span};
+use crate::ir::{BinaryOp as Op2, CompareOp, Dim, Elem, Op, UnaryOp as Op1};
+use crate::lang::ast::{self, BinaryOp, Domain, Expr, ExprKind, UnaryOp};
+
+/// The value of a literal of the text.
+pub(super) fn literal_value<'a>(value: &ast::Value) -> Val<'a> {
+    match value {
+        ast::Value::Int(n) => Val::Int(*n),
+        ast::Value::Float(x) => Val::Float(*x),
+        ast::Value::Text(text) => Val::Text(text.clone()),
+        ast::Value::Bool(b) => Val::Bool(*b),
+        ast::Value::Inf => Val::Float(f64::INFINITY),
+        ast::Value::Null => Val::Null,
+    }
+}
+
+impl<'a> Elaborator<'a> {
+    /// The value of an expression. `hint` is the element that a literal inside should take if
+    /// nothing nearer says so.
+    pub(super) fn eval(&mut self, expr: &'a Expr, hint: Option<Elem>) -> R<Val<'a>> {
+        self.count_evaluation(expr.span)?;
+        match &expr.kind {
+            ExprKind::Literal(value) => Ok(literal_value(value)),
+            ExprKind::Name(name) => self.lookup(name, expr.span),
+            ExprKind::List(elements) => {
+                let mut values = Vec::new();
+                let mut failed = false;
+                for element in elements {
+                    match self.eval(element, hint) {
+                        Ok(value) => values.push(value),
+                        Err(Reported) => failed = true,
+                    }
+                }
+                if failed {
+                    return Err(Reported);
+                }
+                Ok(Val::list(values))
+            }
+            ExprKind::Comprehension {
+                element,
+                variable,
+                domain,
+            } => {
+                let rounds = self.domain(domain, "list")?;
+                let mut values = Vec::new();
+                for round in rounds {
+                    self.frame_mut().scopes.push(Default::default());
+                    let span = variable.span;
+                    self.declare(variable.text.clone(), round, Kind::LoopVariable, span, span);
+                    let value = self.eval(element, hint);
+                    self.frame_mut().scopes.pop();
+                    values.push(value?);
+                }
+                Ok(Val::list(values))
+            }
+            ExprKind::Unary {
+                op,
+                operand,
+                op_span: _,
+            } => {
+                let value = self.eval(operand, hint)?;
+                self.unary(*op, &value, expr.span)
+            }
+            ExprKind::Binary {
+                op, left, right, ..
+            } => self.binary(*op, left, right, expr.span, hint),
+            ExprKind::Call { callee, args, .. } => self.call(callee, args, expr.span, hint),
+            ExprKind::Index {
+                base,
+                args,
+                brackets,
+            } => {
+                let value = self.eval(base, hint)?;
+                self.index(value, args, *brackets, expr.span)
+            }
+            ExprKind::Member { base, member } => {
+                let value = self.eval(base, hint)?;
+                self.member(&value, member)
+            }
+            ExprKind::If { arms, otherwise } => self.choice(arms, otherwise, expr.span, hint),
+        }
+    }
+
+    /// An integer known before running.
+    pub(super) fn as_int(&mut self, value: &Val<'a>, span: Span) -> R<i128> {
+        match value {
+            Val::Int(n) => Ok(*n),
+            Val::Float(x) if x.fract() == 0.0 && x.abs() < 1e18 => Ok(*x as i128),
+            other => {
+                let code = if other.is_static() {
+                    Code::StaticValue
+                } else {
+                    Code::NotStatic
+                };
+                self.fail(
+                    Diagnostic::error(code, "an integer known before running was expected")
+                        .at(span, format!("{} {}", other.kind(), other.show())),
+                )
+            }
+        }
+    }
+
+    /// A size or index known before running.
+    pub(super) fn as_size(&mut self, value: &Val<'a>, span: Span) -> R<usize> {
+        let n = self.as_int(value, span)?;
+        let most = self.limits.elements as i128;
+        match usize::try_from(n) {
+            Ok(size) if n <= most => Ok(size),
+            _ => self.fail(
+                Diagnostic::error(Code::StaticValue, format!("{n} is no size"))
+                    .at(span, format!("expected 0 to {most}")),
+            ),
+        }
+    }
+
+    /// The values that a `for`, a comprehension or a part array runs over.
+    pub(super) fn domain(&mut self, domain: &'a Domain, of: &str) -> R<Vec<Val<'a>>> {
+        match domain {
+            Domain::Value(expr) => match self.eval(expr, None)? {
+                Val::List(values) => {
+                    if values.len() > self.limits.list {
+                        return self.too_big(expr.span, format!("{} rounds", values.len()));
+                    }
+                    Ok(values.to_vec())
+                }
+                other => self.fail(
+                    Diagnostic::error(Code::StaticValue, format!("a {of} runs over a range or list"))
+                        .at(expr.span, other.kind()),
+                ),
+            },
+            Domain::Range {
+                start,
+                end,
+                inclusive,
+                span,
+            } => {
+                let low = self.static_bound(start, of)?;
+                let high = self.static_bound(end, of)?;
+                let high = if *inclusive { high.saturating_add(1) } else { high };
+                if high.saturating_sub(low) > self.limits.list as i128 {
+                    return self.too_big(*span, format!("{} rounds", high.saturating_sub(low)));
+                }
+                Ok((low..high).map(Val::Int).collect())
+            }
+        }
+    }
+
+    fn static_bound(&mut self, expr: &'a Expr, of: &str) -> R<i128> {
+        let value = self.eval(expr, None)?;
+        if !matches!(value, Val::Tensor(_) | Val::Optional(_) | Val::Weight(_)) {
+            return self.as_int(&value, expr.span);
+        }
+        let text = self.files.slice(expr.span);
+        let mut diagnostic = Diagnostic::error(
+            Code::NotStatic,
+            match self.dynamic_source(expr) {
+                Some((name, what, _)) => format!(
+                    "the bound of `{of}` must be known before running; `{name}` is {what}"
+                ),
+                None => format!("the bound of `{of}` must be known before running"),
+            },
+        )
+        .at(expr.span, "varies per step");
+        if let Some((_, _, span)) = self.dynamic_source(expr) {
+            diagnostic = diagnostic.and_at(span, "declared here");
+        }
+        if of == "for" {
+            diagnostic = diagnostic.help(format!(
+                "`repeat r in 1..={text} max ... {{ ... }}` runs a number of times chosen in the step"
+            ));
+        }
+        self.fail(diagnostic)
+    }
+
+    /// The first name of an expression that varies per step, what it is, and where it is declared.
+    pub(super) fn dynamic_source(&self, expr: &Expr) -> Option<(String, &'static str, Span)> {
+        super::unused::names_of(expr).into_iter().find_map(|name| {
+            if let Some(var) = self.frame().find(&name) {
+                let what = match var.kind {
+                    Kind::Param => "a parameter",
+                    Kind::State(_) => "a state",
+                    _ => "a value of the step",
+                };
+                return (!var.value.is_static()).then_some((name.to_string(), what, var.declared));
+            }
+            let home = self.frame().home;
+            let global = self.namespaces[home].globals.get(&name)?;
+            matches!(global.decl, super::globals::Decl::Input(..))
+                .then_some((name.to_string(), "an input", global.span))
+        })
+    }
+
+    pub(super) fn problem<T>(&mut self, problem: String, span: Span) -> R<T> {
+        self.fail(Diagnostic::error(Code::Arithmetic, problem).at(span, ""))
+    }
+
+    fn unary(&mut self, op: UnaryOp, value: &Val<'a>, span: Span) -> R<Val<'a>> {
+        match (op, value) {
+            (UnaryOp::Not, Val::Bool(b)) => return Ok(Val::Bool(!b)),
+            (UnaryOp::Negate, Val::Int(_) | Val::Float(_)) => {
+                return match statics::negate(value) {
+                    Ok(value) => Ok(value),
+                    Err(problem) => self.problem(problem, span),
+                };
+            }
+            _ => {}
+        }
+        let tensor = self.to_tensor(value, None, span)?;
+        let fits = match op {
+            UnaryOp::Not => tensor.elem == Elem::Bool,
+            UnaryOp::Negate => matches!(tensor.elem, Elem::F32 | Elem::I32 | Elem::I8 | Elem::U64),
+        };
+        if !fits {
+            return self.wrong_element(op.symbol(), tensor.elem, span);
+        }
+        let op = match op {
+            UnaryOp::Not => Op1::Not,
+            UnaryOp::Negate => Op1::Neg,
+        };
+        self.map_unary(op, &tensor, span).map(Val::tensor)
+    }
+
+    /// An elementwise operation of one operand.
+    pub(super) fn map_unary(&mut self, op: Op1, tensor: &Tensor, span: Span) -> R<Tensor> {
+        let value = self.local(tensor);
+        let (leads, shape) = (tensor.leads.clone(), tensor.shape.clone());
+        self.emit1(Op::Unary(op), &[value], tensor.elem, &leads, &shape, span)
+    }
+
+    /// An operator that does not take this element.
+    pub(super) fn wrong_element<T>(&mut self, what: &str, elem: Elem, span: Span) -> R<T> {
+        self.fail_here(
+            Diagnostic::error(
+                Code::ElementType,
+                format!("`{what}` does not take {}", elem.name()),
+            )
+            .at(span, elem.name())
+            .help("conversions are written: `f32(x)`, `i32(x)`, ..."),
+        )
+    }
+
+    fn binary(
+        &mut self,
+        op: BinaryOp,
+        left: &'a Expr,
+        right: &'a Expr,
+        span: Span,
+        hint: Option<Elem>,
+    ) -> R<Val<'a>> {
+        let compares = matches!(op.level(), 4);
+        let inner = if compares { None } else { hint };
+        let a = match self.eval(left, inner) {
+            Ok(a) => a,
+            Err(Reported) => {
+                // The right side's own mistakes are worth knowing too.
+                if !matches!(op, BinaryOp::And | BinaryOp::Or) {
+                    let _ = self.eval(right, inner);
+                }
+                return Err(Reported);
+            }
+        };
+        if let Val::Bool(b) = a
+            && (op == BinaryOp::And && !b || op == BinaryOp::Or && b)
+        {
+            return Ok(Val::Bool(b));
+        }
+        let guards = match op {
+            BinaryOp::And => self.guards_of(left, true),
+            BinaryOp::Or => self.guards_of(left, false),
+            _ => Vec::new(),
+        };
+        let open = self.guards.len();
+        self.guards.extend(guards);
+        let b = self.eval(right, super::build::known_elem(&a).or(inner));
+        self.guards.truncate(open);
+        let b = b?;
+        self.combine(op, &a, &b, span, hint)
+    }
+
+    fn combine(
+        &mut self,
+        op: BinaryOp,
+        a: &Val<'a>,
+        b: &Val<'a>,
+        span: Span,
+        hint: Option<Elem>,
+    ) -> R<Val<'a>> {
+        use BinaryOp as B;
+        if matches!(op, B::And | B::Or) {
+            match (a, b) {
+                // The left side did not decide.
+                (Val::Bool(_), other) if matches!(other, Val::Bool(_)) || !other.is_static() => {
+                    return Ok(other.clone());
+                }
+                (other, Val::Bool(b)) if !other.is_static() => {
+                    return Ok(if *b == (op == B::And) {
+                        other.clone()
+                    } else {
+                        Val::Bool(*b)
+                    });
+                }
+                _ => {}
+            }
+        }
+        let lists = matches!(a, Val::List(_)) || matches!(b, Val::List(_));
+        let both_static = a.is_static() && b.is_static();
+        if both_static && (!lists || matches!(op, B::Equal | B::NotEqual | B::In)) {
+            return match statics::binary(op, a, b) {
+                Ok(value) => Ok(value),
+                Err(problem) => self.problem(problem, span),
+            };
+        }
+        if op == B::Contract {
+            return self.contract(a, b, span);
+        }
+        if op == B::Power || op == B::In {
+            let what = format!("`{}` works on static values only", op.symbol());
+            return self.fail(
+                Diagnostic::error(Code::NotStatic, what).at(span, "varies per step"),
+            );
+        }
+        let (x, y) = self.elementwise(op.symbol(), a, b, span, hint)?;
+        let (leads, shape, elem) = (x.leads.clone(), x.shape.clone(), x.elem);
+        let inputs = [x.value, y.value];
+        let compare = match op {
+            B::Less => Some(CompareOp::Lt),
+            B::LessEqual => Some(CompareOp::Le),
+            B::Greater => Some(CompareOp::Gt),
+            B::GreaterEqual => Some(CompareOp::Ge),
+            B::Equal => Some(CompareOp::Eq),
+            B::NotEqual => Some(CompareOp::Ne),
+            _ => None,
+        };
+        if let Some(compare) = compare {
+            if elem == Elem::Bool && !matches!(compare, CompareOp::Eq | CompareOp::Ne) {
+                return self.wrong_element(op.symbol(), elem, span);
+            }
+            let op = Op::Compare(compare);
+            let out = self.emit1(op, &inputs, Elem::Bool, &leads, &shape, span)?;
+            return Ok(Val::tensor(out));
+        }
+        let (op2, fits) = match op {
+            B::Add => (Op2::Add, elem != Elem::Bool),
+            B::Subtract => (Op2::Sub, elem != Elem::Bool),
+            B::Multiply => (Op2::Mul, elem != Elem::Bool),
+            B::Divide => (Op2::Div, elem == Elem::F32),
+            B::FloorDivide => (Op2::FloorDiv, elem.is_integer()),
+            B::Remainder => (Op2::Rem, elem.is_integer()),
+            B::ShiftLeft => (Op2::Shl, elem.is_integer()),
+            B::ShiftRight => (Op2::Shr, elem.is_integer()),
+            B::Xor => (Op2::Xor, elem != Elem::F32),
+            B::And => (Op2::And, elem == Elem::Bool),
+            B::Or => (Op2::Or, elem == Elem::Bool),
+            _ => return Err(Reported),
+        };
+        if !fits {
+            return self.wrong_element(op.symbol(), elem, span);
+        }
+        self.emit1(Op::Binary(op2), &inputs, elem, &leads, &shape, span)
+            .map(Val::tensor)
+    }
+
+    /// Two operands brought to one element, one set of mapped axes and one shape, or an error:
+    /// operators do not broadcast anything but scalars.
+    pub(super) fn elementwise(
+        &mut self,
+        what: &str,
+        a: &Val<'a>,
+        b: &Val<'a>,
+        span: Span,
+        hint: Option<Elem>,
+    ) -> R<(Tensor, Tensor)> {
+        let elem = super::build::known_elem(a)
+            .or(super::build::known_elem(b))
+            .or(hint);
+        let x = self.to_tensor(a, elem, span)?;
+        let y = self.to_tensor(b, elem, span)?;
+        if x.elem != y.elem {
+            return self.fail_here(
+                Diagnostic::error(
+                    Code::ElementType,
+                    format!("`{what}` needs equal elements on both sides"),
+                )
+                .at(
+                    span,
+                    format!(
+                        "{} {what} {}",
+                        show_type(x.elem, &x.shape),
+                        show_type(y.elem, &y.shape)
+                    ),
+                )
+                .help("conversions are written: `f32(x)`, `i32(x)`, ..."),
+            );
+        }
+        let shape = self.common_shape(what, &x, &y, span)?;
+        let leads = union([&x, &y].into_iter());
+        let x = self.expand(&x, &leads, &shape, span)?;
+        let y = self.expand(&y, &leads, &shape, span)?;
+        Ok((x, y))
+    }
+
+    pub(super) fn common_shape(
+        &mut self,
+        what: &str,
+        x: &Tensor,
+        y: &Tensor,
+        span: Span,
+    ) -> R<Vec<Dim>> {
+        if x.shape == y.shape || y.shape.is_empty() {
+            return Ok(x.shape.clone());
+        }
+        if x.shape.is_empty() {
+            return Ok(y.shape.clone());
+        }
+        let mut error = Diagnostic::error(
+            Code::ShapeMismatch,
+            format!("`{what}` needs equal shapes, or a scalar on one side"),
+        )
+        .at(
+            span,
+            format!(
+                "{} {what} {}",
+                show_type(x.elem, &x.shape),
+                show_type(y.elem, &y.shape)
+            ),
+        )
+        .note("operators do not broadcast");
+        // The commonest cause is a formula per head written outside the block that is per head.
+        let (small, large) = if x.shape.len() < y.shape.len() {
+            (x, y)
+        } else {
+            (y, x)
+        };
+        if large.shape.starts_with(&small.shape) {
+            error = error.help(format!(
+                "put the formula for one of them into a block: a call maps it over the {}",
+                small
+                    .shape
+                    .iter()
+                    .map(super::value::show_dim)
+                    .collect::<Vec<_>>()
+                    .join(" x ")
+            ));
+        }
+        self.fail_here(error)
+    }
+
+    fn member(&mut self, value: &Val<'a>, member: &'a ast::Name) -> R<Val<'a>> {
+        let known: Vec<String> = match value {
+            Val::Object(node) => {
+                if let Some(value) = self.config_key(*node, member.as_str(), member.span)? {
+                    return Ok(value);
+                }
+                self.schema.nodes[*node]
+                    .keys
+                    .keys()
+                    .map(|k| k.to_string())
+                    .collect()
+            }
+            Val::Map(entries) => {
+                if let Some((_, value)) = entries.iter().find(|(k, _)| **k == *member.text) {
+                    return Ok(value.clone());
+                }
+                entries.iter().map(|(k, _)| k.to_string()).collect()
+            }
+            Val::Part(part) => return self.part_member(&part.clone(), member),
+            Val::Entry(index) => return self.outer_output(*index, member),
+            Val::Poison => return Err(Reported),
+            other => {
+                return self.fail(
+                    Diagnostic::error(
+                        Code::UnknownMember,
+                        format!("{} has no members", other.kind()),
+                    )
+                    .at(member.span, ""),
+                );
+            }
+        };
+        self.no_member(member, &known)
+    }
+
+    /// A member that does not exist.
+    pub(super) fn no_member<T>(&mut self, member: &ast::Name, known: &[String]) -> R<T> {
+        let near = crate::diagnostics::nearest(member.as_str(), known.iter().map(String::as_str));
+        let help = near.map(|near| format!("nearest name: `{near}`"));
+        self.fail(
+            Diagnostic::error(
+                Code::UnknownMember,
+                format!("no member `{}`", member.as_str()),
+            )
+            .at(member.span, "not found")
+            .help_if(help),
+        )
+    }
+
+    /// A condition: static, or a scalar of the step.
+    pub(super) fn condition(&mut self, expr: &'a Expr) -> R<Condition> {
+        let value = self.eval(expr, Some(Elem::Bool))?;
+        match value {
+            Val::Bool(b) => Ok(Condition::Static(b)),
+            Val::Tensor(tensor) if tensor.elem == Elem::Bool && tensor.shape.is_empty() => {
+                Ok(Condition::Step((*tensor).clone()))
+            }
+            Val::Poison => Err(Reported),
+            other => {
+                let code = if other.is_static() {
+                    Code::StaticValue
+                } else {
+                    Code::ElementType
+                };
+                self.fail(
+                    Diagnostic::error(code, "a condition is one bool")
+                        .at(expr.span, format!("{} {}", other.kind(), other.show())),
+                )
+            }
+        }
+    }
+
+    /// The optional values that a condition proves to be given when it holds (or does not).
+    pub(super) fn guards_of(&mut self, expr: &'a Expr, holds: bool) -> Vec<usize> {
+        match &expr.kind {
+            ExprKind::Binary {
+                op, left, right, ..
+            } if (*op == BinaryOp::And) == holds
+                && matches!(op, BinaryOp::And | BinaryOp::Or) =>
+            {
+                let mut all = self.guards_of(left, holds);
+                all.extend(self.guards_of(right, holds));
+                all
+            }
+            ExprKind::Unary {
+                op: UnaryOp::Not,
+                operand,
+                ..
+            } => self.guards_of(operand, !holds),
+            ExprKind::Call { callee, args, .. } if holds && callee.as_name() == Some("given") => {
+                let name = args.first().and_then(|a| a.value.as_value());
+                match name.and_then(|e| Some((e.as_name()?, e.span))) {
+                    Some((name, span)) => match self.lookup(name, span) {
+                        Ok(Val::Optional(optional)) => vec![optional.id],
+                        _ => Vec::new(),
+                    },
+                    None => Vec::new(),
+                }
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn choice(
+        &mut self,
+        arms: &'a [(Expr, Expr)],
+        otherwise: &'a Expr,
+        span: Span,
+        hint: Option<Elem>,
+    ) -> R<Val<'a>> {
+        let Some(((condition, value), rest)) = arms.split_first() else {
+            return self.eval(otherwise, hint);
+        };
+        match self.condition(condition)? {
+            Condition::Static(true) => {
+                let guards = self.guards_of(condition, true);
+                self.guarded(guards, |this| this.eval(value, hint))
+            }
+            Condition::Static(false) => self.choice(rest, otherwise, span, hint),
+            Condition::Step(test) => {
+                let yes = self.guards_of(condition, true);
+                let no = self.guards_of(condition, false);
+                self.dynamic_choice(
+                    &test,
+                    span,
+                    hint,
+                    |this| this.guarded(yes, |this| this.eval(value, hint)),
+                    |this| this.guarded(no, |this| this.choice(rest, otherwise, span, hint)),
+                )
+            }
+        }
+    }
+
+    /// Evaluates while these optional values are known to be given.
+    pub(super) fn guarded<T>(
+        &mut self,
+        guards: Vec<usize>,
+        work: impl FnOnce(&mut Self) -> R<T>,
+    ) -> R<T> {
+        let open = self.guards.len();
+        self.guards.extend(guards);
+        let result = work(self);
+        self.guards.truncate(open);
+        result
+    }
+
+    /// A message or path with its expressions filled in.
+    pub(super) fn fill(&mut self, template: &'a ast::Template) -> R<String> {
+        let mut out = String::new();
+        for piece in &template.pieces {
+            match piece {
+                ast::Piece::Text(text) => out.push_str(text),
+                ast::Piece::Expr(expr) => {
+                    let value = self.eval(expr, None)?;
+                    if !value.is_static() {
+                        return self.fail(
+                            Diagnostic::error(
+                                Code::NotStatic,
+                                "a message or path is known before running",
+                            )
+                            .at(expr.span, "varies per step"),
+                        );
+                    }
+                    out.push_str(&value.show());
+                }
+            }
+            if out.len() > self.limits.text {
+                return self.too_big(template.span, format!("a text of {} bytes", out.len()));
+            }
+        }
+        Ok(out)
+    }
+
+    /// The values of an assignment, one per name.
+    pub(super) fn assigned_values(
+        &mut self,
+        names: &'a [ast::Name],
+        values: &'a [Expr],
+        span: Span,
+    ) -> R<Vec<Val<'a>>> {
+        let before = self.target;
+        let mut out = Vec::new();
+        let mut failed = false;
+        for (i, value) in values.iter().enumerate() {
+            let name = names.get(i).map(ast::Name::as_str);
+            self.target = name;
+            let hint = name.and_then(|name| self.state_elem(name));
+            match self.eval(value, hint) {
+                Ok(value) => out.push(value),
+                Err(Reported) => failed = true,
+            }
+        }
+        self.target = before;
+        if failed {
+            return Err(Reported);
+        }
+        if let [only] = out.as_slice()
+            && names.len() > 1
+        {
+            out = match only {
+                Val::Tuple(values) | Val::List(values) => values.to_vec(),
+                _ => out,
+            };
+        }
+        if out.len() == 1 && matches!(out[0], Val::Tuple(_)) || out.len() != names.len() {
+            let found = match out.as_slice() {
+                [Val::Tuple(values)] => values.len(),
+                other => other.len(),
+            };
+            return self.fail(
+                Diagnostic::error(
+                    Code::ArgumentCount,
+                    format!("{} names for {found} values", names.len()),
+                )
+                .at(span, ""),
+            );
+        }
+        Ok(out)
+    }
+
+    fn state_elem(&self, name: &str) -> Option<Elem> {
+        match self.frame().find(name)?.kind {
+            Kind::State(id) => Some(self.module.state(id).elem()),
+            _ => None,
+        }
+    }
+
+    /// A text from a static value.
+    pub(super) fn as_text(&mut self, value: &Val<'a>, span: Span) -> R<Arc<str>> {
+        match value {
+            Val::Text(text) => Ok(text.clone()),
+            other => self.fail(
+                Diagnostic::error(Code::StaticValue, "a text was expected")
+                    .at(span, other.kind()),
+            ),
+        }
+    }
+}
+
+/// A condition that is known now, or in the step.
+pub(super) enum Condition {
+    Static(bool),
+    Step(Tensor),
+}
+
+/// Several values as one.
+pub(super) fn tuple<'a>(mut values: Vec<Val<'a>>) -> Val<'a> {
+    if values.len() == 1 {
+        values.swap_remove(0)
+    } else {
+        Val::Tuple(Rc::new(values))
+    }
+}

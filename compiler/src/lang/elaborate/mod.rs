@@ -1,0 +1,319 @@
+//! From syntax tree and config to the IR: an evaluator in which static values are computed and
+//! tensors become nodes. One file per group of constructs; this one holds the state they share.
+//!
+//! A block's body is evaluated once per call. A call whose arguments have leading axes is mapped by
+//! vectorisation: every tensor carries the set of mapped calls whose axes it has (`leads`), and
+//! operations join those sets. Mistakes are collected; what depends on a mistake becomes poison.
+
+mod arguments;
+mod build;
+mod calls;
+mod checks;
+mod control;
+mod declarations;
+mod defaults;
+mod entries;
+mod expressions;
+mod functions;
+mod globals;
+mod indexing;
+mod loops;
+mod products;
+mod schema;
+mod scope;
+mod statics;
+mod tensor_functions;
+mod unused;
+mod value;
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use self::build::Builder;
+use self::schema::Schema;
+use self::scope::{Frame, Namespace};
+use self::value::{R, Reported, Val};
+use crate::config::Json;
+use crate::diagnostics::{Code, Diagnostic, Diagnostics, SourceFiles, Span};
+use crate::ir::{Dim, Module, OriginId};
+use crate::lang::ast;
+
+/// What hostile graphs may cost at most. Everything that grows by elaboration is bounded here.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Nodes of all regions together.
+    pub nodes: usize,
+    /// Expressions evaluated.
+    pub evaluations: usize,
+    /// Elements of a static list, rounds of one loop.
+    pub list: usize,
+    /// Elements of one tensor.
+    pub elements: usize,
+    /// Blocks called inside one another.
+    pub calls: usize,
+    /// Bytes of one static text.
+    pub text: usize,
+    /// Axes of one tensor.
+    pub rank: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            nodes: 2_000_000,
+            evaluations: 20_000_000,
+            list: 1 << 20,
+            elements: 1 << 40,
+            calls: 64,
+            text: 1 << 16,
+            rank: 16,
+        }
+    }
+}
+
+/// What elaboration may know beside graph and config.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The tensors of the checkpoint by their names in the file; they decide which optional weights exist.
+    /// Without them, no optional weight does.
+    pub tensors: Option<Vec<String>>,
+    /// Bounds on what the graph may cost.
+    pub limits: Limits,
+}
+
+/// The axes over which a call is mapped.
+struct Mapped {
+    dims: Vec<Dim>,
+}
+
+/// An entry being elaborated.
+struct Context<'a> {
+    params: Vec<crate::ir::Param>,
+    outputs: Vec<crate::ir::OutputDecl>,
+    results: Vec<crate::ir::Value>,
+    /// Position, inputs and outer outputs already made parameters.
+    known: HashMap<String, Val<'a>>,
+    within: Option<usize>,
+}
+
+struct Elaborator<'a> {
+    files: &'a SourceFiles,
+    diagnostics: Diagnostics,
+    limits: Limits,
+    nodes: usize,
+    evaluations: usize,
+    ids: usize,
+    module: Module,
+    origins: HashMap<(Span, Rc<str>, Rc<str>), OriginId>,
+    namespaces: Vec<Namespace<'a>>,
+    schema: Schema<'a>,
+    frames: Vec<Frame<'a>>,
+    regions: Vec<Builder>,
+    mapped: Vec<Mapped>,
+    entry: Option<Context<'a>>,
+    /// Bounds of the repeats around the place being elaborated.
+    repeats: Vec<usize>,
+    /// How many dynamic branches or loops are open in the current block.
+    guards: Vec<usize>,
+    /// Parts with state that have run in this step.
+    ran: HashSet<usize>,
+    /// Parts made, for the final check that each is called.
+    parts: Vec<Rc<value::Part<'a>>>,
+    weight_used: Vec<bool>,
+    /// Where each weight is declared: its name.
+    weight_spans: Vec<Span>,
+    weight_shapes: Vec<Span>,
+    paths: HashMap<String, Span>,
+    state_paths: HashMap<String, Span>,
+    axis_of_state: Vec<Option<crate::ir::AxisId>>,
+    /// Model-level checks that read what is known only at the end.
+    deferred: Vec<&'a ast::Stmt>,
+    tensors: Option<HashSet<String>>,
+    /// The name an expression is assigned to, for advice.
+    target: Option<&'a str>,
+}
+
+/// The model of a graph file for one config.
+///
+/// `model` is the parsed model file, `libraries` what it imports (transitively). On success the
+/// diagnostics hold warnings only.
+pub(super) fn elaborate(
+    files: &SourceFiles,
+    model: &ast::File,
+    libraries: &[&ast::File],
+    config: &Json,
+    options: &Options,
+) -> Result<(Module, Diagnostics), Diagnostics> {
+    // Evaluation recurses over expressions, blocks and branches, each depth limited; the product
+    // of the limits is more than the stack of a test or main thread holds.
+    const STACK: usize = 512 << 20;
+    std::thread::scope(|scope| {
+        let work = move || Elaborator::new(files, model, libraries, options).run(config);
+        match std::thread::Builder::new()
+            .stack_size(STACK)
+            .spawn_scoped(scope, work)
+        {
+            Ok(handle) => match handle.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
+            Err(error) => Err(Diagnostic::error(
+                Code::TooBig,
+                format!("no thread to elaborate in: {error}"),
+            )
+            .into()),
+        }
+    })
+}
+
+impl<'a> Elaborator<'a> {
+    fn new(
+        files: &'a SourceFiles,
+        model: &'a ast::File,
+        libraries: &[&'a ast::File],
+        options: &Options,
+    ) -> Elaborator<'a> {
+        let mut namespaces = vec![Namespace::new(model)];
+        namespaces.extend(libraries.iter().map(|file| Namespace::new(file)));
+        Elaborator {
+            files,
+            diagnostics: Diagnostics::new(),
+            limits: options.limits,
+            nodes: 0,
+            evaluations: 0,
+            ids: 0,
+            module: Module {
+                name: model.name.text.to_string(),
+                title: model
+                    .title
+                    .as_ref()
+                    .map_or_else(String::new, |t| t.value.to_string()),
+                ..Module::default()
+            },
+            origins: HashMap::new(),
+            namespaces,
+            schema: Schema::default(),
+            frames: Vec::new(),
+            regions: Vec::new(),
+            mapped: Vec::new(),
+            entry: None,
+            repeats: Vec::new(),
+            guards: Vec::new(),
+            ran: HashSet::new(),
+            parts: Vec::new(),
+            weight_used: Vec::new(),
+            weight_spans: Vec::new(),
+            weight_shapes: Vec::new(),
+            paths: HashMap::new(),
+            state_paths: HashMap::new(),
+            axis_of_state: Vec::new(),
+            deferred: Vec::new(),
+            tensors: options
+                .tensors
+                .as_ref()
+                .map(|names| names.iter().cloned().collect()),
+            target: None,
+        }
+    }
+
+    fn run(mut self, config: &Json) -> Result<(Module, Diagnostics), Diagnostics> {
+        self.declare_namespaces();
+        self.frames.push(Frame::model(0));
+        self.read_config(config);
+        if !self.diagnostics.has_errors() {
+            self.checkpoint_rules();
+            let entries = self.model_statements();
+            for entry in entries {
+                self.entry_statement(entry);
+            }
+            self.force_globals();
+            self.deferred_checks();
+            self.unused_parts_and_weights();
+        }
+        self.unused_names();
+        self.config_uses(config);
+        let Elaborator {
+            diagnostics,
+            module,
+            ..
+        } = self;
+        diagnostics.into_result(module)
+    }
+
+    /// Collects a mistake and gives the error that stands for it.
+    fn fail<T>(&mut self, diagnostic: Diagnostic) -> R<T> {
+        self.diagnostics.push(diagnostic);
+        Err(Reported)
+    }
+
+    /// As [`Elaborator::fail`], with the chain of parts and calls that led here.
+    fn fail_here<T>(&mut self, diagnostic: Diagnostic) -> R<T> {
+        let diagnostic = self.with_chain(diagnostic);
+        self.fail(diagnostic)
+    }
+
+    fn with_chain(&self, diagnostic: Diagnostic) -> Diagnostic {
+        match self.chain_note() {
+            Some(note) => diagnostic.note(note),
+            None => diagnostic,
+        }
+    }
+
+    /// `in layers.0.ffn (swiglu[1376, 512, true]), called from block layer, line 141`.
+    fn chain_note(&self) -> Option<String> {
+        let at = self.frames.iter().rposition(|f| f.part.is_some())?;
+        let frame = &self.frames[at];
+        let part = frame.part.as_ref()?;
+        let mut note = format!("in {} ({})", part.path, part.bound.label());
+        if let (Some(call), Some(caller)) = (frame.call, self.frames[..at].last()) {
+            let line = self.files.position(call).line;
+            match caller.block {
+                Some(block) => {
+                    note.push_str(&format!(
+                        ", called from block {}, line {line}",
+                        block.name.as_str()
+                    ));
+                }
+                None => note.push_str(&format!(", called in line {line}")),
+            }
+        }
+        Some(note)
+    }
+
+    fn next_id(&mut self) -> usize {
+        self.ids += 1;
+        self.ids
+    }
+
+    fn count_node(&mut self, span: Span) -> R<()> {
+        self.nodes += 1;
+        if self.nodes > self.limits.nodes {
+            return self.too_big(span, format!("more than {} nodes", self.limits.nodes));
+        }
+        Ok(())
+    }
+
+    fn count_evaluation(&mut self, span: Span) -> R<()> {
+        self.evaluations += 1;
+        if self.evaluations > self.limits.evaluations {
+            let most = self.limits.evaluations;
+            return self.too_big(span, format!("more than {most} expressions evaluated"));
+        }
+        Ok(())
+    }
+
+    fn too_big<T>(&mut self, span: Span, what: String) -> R<T> {
+        self.fail(
+            Diagnostic::error(Code::TooBig, "the graph unrolls beyond the size limit")
+                .at(span, what),
+        )
+    }
+
+    fn frame(&self) -> &Frame<'a> {
+        self.frames.last().expect("a frame is open")
+    }
+
+    fn frame_mut(&mut self) -> &mut Frame<'a> {
+        self.frames.last_mut().expect("a frame is open")
+    }
+}

@@ -1,0 +1,662 @@
+//! The config against its declaration: types, ranges, defaults, fates; every key accounted for.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::Elaborator;
+use super::globals::Lazy;
+use super::value::{R, Reported, Val};
+use crate::config::{Json, JsonKind, Object, Property};
+use crate::diagnostics::{Code, Diagnostic, Span, nearest};
+use crate::ir::{ConfigUse, Treatment};
+use crate::lang::ast::{self, FateKind, Key, KeyBody, KeyDecl, KeyForm, KeyType, Scalar};
+
+/// The declared keys with what the config gives them.
+#[derive(Default)]
+pub(super) struct Schema<'a> {
+    pub nodes: Vec<Node<'a>>,
+    uses: Vec<ConfigUse>,
+}
+
+/// One object of the config.
+pub(super) struct Node<'a> {
+    pub path: String,
+    pub keys: IndexMap<Arc<str>, Slot<'a>>,
+}
+
+/// One declared key.
+pub(super) struct Slot<'a> {
+    pub name: &'a ast::Name,
+    pub decl: &'a KeyDecl,
+    pub content: Content<'a>,
+    /// The key and the value in the config.
+    pub given: Option<(Span, Span)>,
+}
+
+/// What a key holds.
+pub(super) enum Content<'a> {
+    Object(usize),
+    Fate,
+    Value {
+        /// The config's value, not yet checked.
+        raw: Option<Val<'a>>,
+        state: Lazy<'a>,
+    },
+}
+
+impl<'a> Schema<'a> {
+    /// The keys of the outermost object with their declarations.
+    pub fn top_keys(&self) -> Vec<(Arc<str>, Span)> {
+        let Some(node) = self.nodes.first() else {
+            return Vec::new();
+        };
+        node.keys
+            .iter()
+            .map(|(key, slot)| (key.clone(), slot.name.span))
+            .collect()
+    }
+}
+
+impl<'a> Elaborator<'a> {
+    /// Reads the whole config; wrong values are reported together.
+    pub(super) fn read_config(&mut self, config: &Json) {
+        let file = self.namespaces[0].file;
+        let decls: &'a [KeyDecl] = file
+            .items
+            .iter()
+            .find_map(|item| match item {
+                ast::Item::Config(config) => Some(config.keys.as_slice()),
+                _ => None,
+            })
+            .unwrap_or(&[]);
+        let empty = Object::default();
+        let object = match config.as_object() {
+            Some(object) => object,
+            None => {
+                self.diagnostics
+                    .push(config.not_allowed("the config", "an object"));
+                &empty
+            }
+        };
+        let missing_at = Span {
+            end: config.span.start.saturating_add(1),
+            ..config.span
+        };
+        self.read_object(object, decls, "", &mut Vec::new(), missing_at);
+        for node in 0..self.schema.nodes.len() {
+            for key in 0..self.schema.nodes[node].keys.len() {
+                if self.schema.nodes[node].keys[key].given.is_some() {
+                    let _ = self.force_key(node, key);
+                }
+            }
+        }
+    }
+
+    fn read_object(
+        &mut self,
+        object: &Object,
+        decls: &'a [KeyDecl],
+        path: &str,
+        above: &mut Vec<&'a [KeyDecl]>,
+        missing_at: Span,
+    ) -> usize {
+        let at = self.schema.nodes.len();
+        self.schema.nodes.push(Node {
+            path: path.to_string(),
+            keys: IndexMap::new(),
+        });
+        for decl in decls.iter().filter(|d| !d.any_depth) {
+            for key in &decl.keys {
+                let Key::Named(name) = key else { continue };
+                let slot = Slot {
+                    name,
+                    decl,
+                    content: match decl.body {
+                        KeyBody::Object(_) => Content::Object(0),
+                        KeyBody::Fate(_) => Content::Fate,
+                        KeyBody::Value { .. } => Content::Value {
+                            raw: None,
+                            state: Lazy::Waiting,
+                        },
+                    },
+                    given: None,
+                };
+                let before = self.schema.nodes[at].keys.insert(name.text.clone(), slot);
+                if let Some(before) = before {
+                    self.duplicate(name.as_str(), name.span, before.name.span);
+                }
+            }
+        }
+        above.push(decls);
+        for property in &object.properties {
+            self.read_property(property, at, path, above);
+        }
+        for key in 0..self.schema.nodes[at].keys.len() {
+            let slot = &self.schema.nodes[at].keys[key];
+            if slot.given.is_some() {
+                continue;
+            }
+            let (name, decl) = (slot.name, slot.decl);
+            match &decl.body {
+                KeyBody::Object(inner) => {
+                    let inner_path = join(path, name.as_str());
+                    let empty = Object::default();
+                    let node = self.read_object(&empty, inner, &inner_path, above, missing_at);
+                    self.schema.nodes[at].keys[key].content = Content::Object(node);
+                }
+                KeyBody::Value { ty, default: None } => {
+                    let expected = describe(self, ty);
+                    self.diagnostics.push(
+                        Diagnostic::error(
+                            Code::MissingKey,
+                            format!("the config lacks `{}`", join(path, name.as_str())),
+                        )
+                        .at(missing_at, format!("expected {expected}"))
+                        .and_at(name.span, "declared here"),
+                    );
+                }
+                _ => {}
+            }
+        }
+        above.pop();
+        at
+    }
+
+    fn read_property(
+        &mut self,
+        property: &Property,
+        at: usize,
+        path: &str,
+        above: &mut Vec<&'a [KeyDecl]>,
+    ) {
+        let full = join(path, &property.key);
+        if let Some(key) = self.schema.nodes[at].keys.get_index_of(&*property.key) {
+            let slot = &mut self.schema.nodes[at].keys[key];
+            slot.given = Some((property.key_span, property.value.span));
+            let decl = slot.decl;
+            match &decl.body {
+                KeyBody::Object(inner) => {
+                    let empty = Object::default();
+                    let object = property.value.as_object().unwrap_or_else(|| {
+                        let error = property.value.not_allowed(&full, "an object");
+                        self.diagnostics.push(error);
+                        &empty
+                    });
+                    let missing_at = property.key_span;
+                    let node = self.read_object(object, inner, &full, above, missing_at);
+                    self.schema.nodes[at].keys[key].content = Content::Object(node);
+                }
+                KeyBody::Fate(fate) => self.settle(property, &full, fate),
+                KeyBody::Value { .. } => {
+                    slot.content = Content::Value {
+                        raw: Some(value_of(&property.value)),
+                        state: Lazy::Waiting,
+                    };
+                    self.schema.uses.push(ConfigUse {
+                        key: full,
+                        value: json_text(&property.value),
+                        treatment: Treatment::Used,
+                    });
+                }
+            }
+            return;
+        }
+        if let Some(decl) = any_rule(above, &property.key)
+            && let KeyBody::Fate(fate) = &decl.body
+        {
+            return self.settle(property, &full, fate);
+        }
+        let owner = join(&self.module.name, path);
+        let node = &self.schema.nodes[at];
+        let known: Vec<&str> = node.keys.keys().map(|key| &**key).collect();
+        let error = property.unknown(&owner, &known, |near| {
+            node.keys
+                .get(near)
+                .map_or_else(String::new, |slot| self.describe_key(slot))
+        });
+        self.diagnostics.push(error);
+    }
+
+    fn settle(&mut self, property: &Property, path: &str, fate: &ast::Fate) {
+        let why = fate.reason.value.to_string();
+        if fate.kind == FateKind::Warned {
+            self.diagnostics.push(
+                Diagnostic::warning(Code::WarnedKey, format!("`{path}`: {why}"))
+                    .at(property.key_span, "has no effect"),
+            );
+        }
+        self.schema.uses.push(ConfigUse {
+            key: path.to_string(),
+            value: json_text(&property.value),
+            treatment: match fate.kind {
+                FateKind::Ignored => Treatment::Ignored(why),
+                FateKind::Runtime => Treatment::Runtime(why),
+                FateKind::Warned => Treatment::Warned(why),
+            },
+        });
+    }
+
+    /// The value of a key of a config object; nothing if the object does not declare it.
+    pub(super) fn config_key(&mut self, node: usize, name: &str, span: Span) -> R<Option<Val<'a>>> {
+        let Some(object) = self.schema.nodes.get(node) else {
+            return Ok(None);
+        };
+        let Some(key) = object.keys.get_index_of(name) else {
+            return Ok(None);
+        };
+        match &object.keys[key].content {
+            Content::Object(node) => Ok(Some(Val::Object(*node))),
+            Content::Fate => {
+                let declared = object.keys[key].decl.span;
+                self.fail(
+                    Diagnostic::error(
+                        Code::UnknownName,
+                        format!("config key `{name}` is declared to have no effect here"),
+                    )
+                    .at(span, "read here")
+                    .and_at(declared, "declared here")
+                    .help("give it a type to read it"),
+                )
+            }
+            Content::Value { .. } => self.force_key(node, key).map(Some),
+        }
+    }
+
+    fn force_key(&mut self, node: usize, key: usize) -> R<Val<'a>> {
+        let slot = &mut self.schema.nodes[node].keys[key];
+        let (name, decl, given) = (slot.name, slot.decl, slot.given);
+        let KeyBody::Value { ty, default } = &decl.body else {
+            return Err(Reported);
+        };
+        let Content::Value { raw, state } = &mut slot.content else {
+            return Err(Reported);
+        };
+        match state {
+            Lazy::Ready(value) => return Ok(value.clone()),
+            Lazy::Failed => return Err(Reported),
+            Lazy::Busy => {
+                return self.fail(
+                    Diagnostic::error(
+                        Code::Cycle,
+                        format!("the default of `{}` needs itself", name.as_str()),
+                    )
+                    .at(name.span, "declared here"),
+                );
+            }
+            Lazy::Waiting => {}
+        }
+        *state = Lazy::Busy;
+        let raw = raw.clone();
+        let path = join(&self.schema.nodes[node].path, name.as_str());
+        let result = match (raw, default) {
+            (Some(raw), _) => self.checked_value(raw, ty, &path, given, name),
+            (None, Some(default)) => self
+                .in_model_frame(0, default.span, |this| this.eval(default, None))
+                .and_then(|value| match self.fit(&value, ty)? {
+                    Some(value) => Ok(value),
+                    None => {
+                        let expected = describe(self, ty);
+                        self.fail(
+                            Diagnostic::error(
+                                Code::ValueNotAllowed,
+                                format!("the default of `{path}` is {}", quoted(&value)),
+                            )
+                            .at(default.span, format!("expected {expected}")),
+                        )
+                    }
+                }),
+            (None, None) => Err(Reported),
+        };
+        if let Content::Value { state, .. } = &mut self.schema.nodes[node].keys[key].content {
+            *state = match &result {
+                Ok(value) => Lazy::Ready(value.clone()),
+                Err(Reported) => Lazy::Failed,
+            };
+        }
+        result
+    }
+
+    fn checked_value(
+        &mut self,
+        raw: Val<'a>,
+        ty: &'a KeyType,
+        path: &str,
+        given: Option<(Span, Span)>,
+        name: &'a ast::Name,
+    ) -> R<Val<'a>> {
+        if let Some(value) = self.fit(&raw, ty)? {
+            return Ok(value);
+        }
+        let expected = describe(self, ty);
+        let words: Vec<&str> = ty
+            .alternatives
+            .iter()
+            .filter_map(|alternative| match &alternative.form {
+                KeyForm::Literal(ast::Literal {
+                    value: ast::Value::Text(text),
+                    ..
+                }) => Some(&**text),
+                _ => None,
+            })
+            .collect();
+        let near = match &raw {
+            Val::Text(text) => nearest(text, words).map(|near| format!("nearest value: \"{near}\"")),
+            _ => None,
+        };
+        self.fail(
+            Diagnostic::error(
+                Code::ValueNotAllowed,
+                format!("`{path}` is {}", quoted(&raw)),
+            )
+            .at(
+                given.map_or(name.span, |g| g.1),
+                format!("expected {expected}"),
+            )
+            .and_at(ty.span, "declared here")
+            .help_if(near),
+        )
+    }
+
+    /// The value as the type holds it, if it does.
+    fn fit(&mut self, value: &Val<'a>, ty: &'a KeyType) -> R<Option<Val<'a>>> {
+        for alternative in &ty.alternatives {
+            if alternative.optional && matches!(value, Val::Null) {
+                return Ok(Some(Val::Null));
+            }
+            let fitted = match &alternative.form {
+                KeyForm::Literal(literal) => {
+                    let wanted = super::expressions::literal_value(&literal.value);
+                    // 1 is not true and "1" is not 1, but 1 and 1.0 are one number.
+                    value.same(&wanted).then_some(wanted)
+                }
+                KeyForm::Tuple(types) => match value {
+                    Val::List(values) if values.len() == types.len() => {
+                        let mut out = Vec::new();
+                        for (value, ty) in values.iter().zip(types) {
+                            match self.fit(value, ty)? {
+                                Some(value) => out.push(value),
+                                None => break,
+                            }
+                        }
+                        (out.len() == types.len()).then(|| Val::list(out))
+                    }
+                    _ => None,
+                },
+                KeyForm::Scalar { scalar, list } => {
+                    self.fit_scalar(value, *scalar, list.as_ref())?
+                }
+                KeyForm::Map { scalar, list } => match value {
+                    Val::Map(entries) => {
+                        let mut out = Vec::new();
+                        for (key, value) in entries.iter() {
+                            match self.fit_scalar(value, *scalar, list.as_ref())? {
+                                Some(value) => out.push((key.clone(), value)),
+                                None => break,
+                            }
+                        }
+                        (out.len() == entries.len()).then(|| Val::Map(out.into()))
+                    }
+                    _ => None,
+                },
+            };
+            if let Some(fitted) = fitted
+                && self.in_limit(&fitted, ty.limit.as_ref())?
+            {
+                return Ok(Some(fitted));
+            }
+        }
+        Ok(None)
+    }
+
+    fn fit_scalar(
+        &mut self,
+        value: &Val<'a>,
+        scalar: Scalar,
+        list: Option<&'a ast::ListOf>,
+    ) -> R<Option<Val<'a>>> {
+        let Some(list) = list else {
+            return Ok(match (scalar, value) {
+                (Scalar::Int, Val::Int(_))
+                | (Scalar::Bool, Val::Bool(_))
+                | (Scalar::Float, Val::Float(_))
+                | (Scalar::String, Val::Text(_)) => Some(value.clone()),
+                (Scalar::Float, Val::Int(n)) => Some(Val::Float(*n as f64)),
+                _ => None,
+            });
+        };
+        let Val::List(values) = value else {
+            return Ok(None);
+        };
+        if let Some(length) = &list.length {
+            let length = self.in_model_frame(0, length.span, |this| {
+                let value = this.eval(length, None)?;
+                this.as_int(&value, length.span)
+            })?;
+            if values.len() as i128 != length {
+                return Ok(None);
+            }
+        }
+        let mut out = Vec::new();
+        for value in values.iter() {
+            match self.fit_scalar(value, scalar, None)? {
+                Some(value) => out.push(value),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(Val::list(out)))
+    }
+
+    fn in_limit(&mut self, value: &Val<'a>, limit: Option<&'a ast::Limit>) -> R<bool> {
+        let Some(limit) = limit else {
+            return Ok(true);
+        };
+        let mut end = |expr: &'a Option<ast::Expr>| -> R<Option<f64>> {
+            let Some(expr) = expr else { return Ok(None) };
+            let value = self.in_model_frame(0, expr.span, |this| this.eval(expr, None))?;
+            match value.as_f64() {
+                Some(x) => Ok(Some(x)),
+                None => self.fail(
+                    Diagnostic::error(Code::StaticValue, "the end of a range is no number")
+                        .at(expr.span, value.kind()),
+                ),
+            }
+        };
+        let (low, high) = (end(&limit.low)?, end(&limit.high)?);
+        fn inside(value: &Val<'_>, low: Option<f64>, high: Option<f64>, inclusive: bool) -> bool {
+            match value {
+                Val::List(values) => values.iter().all(|v| inside(v, low, high, inclusive)),
+                Val::Map(entries) => entries
+                    .iter()
+                    .all(|(_, v)| inside(v, low, high, inclusive)),
+                _ => value.as_f64().is_none_or(|x| {
+                    low.is_none_or(|low| x >= low)
+                        && high.is_none_or(|high| x < high || inclusive && x == high)
+                }),
+            }
+        }
+        Ok(inside(value, low, high, limit.inclusive))
+    }
+
+    /// `int, 0 or more, default 0`
+    fn describe_key(&self, slot: &Slot<'a>) -> String {
+        let KeyBody::Value { ty, default } = &slot.decl.body else {
+            return String::new();
+        };
+        let mut text = self.files.slice(ty.span).to_string();
+        if let Some(limit) = &ty.limit {
+            let range = range_text(self, limit);
+            text = format!(
+                "{}, {range}",
+                text.split(" in ").next().unwrap_or_default().trim()
+            );
+        }
+        if let Some(default) = default {
+            let _ = write!(text, ", default {}", self.files.slice(default.span));
+        }
+        text
+    }
+
+    /// Completes the account of config keys with the defaults taken.
+    pub(super) fn config_uses(&mut self, _config: &Json) {
+        let mut uses = std::mem::take(&mut self.schema.uses);
+        for node in 0..self.schema.nodes.len() {
+            for key in 0..self.schema.nodes[node].keys.len() {
+                let slot = &self.schema.nodes[node].keys[key];
+                if slot.given.is_some() || !matches!(slot.content, Content::Value { .. }) {
+                    continue;
+                }
+                let path = join(&self.schema.nodes[node].path, slot.name.as_str());
+                if let Ok(value) = self.force_key(node, key) {
+                    uses.push(ConfigUse {
+                        key: path,
+                        value: quoted(&value),
+                        treatment: Treatment::Default,
+                    });
+                }
+            }
+        }
+        self.module.config = uses;
+    }
+}
+
+/// The rule for an undeclared key: `any` rules by name, then this object's wildcard, then `any *`.
+fn any_rule<'a>(above: &[&'a [KeyDecl]], name: &str) -> Option<&'a KeyDecl> {
+    let named = |decl: &&KeyDecl| {
+        decl.any_depth
+            && decl
+                .keys
+                .iter()
+                .any(|key| matches!(key, Key::Named(n) if n.as_str() == name))
+    };
+    let wild = |decl: &KeyDecl| {
+        decl.keys
+            .iter()
+            .any(|key| matches!(key, Key::Wildcard(_)))
+    };
+    let levels = || above.iter().rev().copied();
+    levels()
+        .find_map(|level| level.iter().find(named))
+        .or_else(|| above.last()?.iter().find(|d| !d.any_depth && wild(d)))
+        .or_else(|| levels().find_map(|level| level.iter().find(|d| d.any_depth && wild(d))))
+}
+
+fn join(path: &str, name: &str) -> String {
+    match (path, name) {
+        ("", name) => name.to_string(),
+        (path, "") => path.to_string(),
+        _ => format!("{path}.{name}"),
+    }
+}
+
+/// What a type allows, in words.
+fn describe(elaborator: &Elaborator<'_>, ty: &KeyType) -> String {
+    let alternatives: Vec<String> = ty
+        .alternatives
+        .iter()
+        .map(|alternative| {
+            let name = |scalar: &Scalar| match scalar {
+                Scalar::Int => "an integer",
+                Scalar::Float => "a number",
+                Scalar::Bool => "true or false",
+                Scalar::String => "a string",
+            };
+            let mut text = match &alternative.form {
+                KeyForm::Scalar { scalar, list: None } => name(scalar).to_string(),
+                _ => elaborator.files.slice(alternative.span).to_string(),
+            };
+            if alternative.optional && !text.ends_with('?') {
+                text.push_str(" or null");
+            }
+            text
+        })
+        .collect();
+    let mut text = match alternatives.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        Some((last, _)) => last.clone(),
+        None => String::new(),
+    };
+    if let Some(limit) = &ty.limit {
+        let _ = write!(text, ", {}", range_text(elaborator, limit));
+    }
+    text
+}
+
+fn range_text(elaborator: &Elaborator<'_>, limit: &ast::Limit) -> String {
+    let text = |e: &Option<ast::Expr>| e.as_ref().map(|e| elaborator.files.slice(e.span));
+    match (text(&limit.low), text(&limit.high)) {
+        (Some(low), Some(high)) if limit.inclusive => format!("{low} to {high}"),
+        (Some(low), Some(high)) => format!("{low} or more, less than {high}"),
+        (Some(low), None) => format!("{low} or more"),
+        (None, Some(high)) if limit.inclusive => format!("{high} or less"),
+        (None, Some(high)) => format!("less than {high}"),
+        (None, None) => "any".into(),
+    }
+}
+
+fn value_of<'a>(json: &Json) -> Val<'a> {
+    match &json.kind {
+        JsonKind::Null => Val::Null,
+        JsonKind::Bool(value) => Val::Bool(*value),
+        JsonKind::Int(value) => Val::Int(*value),
+        JsonKind::Float { value, .. } => Val::Float(*value),
+        JsonKind::String(value) => Val::Text(value.clone()),
+        JsonKind::List(list) => Val::list(list.iter().map(value_of).collect()),
+        JsonKind::Object(object) => Val::Map(
+            object
+                .properties
+                .iter()
+                .map(|p| (p.key.clone(), value_of(&p.value)))
+                .collect::<Vec<_>>()
+                .into(),
+        ),
+    }
+}
+
+fn json_text(json: &Json) -> String {
+    match &json.kind {
+        JsonKind::List(list) => {
+            let items: Vec<String> = list.iter().map(json_text).collect();
+            format!("[{}]", items.join(", "))
+        }
+        JsonKind::Object(object) => {
+            let items: Vec<String> = object
+                .properties
+                .iter()
+                .map(|p| {
+                    format!(
+                        "{}: {}",
+                        serde_json::Value::from(&*p.key),
+                        json_text(&p.value)
+                    )
+                })
+                .collect();
+            format!("{{{}}}", items.join(", "))
+        }
+        JsonKind::String(text) => serde_json::Value::from(&**text).to_string(),
+        JsonKind::Float { text, .. } => text.to_string(),
+        JsonKind::Int(n) => n.to_string(),
+        JsonKind::Bool(b) => b.to_string(),
+        JsonKind::Null => "null".into(),
+    }
+}
+
+/// A static value as JSON.
+fn quoted(value: &Val<'_>) -> String {
+    match value {
+        Val::Text(text) => serde_json::Value::from(&**text).to_string(),
+        Val::List(values) => {
+            let items: Vec<String> = values.iter().map(quoted).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Val::Map(entries) => {
+            let items: Vec<String> = entries
+                .iter()
+                .map(|(k, v)| format!("{}: {}", serde_json::Value::from(&**k), quoted(v)))
+                .collect();
+            format!("{{{}}}", items.join(", "))
+        }
+        other => other.show(),
+    }
+}
