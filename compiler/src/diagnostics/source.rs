@@ -150,6 +150,23 @@ impl SourceFiles {
         &file.text[start..end.max(start)]
     }
 
+    /// The word that stands at a line and column (both from 1) of a file; nothing if there is no such place.
+    pub fn find_place(&self, name: &str, line: u32, column: u32) -> Option<Span> {
+        let index = self.files.iter().position(|file| file.name == name)?;
+        let file = &self.files[index];
+        if line == 0 || line as usize > file.line_starts.len() {
+            return None;
+        }
+        let range = file.line_range(line as usize);
+        let text = file.text.get(range.clone())?;
+        let skip = text.char_indices().nth(column.saturating_sub(1) as usize)?.0;
+        let word = text[skip..]
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(text.len() - skip);
+        let start = range.start + skip;
+        Some(Span::new(FileId(index as u32), start..start + word.max(1)))
+    }
+
     /// Line and column where a span begins.
     pub fn position(&self, span: Span) -> Position {
         self.get(span.file).position(span.start as usize)

@@ -1,6 +1,25 @@
 //! The graph language: grammar, syntax tree, names, and elaboration into the IR.
+//!
+//! [`Library`] is the way in: it finds graph files and makes a [`crate::ir::Module`] of a model with a
+//! preset or a JSON config. [`checkpoint`] matches the tensors of a file with the weights of a module.
 
 pub mod ast;
+pub mod checkpoint;
+mod elaborate;
+mod library;
 mod parse;
 
+pub use elaborate::{Limits, Options};
+pub use library::{Compiled, Graph, Library};
 pub use parse::parse;
+
+/// All presets of the models that come with the program, as `model/preset`.
+///
+/// # Panics
+/// If an embedded graph file does not parse, which its tests exclude.
+pub fn presets() -> Vec<String> {
+    match Library::embedded().presets() {
+        Ok(presets) => presets,
+        Err(_) => panic!("the embedded graph files parse"),
+    }
+}

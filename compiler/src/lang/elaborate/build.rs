@@ -193,7 +193,7 @@ impl<'a> Elaborator<'a> {
         match tensor.elem {
             Elem::F32 => Ok(tensor),
             Elem::Ternary | Elem::Sign => {
-                let rows = tensor.shape.first().and_then(Dim::constant).unwrap_or(1);
+                let rows = tensor.shape.first().and_then(|d| d.constant()).unwrap_or(1);
                 let index = self.emit1(
                     Op::Iota(rows),
                     &[],
@@ -224,18 +224,6 @@ impl<'a> Elaborator<'a> {
     /// A scalar constant of type i32.
     pub(super) fn int_constant(&mut self, value: i32, span: Span) -> R<Tensor> {
         self.constant(Literal::i32(value), span)
-    }
-
-    /// A boolean constant.
-    pub(super) fn bool_constant(&mut self, value: bool, span: Span) -> R<Tensor> {
-        let data = Arc::new(Data::Bool(vec![value]));
-        self.constant(
-            Literal {
-                shape: Vec::new(),
-                data,
-            },
-            span,
-        )
     }
 
     /// The tensor with these mapped axes and this shape; it must have that shape or be a scalar.

@@ -270,7 +270,7 @@ impl<'a> Elaborator<'a> {
             };
             for rule in &section.rules {
                 match rule {
-                    ast::Rule::Ignore {
+                    ast::CheckpointRule::Ignore {
                         glob,
                         when,
                         reason,
@@ -296,12 +296,12 @@ impl<'a> Elaborator<'a> {
                             });
                         }
                     }
-                    ast::Rule::Strip { prefix, .. } => {
+                    ast::CheckpointRule::Strip { prefix, .. } => {
                         self.module.checkpoint.push(CheckpointRule::Strip {
                             prefix: prefix.value.to_string(),
                         });
                     }
-                    ast::Rule::Rename { from, to, .. } => {
+                    ast::CheckpointRule::Rename { from, to, .. } => {
                         self.module.checkpoint.push(CheckpointRule::Rename {
                             from: from.value.to_string(),
                             to: to.value.to_string(),

@@ -188,9 +188,9 @@ impl<'a> Elaborator<'a> {
         }
         let dims: Vec<Dim> = shape.iter().map(|&n| Dim::Const(n)).collect();
         self.check_size(&dims, ty.span)?;
-        if let Some(owner) = &self.frame().part
-            && let Some(value) = owner.weights.borrow().get(&name.text).cloned()
-        {
+        let owner = self.frame().part.clone();
+        let known = owner.and_then(|o| o.weights.borrow().get(&name.text).cloned());
+        if let Some(value) = known {
             if let Val::Weight(id) = value
                 && (self.module.weight(id).shape != shape
                     || self.module.weight(id).encoding != encoding)

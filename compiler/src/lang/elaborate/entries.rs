@@ -39,6 +39,8 @@ impl<'a> Elaborator<'a> {
             None => None,
             Some(outer) => match self.module.entry(outer.as_str()) {
                 Some((index, _)) => Some(index),
+                // The outer entry has mistakes of its own.
+                None if self.diagnostics.has_errors() => return Err(Reported),
                 None => {
                     return self.fail(
                         Diagnostic::error(

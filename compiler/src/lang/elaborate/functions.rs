@@ -36,7 +36,14 @@ impl<'a> Elaborator<'a> {
         span: Span,
         hint: Option<Elem>,
     ) -> R<Val<'a>> {
-        let target = self.eval(callee, None)?;
+        let mut target = self.eval(callee, None)?;
+        // A value that cannot be called does not hide an operation of its name (a key `ternary`).
+        if !callable(&target)
+            && let Some(name) = callee.as_name()
+            && let Some(operation) = OPERATIONS.iter().find(|op| **op == name)
+        {
+            target = Val::Op(operation);
+        }
         match target {
             Val::Op("delay") => self.delay(args, span),
             Val::Op("given") => self.given(args, span),
@@ -452,4 +459,19 @@ impl<'a> Elaborator<'a> {
     pub(super) fn values(values: Vec<Tensor>) -> Val<'a> {
         tuple(values.into_iter().map(Val::tensor).collect())
     }
+}
+
+fn callable(value: &Val<'_>) -> bool {
+    matches!(
+        value,
+        Val::Op(_)
+            | Val::Axis(_)
+            | Val::Elem(_)
+            | Val::Block(_)
+            | Val::Part(_)
+            | Val::Chosen(..)
+            | Val::Weight(_)
+            | Val::Absent(_)
+            | Val::Host(_)
+    )
 }

@@ -5,13 +5,11 @@
 //! vectorisation: every tensor carries the set of mapped calls whose axes it has (`leads`), and
 //! operations join those sets. Mistakes are collected; what depends on a mistake becomes poison.
 
-mod arguments;
 mod build;
 mod calls;
 mod checks;
 mod control;
 mod declarations;
-mod defaults;
 mod entries;
 mod expressions;
 mod functions;
@@ -125,7 +123,6 @@ struct Elaborator<'a> {
     weight_shapes: Vec<Span>,
     paths: HashMap<String, Span>,
     state_paths: HashMap<String, Span>,
-    axis_of_state: Vec<Option<crate::ir::AxisId>>,
     /// Model-level checks that read what is known only at the end.
     deferred: Vec<&'a ast::Stmt>,
     tensors: Option<HashSet<String>>,
@@ -206,7 +203,6 @@ impl<'a> Elaborator<'a> {
             weight_shapes: Vec::new(),
             paths: HashMap::new(),
             state_paths: HashMap::new(),
-            axis_of_state: Vec::new(),
             deferred: Vec::new(),
             tensors: options
                 .tensors

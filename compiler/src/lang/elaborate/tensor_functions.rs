@@ -122,7 +122,7 @@ impl<'a> Elaborator<'a> {
                 if tensor.elem != Elem::U64 {
                     return self.wrong_element(name, tensor.elem, x.span);
                 }
-                let Some(n) = tensor.shape.last().and_then(Dim::constant) else {
+                let Some(n) = tensor.shape.last().and_then(|d| d.constant()) else {
                     return self.rank(name, 1, &tensor, span);
                 };
                 let mut shape = tensor.shape.clone();
@@ -413,7 +413,7 @@ impl<'a> Elaborator<'a> {
     fn split(&mut self, x: &Given<'a>, n: &Given<'a>, span: Span) -> R<Val<'a>> {
         let tensor = self.to_tensor(&x.value, None, x.span)?;
         let n = self.as_size(&n.value, n.span)?;
-        let length = tensor.shape.last().and_then(Dim::constant).unwrap_or(0);
+        let length = tensor.shape.last().and_then(|d| d.constant()).unwrap_or(0);
         if n == 0 || length == 0 || length % n != 0 || n > self.limits.list {
             return self.fail_here(
                 Diagnostic::error(

@@ -216,7 +216,7 @@ impl Mentioned {
                 ast::Item::Config(config) => self.keys(&config.keys),
                 ast::Item::Checkpoint(section) => {
                     for rule in &section.rules {
-                        if let ast::Rule::Ignore {
+                        if let ast::CheckpointRule::Ignore {
                             when: Some(when), ..
                         } = rule
                         {
