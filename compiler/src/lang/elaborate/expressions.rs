@@ -581,10 +581,30 @@ impl<'a> Elaborator<'a> {
                     &test,
                     span,
                     hint,
-                    |this| this.guarded(yes, |this| this.eval(value, hint)),
-                    |this| this.guarded(no, |this| this.choice(rest, otherwise, span, hint)),
+                    |this| {
+                        this.guarded(yes, |this| {
+                            let value = this.eval(value, hint)?;
+                            Ok(this.present_value(value))
+                        })
+                    },
+                    |this| {
+                        this.guarded(no, |this| {
+                            let value = this.choice(rest, otherwise, span, hint)?;
+                            Ok(this.present_value(value))
+                        })
+                    },
                 )
             }
+        }
+    }
+
+    /// An optional value that is known to be given, as an ordinary one: its guard ends with its branch.
+    fn present_value(&self, value: Val<'a>) -> Val<'a> {
+        match &value {
+            Val::Optional(optional) if self.guards.contains(&optional.id) => {
+                Val::tensor(optional.value.clone())
+            }
+            _ => value,
         }
     }
 
@@ -643,7 +663,7 @@ impl<'a> Elaborator<'a> {
             self.target = name;
             let hint = name.and_then(|name| self.state_elem(name));
             match self.eval(value, hint) {
-                Ok(value) => out.push(value),
+                Ok(value) => out.push(self.present_value(value)),
                 Err(Reported) => failed = true,
             }
         }
