@@ -1,1 +1,7 @@
-fn main() {}
+//! The `sterna` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(sterna_compiler::cli::main())
+}

@@ -1,1 +1,129 @@
-//! One file per command of sterna; no logic lives here.
+//! The `sterna` command: one file per subcommand, and what they share. No logic of the compiler lives here.
+//!
+//! Results go to stdout, all else to stderr. Exit codes: 0, 1 (the input is wrong), 2 (usage), 3 (a check failed).
+
+mod bench;
+mod check;
+mod compile;
+mod completions;
+mod eval;
+mod import;
+mod inspect;
+mod logits;
+mod options;
+mod output;
+mod presets;
+mod run;
+mod verify;
+
+use clap::{Parser, Subcommand};
+
+/// Why a command ended early.
+#[derive(Debug)]
+pub enum Failure {
+    /// The input is wrong: a message, already fit to print.
+    Input(String),
+    /// The command line asks for something that makes no sense.
+    Usage(String),
+    /// A check did not hold.
+    Check(String),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Input(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Check(_) => 3,
+        }
+    }
+}
+
+/// Any error of the library is one of the input.
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        let mut text = format!("error: {error}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text.push_str(&format!("\n  because: {cause}"));
+            source = cause.source();
+        }
+        Failure::Input(text)
+    }
+}
+
+/// A command's end.
+pub type Outcome = Result<(), Failure>;
+
+#[derive(Parser)]
+#[command(
+    name = "sterna",
+    version,
+    about = "A compiler for ternary and 1-bit language models described as text",
+    after_help = "CONFIG is a JSON file, a preset such as cpu1/run_05 (or run_05), or a .sterna package.\n\
+                  Without one, the tiny model that comes with Sterna is used.\n\n\
+                  Exit codes: 0 success, 1 the input is wrong, 2 usage, 3 a check failed."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compile in memory and generate text.
+    Run(run::Arguments),
+    /// Compile a config and its weights into one .sterna package.
+    Compile(compile::Arguments),
+    /// Show the graph, after any pass; the CLIF or the machine code of its kernels.
+    Inspect(inspect::Arguments),
+    /// Account for every config key and tensor; count parameters, bytes and operations.
+    Check(check::Arguments),
+    /// Compare the interpreter with the compiled code, bit for bit.
+    Verify(verify::Arguments),
+    /// Print the logits of every position as JSON.
+    Logits(logits::Arguments),
+    /// Loss, perplexity and bits per byte on a text.
+    Eval(eval::Arguments),
+    /// Measure tokens per second and the share of the memory's bandwidth.
+    Bench(bench::Arguments),
+    /// Pack a checkpoint with its own config into a .sterna package.
+    Import(import::Arguments),
+    /// List the presets.
+    Presets(presets::Arguments),
+    /// Print a completion script for a shell.
+    Completions(completions::Arguments),
+}
+
+/// Runs the command line of this process and gives its exit code.
+pub fn main() -> u8 {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // The terminal being gone is no reason to fail otherwise.
+            let _ = error.print();
+            return if error.use_stderr() { 2 } else { 0 };
+        }
+    };
+    let outcome = match arguments.command {
+        Command::Run(a) => run::run(a),
+        Command::Compile(a) => compile::run(a),
+        Command::Inspect(a) => inspect::run(a),
+        Command::Check(a) => check::run(a),
+        Command::Verify(a) => verify::run(a),
+        Command::Logits(a) => logits::run(a),
+        Command::Eval(a) => eval::run(a),
+        Command::Bench(a) => bench::run(a),
+        Command::Import(a) => import::run(a),
+        Command::Presets(a) => presets::run(a),
+        Command::Completions(a) => completions::run(a),
+    };
+    match outcome {
+        Ok(()) => 0,
+        Err(failure) => {
+            let (Failure::Input(text) | Failure::Usage(text) | Failure::Check(text)) = &failure;
+            eprintln!("{}", text.trim_end());
+            failure.code()
+        }
+    }
+}

@@ -69,6 +69,22 @@ impl Object {
 }
 
 impl Json {
+    /// The same value without places; integers beyond 64 bits become the nearest doubles.
+    pub fn to_value(&self) -> serde_json::Value {
+        use serde_json::Value;
+        match &self.kind {
+            JsonKind::Null => Value::Null,
+            JsonKind::Bool(value) => Value::from(*value),
+            JsonKind::Int(value) => i64::try_from(*value).map_or_else(|_| Value::from(*value as f64), Value::from),
+            JsonKind::Float { value, .. } => Value::from(*value),
+            JsonKind::String(text) => Value::from(&**text),
+            JsonKind::List(values) => values.iter().map(Json::to_value).collect(),
+            JsonKind::Object(object) => {
+                object.properties.iter().map(|p| (p.key.to_string(), p.value.to_value())).collect()
+            }
+        }
+    }
+
     /// What kind of value it is, for messages: `an integer`, `a list`, ...
     pub fn kind_name(&self) -> &'static str {
         match &self.kind {

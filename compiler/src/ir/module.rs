@@ -246,6 +246,8 @@ pub enum CheckpointRule {
     Strip { prefix: String },
     /// From the names in the file to those of the graph; `*` stands for one run of characters.
     Rename { from: String, to: String },
+    /// The config given may differ in this key from the one saved with the weights.
+    Choose { key: String, why: String },
 }
 
 impl Module {

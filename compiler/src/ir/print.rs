@@ -115,6 +115,7 @@ impl Printer {
                 CheckpointRule::Ignore { glob, why } => ("ignore", glob, Some(why)),
                 CheckpointRule::Strip { prefix } => ("strip", prefix, None),
                 CheckpointRule::Rename { from, to } => ("rename", from, Some(to)),
+                CheckpointRule::Choose { key, why } => ("choose", key, Some(why)),
             };
             let b = b.map(|b| format!(" {}", quoted(b))).unwrap_or_default();
             self.line(format_args!("checkpoint {name} {}{b}", quoted(a)));

@@ -68,6 +68,7 @@ impl Reader<'_> {
             "ignore" => CheckpointRule::Ignore { glob: self.text()?, why: self.text()? },
             "strip" => CheckpointRule::Strip { prefix: self.text()? },
             "rename" => CheckpointRule::Rename { from: self.text()?, to: self.text()? },
+            "choose" => CheckpointRule::Choose { key: self.text()?, why: self.text()? },
             word => return self.fail(format!("'{word}' before this is no rule")),
         };
         module.checkpoint.push(rule);

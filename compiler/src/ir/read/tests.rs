@@ -8,6 +8,7 @@ config "d" "8" used
 config "old" "1" ignored "has \"no\" effect"
 checkpoint ignore "aux.*" "training only"
 checkpoint rename "a.*" "b.*"
+checkpoint choose "key" "both fit the weights"
 axis cache0 "attn.keys" ring(16)
 host h0 "lookup" ("key": f32[8]) -> f32[8]
 weight w0 "embed" ternary(tensor, floor 1e-5, scale bf16, nearest, input int8(token, floor 1e-5, divide))[16, 8]

@@ -227,4 +227,13 @@ pub enum CheckpointRule {
         /// The whole rule.
         span: Span,
     },
+    /// `choose "key": "why"`
+    Choose {
+        /// A config key in which the config given may differ from the one saved with the weights.
+        key: Text,
+        /// Why both make sense for the same weights.
+        reason: Text,
+        /// The whole rule.
+        span: Span,
+    },
 }

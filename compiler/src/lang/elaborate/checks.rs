@@ -301,6 +301,12 @@ impl<'a> Elaborator<'a> {
                             prefix: prefix.value.to_string(),
                         });
                     }
+                    ast::CheckpointRule::Choose { key, reason, .. } => {
+                        self.module.checkpoint.push(CheckpointRule::Choose {
+                            key: key.value.to_string(),
+                            why: reason.value.to_string(),
+                        });
+                    }
                     ast::CheckpointRule::Rename { from, to, .. } => {
                         self.module.checkpoint.push(CheckpointRule::Rename {
                             from: from.value.to_string(),

@@ -142,6 +142,7 @@ impl Builder<'_> {
                 CheckpointRule::Ignore { glob: first, when, reason, span }
             }
             Rule::strip => CheckpointRule::Strip { prefix: first, span },
+            Rule::choose => CheckpointRule::Choose { key: first, reason: self.text(&children.next()), span },
             _ => CheckpointRule::Rename { from: first, to: self.text(&children.next()), span },
         }
     }

@@ -277,7 +277,7 @@ fn word_of(rule: Rule) -> &'static str {
         limit | k_in => "`in`",
         range_op => "`..`",
         setting | path | path_segment => "a key",
-        tensor_rule | ignore | strip | rename => checkpoint_word(rule),
+        tensor_rule | ignore | strip | rename | choose => checkpoint_word(rule),
         body | open_brace | choice_value => "`{`",
         arm => "an arm",
         otherwise => "`_`",
@@ -318,6 +318,7 @@ fn checkpoint_word(rule: Rule) -> &'static str {
         Rule::ignore => "`ignore`",
         Rule::strip => "`strip`",
         Rule::rename => "`rename`",
-        _ => "`ignore`, `strip` or `rename`",
+        Rule::choose => "`choose`",
+        _ => "`ignore`, `strip`, `rename` or `choose`",
     }
 }

@@ -55,6 +55,7 @@ const TOKENS: &[&str] = &[
     "ignored",
     "strip",
     "rename",
+    "choose",
     "ignore",
     "not",
     "and",

@@ -84,7 +84,7 @@ fn wording() {
         ("library t\nx = f(a b)", "expected an operator, `,` or `)`"),
         ("model m\nentry s() strat 0 { y = 1 }", "nearest word: `start`"),
         ("model m\nblock b() -> f32 { if a { x = 1 } esle { } }", "nearest word: `else`"),
-        ("model m\ncheckpoint { ignroe \"x\": \"y\" }", "expected `ignore`, `strip` or `rename`"),
+        ("model m\ncheckpoint { ignroe \"x\": \"y\" }", "expected `ignore`, `strip`, `rename` or `choose`"),
         ("library t\nx = a\n + b", "put the operator at the end of the line before"),
         ("library t\nx = f(a, )", "no comma stands before `)`"),
         ("model m\nconfig {\n a: int = 1,\n b: int }", "end with the line or with `;`"),

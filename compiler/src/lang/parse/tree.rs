@@ -163,5 +163,6 @@ fn is_mark(rule: Rule) -> bool {
             | k_ignore
             | k_strip
             | k_rename
+            | k_choose
     )
 }

@@ -1,0 +1,104 @@
+//! `sterna bench`.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sterna_runtime::{Decoder, Engine, NativeEngine};
+
+use super::options::{self, EngineArguments, ModelArguments, WeightArguments};
+use super::{Failure, Outcome, output};
+use crate::measure;
+
+/// Arguments of `sterna bench`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    weights: WeightArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// Steps of the prompt, and of decoding.
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    steps: usize,
+    /// Repetitions; the best is reported.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    rounds: usize,
+    /// Print JSON to stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Seconds of one round of a prompt of `elements` and of `count` greedily decoded elements.
+fn round(engine: &mut NativeEngine, decoder: &Decoder, elements: &[u32], count: usize) -> Result<(f64, f64), Failure> {
+    let mut stream = decoder.stream(engine)?;
+    let begin = Instant::now();
+    decoder.prompt(engine, &mut stream, elements)?;
+    let prefill = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    for _ in 0..count {
+        let next = sterna_runtime::sample::largest(decoder.logits(engine, &mut stream)?);
+        decoder.feed(engine, &mut stream, &[next])?;
+    }
+    Ok((prefill, begin.elapsed().as_secs_f64()))
+}
+
+pub fn run(arguments: Arguments) -> Outcome {
+    if arguments.steps == 0 || arguments.rounds == 0 {
+        return Err(Failure::Usage("--steps and --rounds must be at least 1".into()));
+    }
+    let session = options::session(&arguments.model, Some(&arguments.weights))?;
+    let options = arguments.engine.compile_options()?;
+    let pool = arguments.engine.pool()?;
+    let begin = Instant::now();
+    let compiled = session.compile(&options)?;
+    let compile_ms = begin.elapsed().as_secs_f64() * 1e3;
+    let mut engine = session.engine(&compiled, pool.clone())?;
+    let decoder = Decoder::new(engine.table())?;
+    let patch = decoder.patch();
+    let vocabulary = decoder.vocabulary() as u32;
+    let elements: Vec<u32> = (0..arguments.steps * patch).map(|i| (i as u32 * 37 + 11) % vocabulary).collect();
+
+    let bar = output::progress(arguments.rounds as u64, "measuring");
+    let (mut prefill, mut decode) = (f64::INFINITY, f64::INFINITY);
+    let mut bandwidth = 0f64;
+    for _ in 0..arguments.rounds {
+        let (p, d) = round(&mut engine, &decoder, &elements, elements.len())?;
+        (prefill, decode) = (prefill.min(p), decode.min(d));
+        // Between the rounds, so that both meet the same neighbours on a shared machine.
+        bandwidth = bandwidth.max(measure::read_bandwidth(&pool, 512 << 20, Duration::from_millis(50))?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let steps = arguments.steps as f64;
+    let per_step = session.cost(&options)?.weight_bytes_per_step;
+    let weights = per_step as f64 * steps / decode / 1e9;
+    let state: usize = engine.table().states.iter().map(|s| s.bytes).sum();
+    let unit = if decoder.is_bytes() { "bytes" } else { "tokens" };
+    if arguments.json {
+        let report = json!({
+            "decode_tokens_per_s": steps / decode,
+            "prefill_tokens_per_s": steps / prefill,
+            "elements_per_token": patch,
+            "decode_elements_per_s": elements.len() as f64 / decode,
+            "prefill_elements_per_s": elements.len() as f64 / prefill,
+            "weight_gb_per_s": weights,
+            "memory_gb_per_s": bandwidth,
+            "share_of_memory_bandwidth": weights / bandwidth,
+            "weight_bytes": engine.table().weight_bytes,
+            "weight_bytes_per_token": per_step,
+            "state_bytes_per_stream": state,
+            "compile_ms": compile_ms,
+            "threads": pool.threads(),
+        });
+        println!("{report}");
+        return Ok(());
+    }
+    let patches = if patch > 1 { format!(", {:.0} {unit}/s", elements.len() as f64 / decode) } else { String::new() };
+    println!("decode   {:>10.1} steps/s{patches}", steps / decode);
+    println!("prefill  {:>10.1} steps/s", steps / prefill);
+    println!("weights  {:>10.2} GB/s, {} a step", weights, output::bytes(per_step));
+    println!("memory   {bandwidth:>10.2} GB/s read by {} threads: decoding uses {:.0} %", pool.threads(), 100.0 * weights / bandwidth);
+    println!("compile  {compile_ms:>10.1} ms");
+    Ok(())
+}

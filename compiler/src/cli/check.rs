@@ -1,0 +1,118 @@
+//! `sterna check`: every config key and every tensor accounted for, and what the model costs.
+
+use serde_json::{Map, Value, json};
+
+use super::options::{self, EngineArguments, ModelArguments, WeightArguments};
+use super::{Outcome, output};
+use crate::ir::{Treatment, WeightSource};
+use crate::session::Session;
+
+/// Arguments of `sterna check`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    weights: WeightArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// Print JSON to stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Outcome {
+    let weights = arguments.weights.weights.is_some().then_some(&arguments.weights);
+    let session = options::session(&arguments.model, weights)?;
+    let options = arguments.engine.compile_options()?;
+    let cost = session.cost(&options)?;
+    let module = session.module();
+    if arguments.json {
+        let mut report = json!({
+            "model": module.name,
+            "parameters": module.parameters(),
+            "fp32_bytes": 4 * module.parameters(),
+            "weight_bytes": cost.weight_bytes,
+            "state_bytes_per_stream": cost.state_bytes,
+            "operations_per_step": cost.operations,
+            "config_keys": keys(&session),
+            "tensors": tensors(&session),
+        });
+        if let Some(why) = &cost.not_compiled {
+            report["not_compiled"] = json!(why);
+        }
+        println!("{report}");
+        return Ok(());
+    }
+    println!("{} - {}", module.name, module.title);
+    println!("parameters        {:>16}", output::grouped(module.parameters()));
+    println!("  as float32      {:>16}", format!("{:.3} MB", 4.0 * module.parameters() as f64 / 1e6));
+    println!("  packed          {:>16}", output::bytes(cost.weight_bytes));
+    println!("state of a stream {:>16}", output::bytes(cost.state_bytes));
+    println!("operations a step {:>16}", output::grouped(cost.operations));
+    println!("config keys");
+    for key in &module.config {
+        println!("  {:<22} {:<14} {}", key.key, shorten(&key.value, 14), treatment(&key.treatment));
+    }
+    if let Some(found) = session.tensor_report() {
+        println!("tensors: {} read, {} not needed", found.read.len(), found.ignored.len());
+        for (name, why) in &found.ignored {
+            println!("  {name}: {why}");
+        }
+    }
+    if let Some(why) = cost.not_compiled {
+        println!("not compiled: {why}");
+    }
+    Ok(())
+}
+
+fn shorten(text: &str, most: usize) -> String {
+    if text.chars().count() <= most { text.into() } else { text.chars().take(most - 1).chain(['…']).collect() }
+}
+
+fn treatment(treatment: &Treatment) -> String {
+    match treatment {
+        Treatment::Used => "used".into(),
+        Treatment::Default => "not given, the default is used".into(),
+        Treatment::Ignored(why) => format!("ignored: {why}"),
+        Treatment::Runtime(who) => format!("kept for the runtime: {who}"),
+        Treatment::Warned(why) => format!("warned: {why}"),
+    }
+}
+
+fn keys(session: &Session) -> Value {
+    let mut keys = Map::new();
+    for key in &session.module().config {
+        let (word, why) = match &key.treatment {
+            Treatment::Used => ("used", None),
+            Treatment::Default => ("default", None),
+            Treatment::Ignored(why) => ("ignored", Some(why)),
+            Treatment::Runtime(why) => ("runtime", Some(why)),
+            Treatment::Warned(why) => ("warned", Some(why)),
+        };
+        let value: Value = serde_json::from_str(&key.value).unwrap_or_else(|_| json!(key.value));
+        let mut entry = json!({ "value": value, "treatment": word });
+        if let Some(why) = why {
+            entry["why"] = json!(why);
+        }
+        keys.insert(key.key.clone(), entry);
+    }
+    Value::Object(keys)
+}
+
+fn tensors(session: &Session) -> Value {
+    let declared: Vec<Value> = session
+        .module()
+        .weights
+        .iter()
+        .filter(|w| matches!(w.source, WeightSource::Checkpoint))
+        .map(|w| json!({ "name": w.path, "shape": w.shape, "encoding": w.encoding.elem().name() }))
+        .collect();
+    let mut report = json!({ "declared": declared });
+    if let Some(found) = session.tensor_report() {
+        report["read"] = json!(found.read);
+        let ignored: Map<String, Value> = found.ignored.iter().map(|(n, why)| (n.clone(), json!(why))).collect();
+        report["ignored"] = Value::Object(ignored);
+    }
+    report
+}

@@ -1,0 +1,44 @@
+//! `sterna import`: a checkpoint that carries its own config, or has `config.json` beside it, becomes a package.
+
+use std::path::PathBuf;
+
+use super::{Failure, Outcome, options};
+use crate::session::{self, LoadOptions, ModelSource, WeightsSource};
+
+/// Arguments of `sterna import`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The checkpoint: .pt, .safetensors or .bit2.
+    checkpoint: PathBuf,
+    /// The config, if the checkpoint has none of its own and no config.json beside it.
+    #[arg(long, value_name = "CONFIG")]
+    config: Option<String>,
+    /// The graph that the config is for.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// A folder of graph files that replace or add to the built-in ones.
+    #[arg(long, value_name = "DIR")]
+    graphs: Option<PathBuf>,
+    /// Load weights that are not finite.
+    #[arg(long)]
+    allow_nan: bool,
+    /// The package to write.
+    #[arg(long, short, value_name = "FILE.sterna")]
+    output: PathBuf,
+}
+
+pub fn run(arguments: Arguments) -> Outcome {
+    let source = match &arguments.config {
+        Some(config) => ModelSource::named(config),
+        None => session::config_of_checkpoint(&arguments.checkpoint)?.ok_or_else(|| {
+            Failure::Usage("error: the checkpoint has no config of its own and none beside it; give --config".into())
+        })?,
+    };
+    let load = LoadOptions {
+        model: arguments.model,
+        graphs: arguments.graphs,
+        weights: WeightsSource::File(arguments.checkpoint),
+        allow_nan: arguments.allow_nan,
+    };
+    super::compile::write(&options::load(&source, &load)?, &arguments.output)
+}

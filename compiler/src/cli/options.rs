@@ -1,0 +1,112 @@
+//! Options that several commands share, and how they become a session.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sterna_runtime::Pool;
+
+use super::{Failure, output};
+use crate::session::{CompileOptions, LoadOptions, ModelSource, Session, WeightsSource};
+
+/// Which model.
+#[derive(clap::Args, Clone)]
+pub struct ModelArguments {
+    /// A JSON config, a preset, or a .sterna package; without it the bundled tiny model.
+    pub config: Option<String>,
+    /// The graph that a JSON config is for; by default the one whose config section accepts it.
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// A folder of graph files that replace or add to the built-in ones.
+    #[arg(long, value_name = "DIR")]
+    pub graphs: Option<PathBuf>,
+}
+
+/// Which weights.
+#[derive(clap::Args, Clone)]
+pub struct WeightArguments {
+    /// A checkpoint: .pt, .safetensors or .bit2.
+    #[arg(long, short, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Load weights that are not finite.
+    #[arg(long)]
+    pub allow_nan: bool,
+    /// Seed of the random weights that are used without a checkpoint.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub weight_seed: u64,
+}
+
+/// How to compile and run.
+#[derive(clap::Args, Clone)]
+pub struct EngineArguments {
+    /// Threads; by default one for each processor.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Do not tie threads to processors.
+    #[arg(long)]
+    pub no_pin: bool,
+    /// Processor features to compile for: x86-64-v1, x86-64-v2, x86-64-v3, x86-64-v4 or native.
+    #[arg(long, default_value = "native", value_name = "LEVEL")]
+    pub cpu: String,
+    /// Most steps evaluated in one call.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub rows: usize,
+    /// Room of caches that the graph does not bound, in steps.
+    #[arg(long, default_value_t = 4096, value_name = "N")]
+    pub context: usize,
+}
+
+impl EngineArguments {
+    /// Options of the compiler.
+    pub fn compile_options(&self) -> Result<CompileOptions, Failure> {
+        if self.rows == 0 || self.rows > 4096 {
+            return Err(Failure::Usage("--rows must lie in 1..=4096".into()));
+        }
+        if self.context == 0 || self.context > 1 << 24 {
+            return Err(Failure::Usage("--context must lie in 1..=16777216".into()));
+        }
+        let cpu = self.cpu.parse().map_err(|e| Failure::Usage(format!("--cpu: {e}")))?;
+        Ok(CompileOptions { cpu, max_rows: self.rows, max_context: self.context })
+    }
+
+    /// The thread pool.
+    pub fn pool(&self) -> Result<Arc<Pool>, Failure> {
+        let threads = match self.threads {
+            Some(0) => return Err(Failure::Usage("--threads must be at least 1".into())),
+            Some(n) => n,
+            None => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        };
+        Ok(Arc::new(Pool::new(threads, !self.no_pin)))
+    }
+}
+
+/// Loads the model of these arguments; warnings go to stderr.
+pub fn session(model: &ModelArguments, weights: Option<&WeightArguments>) -> Result<Session, Failure> {
+    let source = match &model.config {
+        Some(name) => ModelSource::named(name),
+        None => ModelSource::Bundled,
+    };
+    let chosen = match weights {
+        Some(WeightArguments { weights: Some(path), .. }) => WeightsSource::File(path.clone()),
+        Some(arguments) => WeightsSource::Random(arguments.weight_seed),
+        None => WeightsSource::None,
+    };
+    let options = LoadOptions {
+        model: model.model.clone(),
+        graphs: model.graphs.clone(),
+        weights: chosen,
+        allow_nan: weights.is_some_and(|w| w.allow_nan),
+    };
+    load(&source, &options)
+}
+
+/// Loads a model; warnings go to stderr.
+pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Session, Failure> {
+    let bar = output::spinner("loading");
+    let session = Session::load(source, options)?;
+    bar.finish_and_clear();
+    let warnings = session.rendered_warnings();
+    if !warnings.is_empty() {
+        eprintln!("{}", warnings.trim_end());
+    }
+    Ok(session)
+}

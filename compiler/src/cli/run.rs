@@ -1,0 +1,127 @@
+//! `sterna run`.
+
+use std::io::Write;
+use std::time::Instant;
+
+use serde_json::json;
+use sterna_runtime::{Decoder, Engine, Sampler, generate, text::Utf8Stream};
+
+use super::options::{self, EngineArguments, ModelArguments, WeightArguments};
+use super::{Failure, Outcome};
+
+/// Arguments of `sterna run`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    weights: WeightArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// The text to continue; for token models a JSON array of ids.
+    #[arg(long, short, default_value = "", value_name = "TEXT")]
+    prompt: String,
+    /// Bytes or tokens to generate.
+    #[arg(long, short = 'n', default_value_t = 256, value_name = "N")]
+    max_new: usize,
+    /// 0 always takes the most probable; above, the larger the more surprising.
+    #[arg(long, short, default_value_t = 0.7, value_name = "X")]
+    temperature: f64,
+    /// Draw only from the so many most probable; 0: all.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    top_k: usize,
+    /// Draw only from the most probable that reach this sum.
+    #[arg(long, default_value_t = 0.95, value_name = "P")]
+    top_p: f64,
+    /// Make elements seen lately less probable; 1: off.
+    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    repetition_penalty: f64,
+    /// The same seed gives the same text.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+    /// Report speed on stderr.
+    #[arg(long)]
+    stats: bool,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Outcome {
+    let mut sampler = Sampler::new(sterna_runtime::Options {
+        temperature: arguments.temperature,
+        top_k: arguments.top_k,
+        top_p: arguments.top_p,
+        repetition_penalty: arguments.repetition_penalty,
+        seed: arguments.seed,
+        ..Default::default()
+    })
+    .map_err(|e| Failure::Usage(format!("error: {e}")))?;
+    let session = options::session(&arguments.model, Some(&arguments.weights))?;
+    let mut engine = session.native(&arguments.engine.compile_options()?, arguments.engine.pool()?)?;
+    let decoder = Decoder::new(engine.table())?;
+    let prompt: Vec<u32> = match () {
+        () if decoder.is_bytes() => arguments.prompt.bytes().map(u32::from).collect(),
+        () if arguments.prompt.trim().is_empty() => Vec::new(),
+        () => serde_json::from_str(&arguments.prompt).map_err(|e| {
+            Failure::Input(format!("error: this model takes tokens, and the prompt is no JSON array of ids: {e}"))
+        })?,
+    };
+    let mut stream = decoder.stream(&engine)?;
+    let begin = Instant::now();
+    decoder.prompt(&mut engine, &mut stream, &prompt)?;
+    let prefill = begin.elapsed();
+    prompt.iter().for_each(|&e| sampler.see(e));
+
+    let mut stdout = std::io::stdout();
+    let mut shown = Utf8Stream::default();
+    let mut elements = Vec::new();
+    let mut broken = None;
+    let mut say = |text: &str| match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => true,
+        Err(error) => {
+            broken = Some(error);
+            false
+        }
+    };
+    let begin = Instant::now();
+    if !arguments.json && decoder.is_bytes() {
+        say(&arguments.prompt);
+    }
+    generate(&decoder, &mut engine, &mut stream, &mut sampler, arguments.max_new, |element| {
+        elements.push(element);
+        match (arguments.json, decoder.is_bytes()) {
+            (true, _) => true,
+            (false, true) => say(&shown.push(element as u8)),
+            (false, false) => say(&format!("{element} ")),
+        }
+    })?;
+    let seconds = begin.elapsed().as_secs_f64();
+    if arguments.json {
+        let mut report = json!({ "elements": elements, "prefill_s": prefill.as_secs_f64(), "decode_s": seconds });
+        if decoder.is_bytes() {
+            let bytes: Vec<u8> = elements.iter().map(|&e| e as u8).collect();
+            report["text"] = json!(String::from_utf8_lossy(&bytes));
+        }
+        say(&format!("{report}\n"));
+    } else {
+        say(&format!("{}\n", shown.finish()));
+    }
+    match broken {
+        // A reader that has seen enough closes the pipe; that is no mistake of the input.
+        Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
+    }
+    if arguments.stats {
+        let unit = if decoder.is_bytes() { "bytes" } else { "tokens" };
+        eprintln!(
+            "prompt: {} {unit} in {:.1} ms; generated {} {unit} in {seconds:.2} s, {:.0} {unit}/s on {} threads",
+            prompt.len(),
+            prefill.as_secs_f64() * 1e3,
+            elements.len(),
+            elements.len() as f64 / seconds.max(1e-9),
+            engine.pool().threads(),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! Float constants with axes become computed weights, so that a package holds them and kernels read one section.
+
+use crate::ir::{Data, Encoding, Literal, Module, NodeId, Op, OriginId, Region, Type, WeightDecl, WeightId, WeightSource};
+
+/// Moves every such constant of the entries into the weight section, equal ones once.
+pub fn place(module: &mut Module) {
+    let mut placed: Vec<(Literal, WeightId)> = Vec::new();
+    let mut entries = std::mem::take(&mut module.entries);
+    for entry in &mut entries {
+        region(&mut entry.body, module, &mut placed);
+    }
+    module.entries = entries;
+}
+
+fn region(body: &mut Region, module: &mut Module, placed: &mut Vec<(Literal, WeightId)>) {
+    let nodes: Vec<NodeId> = body.nodes().collect();
+    for id in nodes {
+        let origin = body.node(id).origin;
+        let op = body.op_mut(id);
+        if let Op::Constant(literal) = op {
+            let varies = matches!(&*literal.data, Data::F32(v) if v.iter().any(|x| x.to_bits() != v[0].to_bits()));
+            if varies && !literal.shape.is_empty() {
+                let literal = literal.clone();
+                *op = Op::Weight(weight_for(literal, origin, module, placed));
+            }
+        }
+        for nested in Region::nested_mut(body.op_mut(id)) {
+            region(nested, module, placed);
+        }
+    }
+}
+
+fn weight_for(
+    literal: Literal,
+    origin: OriginId,
+    module: &mut Module,
+    placed: &mut Vec<(Literal, WeightId)>,
+) -> WeightId {
+    if let Some((_, id)) = placed.iter().find(|(known, _)| *known == literal) {
+        return *id;
+    }
+    let ty: Type = literal.ty();
+    let mut region = Region::new();
+    let value = region.push1(Op::Constant(literal.clone()), &[], ty, origin);
+    region.set_results(vec![value]);
+    let id = module.add_weight(WeightDecl {
+        path: format!("constant.{}", placed.len()),
+        shape: literal.shape.clone(),
+        encoding: Encoding::F32,
+        source: WeightSource::Computed(Box::new(region)),
+        origin,
+    });
+    placed.push((literal, id));
+    id
+}

@@ -1,0 +1,64 @@
+//! Why a session fails, each in words fit for a person.
+
+use std::path::PathBuf;
+
+use crate::ir::Module;
+use crate::kernel::lower::NotCompiled;
+use crate::package::{ImageError, PackageError};
+use crate::passes::PassError;
+use crate::target::clif::CompileError;
+use crate::weights::WeightsError;
+
+/// An error of a session.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    /// Mistakes in a config or a graph, drawn with their places.
+    #[error("{0}")]
+    Diagnostics(String),
+    /// The name is neither a file nor a preset.
+    #[error("{0}")]
+    NoModel(String),
+    /// A checkpoint cannot be opened.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The checkpoint's own config says something else.
+    #[error("the checkpoint was saved with another config: {0}")]
+    Disagreement(String),
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    #[error(transparent)]
+    PackageFile(#[from] sterna_runtime::package::PackageError),
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    #[error(transparent)]
+    Verify(#[from] crate::ir::verify::VerifyError),
+    /// Something in the graph that the back end cannot do yet.
+    #[error("{0}")]
+    NotCompiled(String),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// A port that cannot cross the border of an entry.
+    #[error("{0}")]
+    Border(String),
+    /// The program lacks an entry: a mistake of the compiler.
+    #[error("the compiled program lacks an entry")]
+    Incomplete,
+    #[error(transparent)]
+    Runtime(#[from] sterna_runtime::Error),
+}
+
+impl SessionError {
+    /// With the place in the graph's text that wants what cannot be done.
+    pub(super) fn not_compiled(module: &Module, error: &NotCompiled) -> SessionError {
+        let place = module.origins.get(error.origin.index()).map_or_else(String::new, |o| {
+            let within = if o.chain.is_empty() { String::new() } else { format!(", in {} ({})", o.path, o.chain) };
+            format!("\n  --> {}:{}:{}{within}", o.file, o.line, o.column)
+        });
+        SessionError::NotCompiled(format!("{error}{place}"))
+    }
+}

@@ -1,0 +1,296 @@
+//! From names on a command line to a session: which graph, which config, which weights.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use serde_json::Value;
+use sterna_runtime::package::{Mapping, Package};
+
+use super::{Held, PREPARED, Result, Session, SessionError, constants};
+use crate::diagnostics::{Diagnostics, SourceFiles, Style, nearest, render};
+use crate::ir::{CheckpointRule, Module, Treatment, verify::verify};
+use crate::lang::checkpoint::{self, TensorInfo};
+use crate::lang::{self, Library};
+use crate::package::module_of;
+use crate::passes;
+use crate::weights::{Binding, Checkpoint, TensorEntry};
+
+/// The model that runs when none is named.
+const BUNDLED: &[u8] = include_bytes!("../../../examples/tiny/tiny.sterna");
+
+/// Which model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSource {
+    /// The tiny model that comes with the compiler.
+    Bundled,
+    /// A JSON config.
+    File(PathBuf),
+    /// A JSON config that is at hand already, with the name its mistakes are shown under.
+    Text { name: String, text: String },
+    /// A preset, `model/name` or just `name`.
+    Preset(String),
+    /// A package.
+    Package(PathBuf),
+}
+
+impl ModelSource {
+    /// What a name on the command line stands for.
+    pub fn named(name: &str) -> ModelSource {
+        let path = Path::new(name);
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("sterna") => ModelSource::Package(path.into()),
+            Some("json") => ModelSource::File(path.into()),
+            _ if path.is_file() => ModelSource::File(path.into()),
+            _ => ModelSource::Preset(name.into()),
+        }
+    }
+}
+
+/// Where the weights come from.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum WeightsSource {
+    /// Nobody asks for them: random ones serve, and optional ones do not exist.
+    #[default]
+    None,
+    /// Random numbers of this seed.
+    Random(u64),
+    /// A checkpoint.
+    File(PathBuf),
+}
+
+/// How to load.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// The graph that a config is for, where its keys do not tell.
+    pub model: Option<String>,
+    /// A folder of graph files that replace or add to the built-in ones.
+    pub graphs: Option<PathBuf>,
+    /// The weights.
+    pub weights: WeightsSource,
+    /// Take weights that are not finite as they are.
+    pub allow_nan: bool,
+}
+
+/// What became of a checkpoint's tensors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TensorReport {
+    /// Names of those read.
+    pub read: Vec<String>,
+    /// Names of those not needed, with the reason.
+    pub ignored: Vec<(String, String)>,
+}
+
+/// All presets as `model/name`.
+///
+/// # Errors
+/// A graph file of the folder cannot be read or parsed.
+pub fn preset_names(graphs: Option<&Path>) -> Result<Vec<String>> {
+    let files = SourceFiles::new();
+    library(graphs)?.presets().map_err(|d| drawn(&d, &files))
+}
+
+/// The config that a checkpoint carries, or the `config.json` beside it.
+///
+/// # Errors
+/// The checkpoint cannot be opened.
+pub fn config_of_checkpoint(path: &Path) -> Result<Option<ModelSource>> {
+    let checkpoint = Checkpoint::open(path)?;
+    if let Some(config) = checkpoint.config() {
+        let name = format!("config of {}", path.file_name().unwrap_or_default().to_string_lossy());
+        let text = serde_json::to_string_pretty(config).unwrap_or_default();
+        return Ok(Some(ModelSource::Text { name, text }));
+    }
+    let beside = path.with_file_name("config.json");
+    Ok(beside.is_file().then_some(ModelSource::File(beside)))
+}
+
+fn library(graphs: Option<&Path>) -> Result<Library> {
+    match graphs {
+        None => Ok(Library::embedded()),
+        Some(folder) => Library::with_directory(folder).map_err(|d| drawn(&d, &SourceFiles::new())),
+    }
+}
+
+/// Colours only where a person sees them.
+fn style() -> Style {
+    use std::io::IsTerminal;
+    if std::io::stderr().is_terminal() { Style::Coloured } else { Style::Plain }
+}
+
+fn drawn(diagnostics: &Diagnostics, files: &SourceFiles) -> SessionError {
+    SessionError::Diagnostics(render(diagnostics, files, style()))
+}
+
+impl Session {
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// Anything wrong with the config, the graph, the checkpoint or the package.
+    pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Session> {
+        match source {
+            ModelSource::Bundled if options.weights == WeightsSource::None || is_random(options) => {
+                Session::from_package(Package::from_mapping(Mapping::copy_of(BUNDLED)?)?)
+            }
+            ModelSource::Package(path) if options.weights == WeightsSource::None || is_random(options) => {
+                Session::from_package(Package::open(path)?)
+            }
+            ModelSource::Bundled | ModelSource::Package(_) => {
+                Err(SessionError::NoModel("a package has its own weights; leave out the checkpoint".into()))
+            }
+            ModelSource::File(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| SessionError::Read { path: path.clone(), source })?;
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                Session::from_config(Config::Text { name, text }, options)
+            }
+            ModelSource::Text { name, text } => {
+                Session::from_config(Config::Text { name: name.clone(), text: text.clone() }, options)
+            }
+            ModelSource::Preset(name) => Session::from_config(Config::Preset(name.clone()), options),
+        }
+    }
+
+    fn from_package(package: Package) -> Result<Session> {
+        let (module, section) = module_of(&package)?;
+        let module = Arc::new(module);
+        Ok(Session {
+            files: SourceFiles::new(),
+            warnings: Diagnostics::new(),
+            config: package.header().config.clone(),
+            elaborated: module.clone(),
+            prepared: module,
+            held: Held::Package { package: Arc::new(package), section },
+            tensors: None,
+            memory_weights: OnceLock::new(),
+        })
+    }
+
+    fn from_config(config: Config, options: &LoadOptions) -> Result<Session> {
+        let mut files = SourceFiles::new();
+        let library = library(options.graphs.as_deref())?;
+        let checkpoint = match &options.weights {
+            WeightsSource::File(path) => Some(Checkpoint::open(path)?),
+            _ => None,
+        };
+        let tensors = checkpoint.as_ref().map(|c| c.tensors().iter().map(|t| t.name.clone()).collect());
+        let elaborating = lang::Options { tensors, ..lang::Options::default() };
+        let compiled = match config {
+            Config::Preset(name) => {
+                let preset = find_preset(&library, &name, options.model.as_deref())?;
+                library.compile_preset(&mut files, &preset, &elaborating)
+            }
+            Config::Text { name, text } => {
+                let file = files.add(name, text);
+                library.compile_config(&mut files, options.model.as_deref(), file, &elaborating)
+            }
+        };
+        let lang::Compiled { module: elaborated, config, warnings } = compiled.map_err(|d| drawn(&d, &files))?;
+        verify(&elaborated)?;
+        let mut prepared = elaborated.clone();
+        passes::run_pipeline(&mut prepared, Some(PREPARED))?;
+        constants::place(&mut prepared);
+        verify(&prepared)?;
+        let mut tensors = None;
+        let held = match checkpoint {
+            Some(checkpoint) => {
+                if let Some(own) = checkpoint.config() {
+                    agree(&elaborated, own)?;
+                }
+                let binding = bound(&prepared, &checkpoint, &files)?;
+                let name = |index: &usize| checkpoint.tensors()[*index].name.clone();
+                let ignored = binding.ignored.iter().map(|(index, why)| (name(index), why.clone()));
+                let report = TensorReport {
+                    read: binding.tensors.iter().flatten().map(name).collect(),
+                    ignored: ignored.collect(),
+                };
+                tensors = Some(report);
+                Held::Checkpoint { checkpoint: Box::new(checkpoint), allow_nan: options.allow_nan }
+            }
+            None => Held::Random(if let WeightsSource::Random(seed) = options.weights { seed } else { 0 }),
+        };
+        Ok(Session {
+            files,
+            warnings,
+            config: config.to_value(),
+            elaborated: Arc::new(elaborated),
+            prepared: Arc::new(prepared),
+            held,
+            tensors,
+            memory_weights: OnceLock::new(),
+        })
+    }
+
+    /// What elaboration warned of, drawn; empty if nothing.
+    pub fn rendered_warnings(&self) -> String {
+        if self.warnings.is_empty() { String::new() } else { render(&self.warnings, &self.files, style()) }
+    }
+}
+
+enum Config {
+    Preset(String),
+    Text { name: String, text: String },
+}
+
+fn is_random(options: &LoadOptions) -> bool {
+    matches!(options.weights, WeightsSource::Random(_))
+}
+
+/// The full name of a preset, given with or without the model in front.
+fn find_preset(library: &Library, name: &str, model: Option<&str>) -> Result<String> {
+    let all = library.presets().map_err(|d| drawn(&d, &SourceFiles::new()))?;
+    let short = |full: &str| full.split_once('/').map_or(String::new(), |(_, preset)| preset.to_owned());
+    let wanted = |full: &&String| {
+        let owner = full.split_once('/').map_or("", |(owner, _)| owner);
+        model.is_none_or(|m| m == owner) && (full.as_str() == name || short(full) == name)
+    };
+    let found: Vec<&str> = all.iter().filter(wanted).map(String::as_str).collect();
+    match found.as_slice() {
+        [one] => Ok((*one).to_owned()),
+        [] => {
+            let shorts: Vec<String> = all.iter().map(|full| short(full)).collect();
+            let near = nearest(name, all.iter().chain(&shorts).map(String::as_str));
+            let help = near.map_or_else(String::new, |n| format!("; the nearest preset is `{n}`"));
+            Err(SessionError::NoModel(format!("`{name}` is neither a file nor a preset{help}")))
+        }
+        many => Err(SessionError::NoModel(format!("`{name}` may be {}", many.join(" or ")))),
+    }
+}
+
+/// Matches a checkpoint with a module; what does not fit is drawn with its place in the graph.
+pub(super) fn bound(module: &Module, checkpoint: &Checkpoint, files: &SourceFiles) -> Result<Binding> {
+    let describe = |entry: &TensorEntry| TensorInfo {
+        name: entry.name.clone(),
+        shape: entry.shape.clone(),
+        detail: entry.stored.name().to_owned(),
+    };
+    let tensors: Vec<TensorInfo> = checkpoint.tensors().iter().map(describe).collect();
+    let found = checkpoint::bind(files, module, &tensors).map_err(|d| drawn(&d, files))?;
+    Ok(Binding { tensors: found.tensors, ignored: found.ignored })
+}
+
+/// Keys that both configs have must have one value, unless the graph does not read the key or leaves the choice open.
+fn agree(module: &Module, own: &Value) -> Result<()> {
+    let Some(own) = own.as_object() else { return Ok(()) };
+    let open = |key: &str| module.checkpoint.iter().any(|r| matches!(r, CheckpointRule::Choose { key: k, .. } if k == key));
+    let mut wrong = Vec::new();
+    for used in module.config.iter().filter(|u| u.treatment == Treatment::Used) {
+        let Some(theirs) = own.get(&used.key) else { continue };
+        let ours: Value = serde_json::from_str(&used.value).unwrap_or_else(|_| Value::from(used.value.as_str()));
+        if !same(&ours, theirs) && !open(&used.key) {
+            wrong.push(format!("`{}` is {ours}, in the checkpoint {theirs}", used.key));
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(SessionError::Disagreement(wrong.join("; "))) }
+}
+
+/// Equality of JSON in which 1 and 1.0 are one number.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(x), Value::Number(y)) => x.as_f64() == y.as_f64(),
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(p, q)| same(p, q)),
+        (Value::Object(x), Value::Object(y)) => {
+            x.len() == y.len() && x.iter().all(|(k, p)| y.get(k).is_some_and(|q| same(p, q)))
+        }
+        _ => a == b,
+    }
+}

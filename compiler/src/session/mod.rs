@@ -1,0 +1,271 @@
+//! The pipeline on one screen: config + graph + weights become a module, a program, and an engine that runs.
+//!
+//! A [`Session`] is one model with its weights. [`Session::interpreter`] runs the graph as elaborated, and
+//! [`Session::native`] compiled code; both are engines of the runtime, driven by the same streams. No option of the
+//! command line and no file format is known here beyond their names.
+
+mod constants;
+mod cost;
+mod error;
+mod load;
+mod oracle;
+mod tables;
+mod text;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use sterna_runtime::model::{Fill, ModelTable, Reset, StateTable};
+use sterna_runtime::package::{Package, WeightsMemory};
+use sterna_runtime::{Buffer, Code, Mode, NativeEngine, Pool, Weights};
+
+pub use cost::Cost;
+pub use error::SessionError;
+pub use load::{LoadOptions, ModelSource, TensorReport, WeightsSource, config_of_checkpoint, preset_names};
+pub use oracle::InterpreterEngine;
+
+use crate::diagnostics::{Diagnostics, SourceFiles};
+use crate::interp::MemoryWeights;
+use crate::ir::{Module, WeightId};
+use crate::kernel::lower::{self, Lowered};
+use crate::package::{self, Values};
+use crate::passes;
+use crate::target::clif::jit::Jit;
+use crate::target::cpu::Cpu;
+use crate::weights::{Binding, Checkpoint, Section, ValueSource};
+
+/// A result of a session.
+pub type Result<T> = std::result::Result<T, SessionError>;
+
+/// The last pass whose result a package stores: from here on nothing adds weights.
+const PREPARED: &str = "hoist_outer";
+
+/// How to compile.
+#[derive(Clone, Debug)]
+pub struct CompileOptions {
+    /// Processor features.
+    pub cpu: Cpu,
+    /// Most rows of one call.
+    pub max_rows: usize,
+    /// Room of caches without a bound of their own, in entries.
+    pub max_context: usize,
+}
+
+impl Default for CompileOptions {
+    fn default() -> CompileOptions {
+        CompileOptions { cpu: Cpu::default(), max_rows: 64, max_context: 4096 }
+    }
+}
+
+/// Where a session's weights come from.
+enum Held {
+    Checkpoint { checkpoint: Box<Checkpoint>, allow_nan: bool },
+    Random(u64),
+    Package { package: Arc<Package>, section: Section },
+}
+
+/// One model with its weights.
+pub struct Session {
+    files: SourceFiles,
+    warnings: Diagnostics,
+    config: serde_json::Value,
+    elaborated: Arc<Module>,
+    /// After the passes whose result a package stores.
+    prepared: Arc<Module>,
+    held: Held,
+    tensors: Option<TensorReport>,
+    memory_weights: OnceLock<Arc<MemoryWeights>>,
+}
+
+/// Machine code for a session's module.
+pub struct Compiled {
+    code: Code,
+    table: Arc<ModelTable>,
+    lowered: Lowered,
+}
+
+impl Compiled {
+    /// The runtime's table.
+    pub fn table(&self) -> &ModelTable {
+        &self.table
+    }
+}
+
+impl Session {
+    /// The module as elaborated, or as the package has it.
+    pub fn module(&self) -> &Module {
+        &self.elaborated
+    }
+
+    /// What became of the checkpoint's tensors, if there is one.
+    pub fn tensor_report(&self) -> Option<&TensorReport> {
+        self.tensors.as_ref()
+    }
+
+    /// The module after a pass (all of them if none is named), with what each pass did.
+    pub fn optimised(&self, after: Option<&str>) -> Result<(Module, Vec<String>)> {
+        let mut module = (*self.elaborated).clone();
+        let reports = passes::run_pipeline(&mut module, after)?;
+        let lines = reports.iter().map(|(name, report)| format!("{name:<18} {}", report.text));
+        Ok((module, lines.collect()))
+    }
+
+    /// Kernels and their places in memory, from the prepared module.
+    fn lowered(&self, options: &CompileOptions) -> Result<Lowered> {
+        let module = self.finished()?;
+        let options = lower::Options { max_rows: options.max_rows, max_context: options.max_context };
+        lower::lower(&module, &options).map_err(|e| SessionError::not_compiled(&module, &e))
+    }
+
+    /// Compiles for this machine.
+    pub fn compile(&self, options: &CompileOptions) -> Result<Compiled> {
+        let lowered = self.lowered(options)?;
+        let jit = Jit::new(&lowered.program, options.cpu)?;
+        let names = lowered.program.entries.iter();
+        let entries: Option<Vec<_>> = names.map(|entry| jit.entry(&entry.name)).collect();
+        let entries = entries.ok_or(SessionError::Incomplete)?;
+        // SAFETY: the entries were compiled from this very program, whose table and layouts the engine gets, for this
+        // processor (`Jit::new` refuses others); the code lives as long as its owner.
+        let code = unsafe { Code::new(entries, Arc::new(Mutex::new(jit))) };
+        let table = Arc::new(self.table(&lowered)?);
+        Ok(Compiled { code, table, lowered })
+    }
+
+    fn table(&self, lowered: &Lowered) -> Result<ModelTable> {
+        let mut entries = tables::entries(&self.prepared).map_err(SessionError::Border)?;
+        for (index, entry) in entries.iter_mut().enumerate() {
+            entry.group = lowered.states.entry_group[index];
+            let (inputs, outputs) = (&lowered.inputs[index], &lowered.outputs[index]);
+            for (port, placed) in entry.inputs.iter_mut().zip(inputs).chain(entry.outputs.iter_mut().zip(outputs)) {
+                port.stride = placed.stride as usize;
+            }
+        }
+        let states = lowered.states.groups.iter().map(|group| StateTable {
+            bytes: group.bytes as usize,
+            resets: group
+                .resets
+                .iter()
+                .map(|r| Reset {
+                    offset: r.offset as usize,
+                    bytes: r.bytes as usize,
+                    fill: match &r.fill {
+                        lower::state::Fill::Zero => Fill::Zero,
+                        lower::state::Fill::Pattern(p) => Fill::Pattern(p.clone()),
+                        lower::state::Fill::Weights(at) => Fill::Weights(*at as usize),
+                    },
+                })
+                .collect(),
+        });
+        Ok(ModelTable {
+            name: self.prepared.name.clone(),
+            entries,
+            states: states.collect(),
+            scratch_bytes: lowered.program.scratch_bytes as usize,
+            max_rows: lowered.program.max_rows as usize,
+            weight_bytes: self.weight_bytes(lowered),
+            messages: lowered.messages.clone(),
+        })
+    }
+
+    /// Bytes that kernels read as weights; constants behind the section count where there are any.
+    fn weight_bytes(&self, lowered: &Lowered) -> usize {
+        if lowered.weights.literals.is_empty() { lowered.weights.section.bytes } else { lowered.weights.bytes as usize }
+    }
+
+    /// An engine of compiled code.
+    pub fn engine(&self, compiled: &Compiled, pool: Arc<Pool>) -> Result<NativeEngine> {
+        let weights = self.image(&compiled.lowered)?;
+        Ok(NativeEngine::new(compiled.table.clone(), compiled.code.clone(), weights, pool)?)
+    }
+
+    /// [`Session::compile`] and [`Session::engine`].
+    pub fn native(&self, options: &CompileOptions, pool: Arc<Pool>) -> Result<NativeEngine> {
+        self.engine(&self.compile(options)?, pool)
+    }
+
+    /// The graph itself as an engine: for steps as elaborated, which is the meaning of everything else; for batches
+    /// as the passes leave it.
+    pub fn interpreter(&self, options: &CompileOptions, mode: Mode) -> Result<InterpreterEngine> {
+        let module = match mode {
+            Mode::Step => self.elaborated.clone(),
+            Mode::Batch => Arc::new(self.finished()?),
+        };
+        let weights = self.memory_weights()?;
+        InterpreterEngine::new(module, weights, options.max_rows).map_err(SessionError::Border)
+    }
+
+    /// The module after all passes.
+    fn finished(&self) -> Result<Module> {
+        let mut module = (*self.prepared).clone();
+        for &name in passes::names().iter().skip_while(|n| **n != PREPARED).skip(1) {
+            passes::run_pass(&mut module, name)?;
+        }
+        Ok(module)
+    }
+
+    fn memory_weights(&self) -> Result<Arc<MemoryWeights>> {
+        if let Some(weights) = self.memory_weights.get() {
+            return Ok(weights.clone());
+        }
+        let weights = self.with_values(|values| package::memory_weights(&self.prepared, values))?;
+        Ok(self.memory_weights.get_or_init(|| Arc::new(weights)).clone())
+    }
+
+    /// The weights as kernels read them: the package in place where it has all of them.
+    fn image(&self, lowered: &Lowered) -> Result<Arc<dyn Weights>> {
+        if let Held::Package { package, .. } = &self.held
+            && lowered.weights.literals.is_empty()
+        {
+            return Ok(package.clone());
+        }
+        let section = &lowered.weights.section;
+        let mut image = Buffer::zeroed(lowered.weights.bytes as usize)?;
+        image.advise_huge();
+        self.with_values(|values| {
+            for (index, (&offset, &layout)) in section.offsets.iter().zip(&section.layouts).enumerate() {
+                let out = &mut image[offset..offset + layout.bytes()];
+                values.pack(&self.prepared, WeightId(index as u32), layout, out)?;
+            }
+            Ok::<(), package::ImageError>(())
+        })?;
+        image[section.bytes..].copy_from_slice(&lowered.weights.tail());
+        Ok(Arc::new(image))
+    }
+
+    fn with_values<T, E>(&self, job: impl FnOnce(&Values) -> std::result::Result<T, E>) -> Result<T>
+    where
+        SessionError: From<E>,
+    {
+        let values = match &self.held {
+            Held::Package { package, section } => Values::Packed { section, bytes: package.weights() },
+            Held::Random(seed) => Values::Source(ValueSource::Random { seed: *seed }),
+            Held::Checkpoint { checkpoint, allow_nan } => {
+                let binding: Binding = load::bound(&self.prepared, checkpoint, &self.files)?;
+                Values::Source(ValueSource::Checkpoint { checkpoint, binding, allow_non_finite: *allow_nan })
+            }
+        };
+        Ok(job(&values)?)
+    }
+
+    /// Writes the package; gives its size.
+    pub fn write_package(&self, path: &Path, progress: impl FnMut(usize)) -> Result<usize> {
+        self.with_values(|values| package::write_file(path, &self.prepared, &self.config, values, progress))?;
+        let found = std::fs::metadata(path).map_err(|source| SessionError::Read { path: path.to_owned(), source })?;
+        Ok(found.len() as usize)
+    }
+
+    /// Bytes of the weight section.
+    pub fn section_bytes(&self) -> usize {
+        Section::of(&self.prepared.weights).bytes
+    }
+}
+
+/// Where the weights of a package are kept while it runs.
+pub fn weights_memory(name: &str) -> Option<WeightsMemory> {
+    match name {
+        "mmap" => Some(WeightsMemory::Mmap),
+        "huge" => Some(WeightsMemory::Huge),
+        "auto" => Some(WeightsMemory::Auto),
+        _ => None,
+    }
+}
