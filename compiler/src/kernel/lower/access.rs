@@ -217,7 +217,7 @@ impl Emit<'_> {
             _ => (Mem::I32x16, Mem::I32, 4),
         };
         let temporary = b.stack((bytes * LANES) as u32);
-        for lane in 0..LANES {
+        for lane in 0..self.live_lanes {
             let mut place = at.to_vec();
             let end = place.len() - 1;
             place[end] = place[end].offset(lane as i64);

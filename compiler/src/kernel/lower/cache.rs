@@ -50,6 +50,16 @@ impl<'a> Emit<'a> {
         Grow { axis, count, plus, low: Some(b.sub(place, gap)), extent: b.sub(end, gap), gap: Some(gap) }
     }
 
+    /// The dense index of a place counted from the first fixed place, or entry.
+    pub fn dense_place(&mut self, b: &mut Builder, grow: &Grow, place: Value) -> Value {
+        let Some(low) = grow.low else { return place };
+        let plus = b.const_n(grow.plus as i32);
+        let entry = b.sub(place, plus);
+        let entry = b.add(entry, low);
+        let fixed = b.lt(place, plus);
+        b.select(fixed, place, entry)
+    }
+
     /// Gives the growing results of a step their extent.
     pub fn extents(&mut self, b: &mut Builder, step: &Step) -> Result<(), NotCompiled> {
         for &v in &step.results {
@@ -65,7 +75,12 @@ impl<'a> Emit<'a> {
             }
             let known = step.inputs.iter().find_map(|x| self.grows.get(x)).cloned();
             let Some(known) = known else {
-                return self.fail(step.origin, "a growing value that no state gives its length");
+                // A repeated scalar has the length of what it meets; only if it is stored alone, that of now.
+                if let Some(&count) = self.counts.get(&axis) {
+                    let grow = self.grow(b, axis, count, plus);
+                    self.grows.insert(v, grow);
+                }
+                continue;
             };
             let grow =
                 if known.plus == plus && known.axis == axis { known } else { self.grow(b, axis, known.count, plus) };

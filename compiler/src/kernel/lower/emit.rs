@@ -69,6 +69,10 @@ pub struct Emit<'a> {
     /// States written in this kernel and read in another body than the one that writes them.
     pub copied: Vec<StateId>,
     pub max_context: usize,
+    /// Lanes of the current strip that exist; what must be fetched one by one is fetched for these only.
+    pub live_lanes: usize,
+    /// The step being emitted.
+    pub origin: OriginId,
     memo: Vec<HashMap<MemoKey, Value>>,
 }
 
@@ -108,6 +112,8 @@ impl<'a> Emit<'a> {
             scratch_used: 0,
             copied: Vec::new(),
             max_context: start.max_context,
+            live_lanes: LANES,
+            origin: OriginId(0),
             memo: vec![HashMap::new()],
         }
     }
@@ -296,8 +302,8 @@ impl<'a> Emit<'a> {
             self.prepare(b, sink.value)?;
         }
         let shape = self.graph.ty(first.value).shape.clone();
-        let grow = self.grows.get(&first.value).cloned();
-        let lens = self.lens(&shape, grow.as_ref());
+        let grow = sinks.iter().find_map(|s| self.grows.get(&s.value)).cloned();
+        let lens = self.lens(&shape, grow.as_ref())?;
         if sinks.iter().any(|sink| self.scalar_only(sink.value)) || lens.is_empty() {
             return self.nest(b, &lens, &[], &mut |emit, b, at| {
                 let mut values = Vec::new();
@@ -334,6 +340,7 @@ impl<'a> Emit<'a> {
     pub fn single(&mut self, b: &mut Builder, id: StepId) -> Result<(), NotCompiled> {
         let graph = self.graph;
         let step = &graph.steps[id];
+        self.origin = step.origin;
         self.extents(b, step)?;
         let op = match &step.act {
             Act::Op(op) => op,

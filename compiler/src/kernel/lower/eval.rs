@@ -432,9 +432,18 @@ impl Emit<'_> {
         let present = b.le(zero, chosen);
         let mut row = b.smax(chosen, zero);
         // Lanes behind the last element choose at random; they must not leave the table.
-        if let Dim::Const(n) = self.graph.ty(table).shape[batch] {
-            let last = b.const_n(n as i32 - 1);
-            row = b.smin(row, last);
+        match (self.graph.ty(table).shape[batch], self.grows.get(&table).cloned()) {
+            (Dim::Const(n), _) => {
+                let last = b.const_n(n as i32 - 1);
+                row = b.smin(row, last);
+            }
+            (_, Some(grow)) => {
+                row = self.dense_place(b, &grow, row);
+                let (one, last) = (b.const_n(1), grow.extent);
+                let last = b.sub(last, one);
+                row = b.smin(row, last);
+            }
+            _ => {}
         }
         let mut place = at[..batch].to_vec();
         place.push(Ix::value(row));
@@ -477,7 +486,7 @@ impl Emit<'_> {
     ) -> Result<Value, NotCompiled> {
         let temporary = b.stack((LANES * 4) as u32);
         let mut form = Mem::I32x16;
-        for i in 0..LANES {
+        for i in 0..self.live_lanes {
             let mut place = at.to_vec();
             let end = place.len() - 1;
             place[end] = place[end].offset(i as i64);

@@ -38,12 +38,16 @@ fn plan(spec: &Spec, context: &Context<'_>) -> Option<Plan> {
         let step = &graph.steps[id];
         let Act::Op(op) = &step.act else { return None };
         let found: Vec<Layer> = match op {
-            Op::Linear => vec![Layer {
-                weight_value: step.inputs[1],
-                result: step.results[0],
-                input: step.inputs[0],
-                maxima: None,
-            }],
+            Op::Linear => step.inputs[1..]
+                .iter()
+                .zip(&step.results)
+                .map(|(&weight_value, &result)| Layer {
+                    weight_value,
+                    result,
+                    input: step.inputs[0],
+                    maxima: None,
+                })
+                .collect(),
             Op::LinearInt8 { quant } => {
                 let weights = step.inputs[2..].iter().zip(&step.results);
                 let mut found = Vec::new();
@@ -239,8 +243,10 @@ impl Emit<'_> {
             let Act::Op(op) = &step.act else { continue };
             match op {
                 Op::Linear => {
-                    self.remember(step.results[0], place, true, total(layer));
-                    layer += 1;
+                    for &result in &step.results {
+                        self.remember(result, place, true, total(layer));
+                        layer += 1;
+                    }
                 }
                 Op::LinearInt8 { quant } => {
                     for &result in &step.results {

@@ -24,12 +24,16 @@ pub type StripFn<'f, 'a> =
 
 impl<'a> Emit<'a> {
     /// The extents of a shape; growing axes have that of `grow`.
-    pub fn lens(&self, shape: &[Dim], grow: Option<&Grow>) -> Vec<Len> {
+    pub fn lens(&self, shape: &[Dim], grow: Option<&Grow>) -> Result<Vec<Len>, NotCompiled> {
         shape
             .iter()
-            .map(|dim| match dim {
-                Dim::Const(n) => Len::Const(*n),
-                _ => Len::Grow(grow.expect("a growing value has an extent").clone()),
+            .map(|dim| match (dim, grow) {
+                (Dim::Const(n), _) => Ok(Len::Const(*n)),
+                (_, Some(grow)) => Ok(Len::Grow(grow.clone())),
+                _ => self.fail(
+                    self.origin,
+                    "a growing value that no state gives its length",
+                ),
             })
             .collect()
     }
@@ -129,7 +133,10 @@ impl<'a> Emit<'a> {
                 }
                 if tail > 0 {
                     let base = Ix::constant((whole * LANES) as i64);
-                    carried = body(self, b, &base, Tail::First(tail), &carried)?;
+                    let lanes = std::mem::replace(&mut self.live_lanes, tail);
+                    let result = body(self, b, &base, Tail::First(tail), &carried);
+                    self.live_lanes = lanes;
+                    carried = result?;
                 }
                 Ok(carried)
             }

@@ -23,7 +23,7 @@ impl<'a> Emit<'a> {
         let columns = y_ty.rank() == batch + 2;
         let k_dim = x_ty.rank() - 1;
         let grow = self.grows.get(&x).or(self.grows.get(&y)).cloned();
-        let len = self.lens(&x_ty.shape[k_dim..], grow.as_ref()).remove(0);
+        let len = self.lens(&x_ty.shape[k_dim..], grow.as_ref())?.remove(0);
         self.prepare(b, x)?;
         self.prepare(b, y)?;
         if !columns {
@@ -41,7 +41,7 @@ impl<'a> Emit<'a> {
         let target = self.allocate(b, v);
         let shape = self.graph.ty(v).shape.clone();
         let grow = self.grows.get(&v).cloned();
-        let lens = self.lens(&shape, grow.as_ref());
+        let lens = self.lens(&shape, grow.as_ref())?;
         let (last, leading) = lens.split_last().expect("columns");
         self.nest(b, leading, &[], &mut |emit, b, at| {
             emit.strips(b, last, &[], &mut |emit, b, base, tail, _| {
@@ -94,28 +94,32 @@ impl<'a> Emit<'a> {
 
     /// (x[.., k], w[m, k]) in floats.
     pub fn linear(&mut self, b: &mut Builder, step: &Step) -> Result<(), NotCompiled> {
-        let (x, w, v) = (step.inputs[0], step.inputs[1], step.results[0]);
+        let x = step.inputs[0];
         let x_ty = self.graph.ty(x).clone();
-        let len = self.lens(&x_ty.shape[x_ty.rank() - 1..], None).remove(0);
+        let len = self.lens(&x_ty.shape[x_ty.rank() - 1..], None)?.remove(0);
         self.prepare(b, x)?;
-        self.prepare(b, w)?;
         if self.cost(x) > 0 {
             self.ensure_buffer(b, x)?;
         }
-        let Some(weight) = self.packed(w) else {
-            if self.cost(w) > 2 {
-                self.ensure_buffer(b, w)?;
-            }
-            return self.scalars(b, v, &mut |emit, b, at| {
+        for (&w, &v) in step.inputs[1..].iter().zip(&step.results) {
+            self.prepare(b, w)?;
+            let Some(weight) = self.packed(w) else {
+                if self.cost(w) > 2 {
+                    self.ensure_buffer(b, w)?;
+                }
+                self.scalars(b, v, &mut |emit, b, at| {
+                    let (leading, row) = at.split_at(at.len() - 1);
+                    emit.dot(b, w, x, &len, row, leading)
+                })?;
+                continue;
+            };
+            self.group_inputs(step, weight)?;
+            self.scalars(b, v, &mut |emit, b, at| {
                 let (leading, row) = at.split_at(at.len() - 1);
-                emit.dot(b, w, x, &len, row, leading)
-            });
-        };
-        self.group_inputs(step, weight)?;
-        self.scalars(b, v, &mut |emit, b, at| {
-            let (leading, row) = at.split_at(at.len() - 1);
-            emit.code_dot(b, weight, x, &row[0], leading)
-        })
+                emit.code_dot(b, weight, x, &row[0], leading)
+            })?;
+        }
+        Ok(())
     }
 
     /// Inputs per scale group, which must be whole strips.
@@ -385,25 +389,32 @@ impl<'a> Emit<'a> {
         let InputQuant::Int8 { block, undo, .. } = quant else {
             unreachable!("int8 products have int8 inputs");
         };
-        let block = block.unwrap_or(columns).min(columns);
+        let block = block.unwrap_or(columns).clamp(1, columns.max(1));
         let group = match scale_group(layout) {
-            Group::Inputs(n) => n,
-            _ => columns,
+            Group::Inputs(n) => n.max(1),
+            _ => columns.max(1),
         };
-        if undo != Undo::Multiply || group % block != 0 && block % group != 0 {
-            return self.fail(step.origin, "an int8 product with these blocks and groups");
+        let mut parts = Vec::new();
+        let mut from = 0;
+        while from < columns {
+            let to = ((from / block + 1) * block)
+                .min((from / group + 1) * group)
+                .min(columns);
+            if from % LANES != 0 {
+                let what = format!("an int8 product in blocks of {block} and groups of {group}");
+                return self.fail(step.origin, what);
+            }
+            parts.push((from, to - from));
+            from = to;
         }
-        let (part, strip) = (block.min(group), strip.clone());
-        if part % LANES != 0 {
-            return self.fail(step.origin, format!("an int8 product in blocks of {part}"));
-        }
+        let strip = strip.clone();
         let temporary = b.stack(64);
         let lanes = Len::Const(LANES);
         self.ascending(b, &lanes, &[], &mut |emit, b, lane, _| {
             let row = strip.times(LANES as i64).plus(lane);
-            let mut total = b.const_s(0.0);
-            for start in (0..columns).step_by(part) {
-                let n = Len::Const(part.min(columns - start));
+            let mut total = None;
+            for &(start, length) in &parts {
+                let n = Len::Const(length);
                 let zero = b.const_i(0);
                 let acc = emit.strips(b, &n, &[zero], &mut |emit, b, base, tail, carried| {
                     let column = base.offset(start as i64);
@@ -420,13 +431,26 @@ impl<'a> Emit<'a> {
                 let mut place = at.to_vec();
                 place.push(Ix::constant((start / block) as i64));
                 let most = emit.eval(b, a, &place, false)?;
-                let n = b.const_s(127.0);
-                let most = b.div(most, n);
-                let value = b.mul(acc, most);
                 let scale = emit.scale(b, weight, &row, &Ix::constant(start as i64));
-                let value = b.mul(value, scale);
-                total = b.add(total, value);
+                let n = b.const_s(127.0);
+                let term = match undo {
+                    Undo::Multiply => {
+                        let most = b.div(most, n);
+                        let value = b.mul(acc, most);
+                        b.mul(value, scale)
+                    }
+                    Undo::Divide => {
+                        let factor = b.div(n, most);
+                        let factor = b.div(scale, factor);
+                        b.mul(acc, factor)
+                    }
+                };
+                total = Some(match total {
+                    None => term,
+                    Some(total) => b.add(total, term),
+                });
             }
+            let total = total.unwrap_or_else(|| b.const_s(0.0));
             let (pointer, offset) = lane.times(4).address(b, temporary);
             b.store_s(pointer, offset, total);
             Ok(Vec::new())

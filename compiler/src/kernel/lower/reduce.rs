@@ -25,7 +25,7 @@ impl<'a> Emit<'a> {
         }
         let buffer = self.allocate(b, v);
         let grow = self.grows.get(&v).cloned();
-        let lens = self.lens(&shape, grow.as_ref());
+        let lens = self.lens(&shape, grow.as_ref())?;
         self.nest(b, &lens, &[], &mut |emit, b, at| {
             let value = make(emit, b, at)?;
             emit.store(b, &buffer, at, value, None);
@@ -41,7 +41,7 @@ impl<'a> Emit<'a> {
         let ty = self.graph.ty(x).clone();
         self.prepare(b, x)?;
         let grow = self.grows.get(&x).cloned();
-        let len = self.lens(&ty.shape[axis..=axis], grow.as_ref()).remove(0);
+        let len = self.lens(&ty.shape[axis..=axis], grow.as_ref())?.remove(0);
         if op == ReduceOp::ArgMax {
             return self.scalars(b, v, &mut |emit, b, at| emit.arg_max(b, x, axis, &len, at));
         }
@@ -57,7 +57,7 @@ impl<'a> Emit<'a> {
         }
         let target = self.allocate(b, v);
         let shape = self.graph.ty(v).shape.clone();
-        let lens = self.lens(&shape, grow.as_ref());
+        let lens = self.lens(&shape, grow.as_ref())?;
         let (last, leading) = lens.split_last().expect("an axis is left");
         self.nest(b, leading, &[], &mut |emit, b, at| {
             emit.strips(b, last, &[], &mut |emit, b, base, tail, _| {
@@ -249,7 +249,7 @@ impl<'a> Emit<'a> {
         let mask = self.allocate(b, v);
         let shape = self.graph.ty(v).shape.clone();
         let grow = self.grows.get(&v).cloned();
-        let lens = self.lens(&shape, grow.as_ref());
+        let lens = self.lens(&shape, grow.as_ref())?;
         self.nest(b, &lens, &[], &mut |emit, b, at| {
             let no = b.const_n(0);
             emit.store(b, &mask, at, no, None);
@@ -287,7 +287,7 @@ impl<'a> Emit<'a> {
         }
         self.ensure_buffer(b, x)?;
         let grow = self.grows.get(&x).cloned();
-        let lens = self.lens(&ty.shape, grow.as_ref());
+        let lens = self.lens(&ty.shape, grow.as_ref())?;
         let (last, leading) = lens.split_last().expect("top_k has an axis");
         let most = match ty.shape.last() {
             Some(Dim::Const(n)) => *n,
@@ -344,7 +344,7 @@ impl<'a> Emit<'a> {
         self.ensure_buffer(b, x)?;
         let target = self.allocate(b, v);
         let shape = self.graph.ty(x).shape.clone();
-        let lens = self.lens(&shape, None);
+        let lens = self.lens(&shape, None)?;
         self.nest(b, &lens, &[], &mut |emit, b, at| {
             let word = emit.eval(b, x, at, false)?;
             let range = (b.const_n(0), b.const_n(64), 1);
@@ -387,7 +387,7 @@ impl<'a> Emit<'a> {
                 None => b.const_n(to.plus as i32),
             };
             let shift = b.sub(new, old);
-            let lens = self.lens(&shape, Some(&from));
+            let lens = self.lens(&shape, Some(&from))?;
             self.nest(b, &lens, &[], &mut |emit, b, at| {
                 let value = emit.eval(b, input, at, false)?;
                 let mut place = at.to_vec();
