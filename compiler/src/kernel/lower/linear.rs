@@ -41,12 +41,7 @@ fn plan(spec: &Spec, context: &Context<'_>) -> Option<Plan> {
             Op::Linear => step.inputs[1..]
                 .iter()
                 .zip(&step.results)
-                .map(|(&weight_value, &result)| Layer {
-                    weight_value,
-                    result,
-                    input: step.inputs[0],
-                    maxima: None,
-                })
+                .map(|(&weight_value, &result)| Layer { weight_value, result, input: step.inputs[0], maxima: None })
                 .collect(),
             Op::LinearInt8 { quant } => {
                 let weights = step.inputs[2..].iter().zip(&step.results);

@@ -30,10 +30,7 @@ impl<'a> Emit<'a> {
             .map(|dim| match (dim, grow) {
                 (Dim::Const(n), _) => Ok(Len::Const(*n)),
                 (_, Some(grow)) => Ok(Len::Grow(grow.clone())),
-                _ => self.fail(
-                    self.origin,
-                    "a growing value that no state gives its length",
-                ),
+                _ => self.fail(self.origin, "a growing value that no state gives its length"),
             })
             .collect()
     }

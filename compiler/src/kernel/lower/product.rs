@@ -397,9 +397,7 @@ impl<'a> Emit<'a> {
         let mut parts = Vec::new();
         let mut from = 0;
         while from < columns {
-            let to = ((from / block + 1) * block)
-                .min((from / group + 1) * group)
-                .min(columns);
+            let to = ((from / block + 1) * block).min((from / group + 1) * group).min(columns);
             if from % LANES != 0 {
                 let what = format!("an int8 product in blocks of {block} and groups of {group}");
                 return self.fail(step.origin, what);

@@ -75,9 +75,8 @@ fn random_weights(module: &Module, noise: &mut Noise) -> (HashMap<String, Weight
                         if sign && code == 0 { 1 } else { code }
                     })
                     .collect();
-                let scales: Vec<f32> = (0..matrix.scales(group))
-                    .map(|_| narrow::bf16(noise.float().abs() + 0.01))
-                    .collect();
+                let scales: Vec<f32> =
+                    (0..matrix.scales(group)).map(|_| narrow::bf16(noise.float().abs() + 0.01)).collect();
                 let coded = CodedWeight::new(&weight.shape, codes.clone(), scales.clone(), group);
                 let coded = coded.expect("the counts agree");
                 values.insert(weight.path.clone(), WeightValue::Coded(Arc::new(coded)));
@@ -137,10 +136,7 @@ fn bytes<T: Copy, const N: usize>(v: &[T], out: &mut [u8], f: impl Fn(T) -> [u8;
 fn get(port: &Port, row: &[u8]) -> Vec<u64> {
     let n: usize = port.shape.iter().product();
     let size = port.elem.bytes().expect("an element of memory");
-    row[..n * size]
-        .chunks_exact(size)
-        .map(|c| c.iter().rev().fold(0, |x, &b| x << 8 | u64::from(b)))
-        .collect()
+    row[..n * size].chunks_exact(size).map(|c| c.iter().rev().fold(0, |x, &b| x << 8 | u64::from(b))).collect()
 }
 
 /// The elements of an output as bits, NaN made one.
@@ -203,10 +199,7 @@ impl Machine<'_> {
             buffers.push(buffer);
         }
         let outputs = &self.lowered.outputs[entry];
-        let mut results: Vec<Vec<u8>> = outputs
-            .iter()
-            .map(|p| vec![0xee; p.stride as usize * rows + 64])
-            .collect();
+        let mut results: Vec<Vec<u8>> = outputs.iter().map(|p| vec![0xee; p.stride as usize * rows + 64]).collect();
         let mut position = vec![0; (rows * 4).next_multiple_of(64) + 64];
         let steps: Vec<i32> = places.iter().map(|p| p.1 as i32).collect();
         bytes(&steps, &mut position, |x| x.to_le_bytes());
@@ -230,9 +223,7 @@ impl Machine<'_> {
         let rows = 0..rows;
         rows.map(|row| {
             let pairs = outputs.iter().zip(&results);
-            pairs
-                .map(|(p, bytes)| get(p, &bytes[row * p.stride as usize..]))
-                .collect()
+            pairs.map(|(p, bytes)| get(p, &bytes[row * p.stride as usize..])).collect()
         })
         .collect()
     }
@@ -274,10 +265,8 @@ fn check_with(
                 .collect(),
         );
     }
-    let expected: Vec<Vec<Vec<Vec<u64>>>> = inputs
-        .iter()
-        .map(|inputs| interpreted(&module, &store, inputs, steps))
-        .collect();
+    let expected: Vec<Vec<Vec<Vec<u64>>>> =
+        inputs.iter().map(|inputs| interpreted(&module, &store, inputs, steps)).collect();
     for fused in [false, true] {
         let mut lifted = module.clone();
         let until = if fused { None } else { Some("quantise") };
@@ -293,15 +282,9 @@ fn check_with(
             }
         }
         let shown = crate::ir::print::print_module(&lifted);
-        let options = Options {
-            max_rows: 17,
-            max_context: 48,
-        };
+        let options = Options { max_rows: 17, max_context: 48 };
         let lowered = lower(&lifted, &options).unwrap_or_else(|e| panic!("{e}\n{shown}"));
-        lowered
-            .program
-            .verify()
-            .unwrap_or_else(|e| panic!("{e:#?}\n{shown}"));
+        lowered.program.verify().unwrap_or_else(|e| panic!("{e:#?}\n{shown}"));
         let image = image(&lowered, &pack);
         let mut machine = Machine {
             module: &lifted,
@@ -325,12 +308,7 @@ impl WeightStore for Fallback<'_> {
     }
 }
 
-fn interpreted(
-    module: &Module,
-    store: &MemoryWeights,
-    inputs: &[Tensor],
-    steps: usize,
-) -> Vec<Vec<Vec<u64>>> {
+fn interpreted(module: &Module, store: &MemoryWeights, inputs: &[Tensor], steps: usize) -> Vec<Vec<Vec<u64>>> {
     let entry = &module.entries[0];
     let mut arguments = Arguments::new();
     for (param, tensor) in entry.params.iter().zip(inputs) {
@@ -339,12 +317,9 @@ fn interpreted(
         }
     }
     let mut stream = StreamState::new(module);
-    let found = Interpreter::new(module, store)
-        .run(entry, &mut stream, steps, &arguments)
-        .unwrap_or_else(|e| panic!("{e}"));
-    (0..steps)
-        .map(|t| entry.outputs.iter().map(|o| bits(&found[&o.name].row(t))).collect())
-        .collect()
+    let found =
+        Interpreter::new(module, store).run(entry, &mut stream, steps, &arguments).unwrap_or_else(|e| panic!("{e}"));
+    (0..steps).map(|t| entry.outputs.iter().map(|o| bits(&found[&o.name].row(t))).collect()).collect()
 }
 
 fn compare(
