@@ -156,12 +156,32 @@ fn other_shape(
         ),
     );
     if let Some(span) = place(files, origin) {
-        diagnostic = diagnostic.at(span, format!("{:?}", weight.shape));
+        let (span, text) = match declared_axes(files, span, weight.shape.len()) {
+            Some((span, axes)) => (span, format!("{axes} = {:?}", weight.shape)),
+            None => (span, format!("{:?}", weight.shape)),
+        };
+        diagnostic = diagnostic.at(span, text);
     }
     if !tensor.detail.is_empty() {
         diagnostic = diagnostic.note(format!("tensor {}, {}", tensor.name, tensor.detail));
     }
     diagnostic.help("if the model was trained with other sizes, say so in the config")
+}
+
+/// The type that a weight's declaration writes behind its name, with the axes as written.
+fn declared_axes(files: &SourceFiles, name: Span, rank: usize) -> Option<(Span, String)> {
+    let text = files.get(name.file).text();
+    let rest = text.get(name.range().end..)?.lines().next()?;
+    let colon = rest.find(": ")?;
+    let open = rest.find('[')?;
+    let close = rest.find(']')?;
+    let axes = rest.get(open..=close)?;
+    if rest[..colon].contains(':') || axes.split(',').count() != rank {
+        return None;
+    }
+    let start = name.range().end;
+    let span = Span::new(name.file, start + colon + 2..start + close + 1);
+    Some((span, axes.to_string()))
 }
 
 /// One diagnostic per kind of missing tensor, with what is left over where it may be the same.
@@ -230,8 +250,12 @@ fn missing_and_left(
         });
         if let Some((other, names)) = nearest {
             diagnostic = diagnostic.note(format!(
-                "{} tensor(s) are left over: {}, {}{shape:?}",
-                names.len(),
+                "{} left over: {}, {}{shape:?}",
+                if names.len() > 1 {
+                    format!("{} tensors are", names.len())
+                } else {
+                    "1 tensor is".to_string()
+                },
                 ranged(&other.0, names),
                 if names.len() > 1 { "all " } else { "" }
             ));

@@ -210,6 +210,7 @@ impl<'a> Elaborator<'a> {
             path,
             chain,
             call: Some(callee),
+            target: self.target,
             leads: caller.leads.clone(),
             owns: owner.is_some(),
             part: owner,

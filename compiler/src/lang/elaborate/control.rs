@@ -54,7 +54,7 @@ impl<'a> Elaborator<'a> {
                         return Err(Reported);
                     }
                     for name in made_names(stmt) {
-                        self.assign(name, Val::Poison, stmt.span);
+                        self.poison(name, stmt.span);
                     }
                 }
             }

@@ -19,7 +19,7 @@ impl<'a> Elaborator<'a> {
     /// A `part`, `weight` or `state` statement inside a block or entry.
     pub(super) fn declaration(&mut self, stmt: &'a ast::Stmt) -> R<()> {
         if !self.frame().owns {
-            return self.needs_part();
+            return self.needs_part(Some(stmt));
         }
         match &stmt.kind {
             StmtKind::Part { names, .. } => {
@@ -41,27 +41,36 @@ impl<'a> Elaborator<'a> {
     }
 
     /// A block that owns something is called without a part.
-    fn needs_part<T>(&mut self) -> R<T> {
-        let Some(frame) = self.frames.pop() else {
-            return Err(Reported);
-        };
+    fn needs_part<T>(&mut self, stmt: Option<&'a ast::Stmt>) -> R<T> {
+        let frame = self.frame();
         let name = frame.block.map_or("", |b| b.name.as_str());
-        let call = frame.call;
-        let path = template_path(&self.frame().path);
-        let part = match self.target {
-            Some(target) => format!("w_{target}"),
-            None => "w".into(),
+        let (call, path) = (frame.call, template_path(&frame.path));
+        let part = frame.target.map_or("w".into(), |target| format!("w_{target}"));
+        let last = match stmt.map(|s| &s.kind) {
+            Some(StmtKind::Weight { names, at, .. }) => match at {
+                Some(at) => at.as_plain().map(str::to_string),
+                None => names.first().map(|n| n.text.to_string()),
+            },
+            _ => None,
         };
-        let text = call.map_or(name, |span| self.files.slice(span)).to_string();
+        let owned = match last {
+            Some(_) => "weight",
+            None => "path",
+        };
+        let full: Vec<&str> = [path.as_str(), &part, last.as_deref().unwrap_or_default()]
+            .into_iter()
+            .filter(|s| !s.is_empty())
+            .collect();
+        let text = call.map_or(name, |span| self.files.slice(span));
+        let help = format!(
+            "declare `part {part}: {text}` and call `{part}(...)`; its {owned} is then {}",
+            full.join(".")
+        );
+        let what = if owned == "weight" { "weights" } else { "parts or states" };
         let diagnostic = Diagnostic::error(
             Code::NeedsPart,
-            format!("`{name}` owns weights or states, so its use needs a name in the checkpoint"),
+            format!("`{name}` owns {what}, so its use needs a name in the checkpoint"),
         );
-        let dot = if path.is_empty() { "" } else { "." };
-        let help = format!(
-            "declare `part {part}: {text}` and call `{part}(...)`; its path is then {path}{dot}{part}"
-        );
-        self.frames.push(frame);
         let diagnostic = match call {
             Some(span) => diagnostic.at(span, "called directly"),
             None => diagnostic,
@@ -212,7 +221,7 @@ impl<'a> Elaborator<'a> {
             Val::Absent(path.into())
         } else {
             self.new_path(&path, name.span, false)?;
-            let origin = self.origin(name.span);
+            let origin = self.weight_origin(name.span);
             let id = self.module.add_weight(WeightDecl {
                 path,
                 shape,
@@ -233,6 +242,18 @@ impl<'a> Elaborator<'a> {
             weights.insert(name.text.clone(), value.clone());
         }
         Ok(value)
+    }
+
+    /// Where the model's own text asks for a weight: a part of a library block is named there.
+    fn weight_origin(&mut self, span: Span) -> crate::ir::OriginId {
+        let own = self.frames.iter().rposition(|f| f.home == 0).unwrap_or(0);
+        let Some(part) = self.frames.get(own + 1).and_then(|f| f.part.clone()) else {
+            return self.origin(span);
+        };
+        let above = self.frames.split_off(own + 1);
+        let origin = self.origin(part.declared);
+        self.frames.extend(above);
+        origin
     }
 
     fn new_path(&mut self, path: &str, span: Span, state: bool) -> R<()> {
@@ -363,7 +384,10 @@ impl<'a> Elaborator<'a> {
             }
         }
         self.check_size(&shape, ty.span)?;
-        self.once_per_step(stmt.span)?;
+        let heading = names
+            .last()
+            .map_or(stmt.keyword, |name| stmt.keyword.to(name.span));
+        self.once_per_step(heading)?;
         let initial = match (init, capacity) {
             (None, None) => {
                 return self.fail(
@@ -588,7 +612,7 @@ impl<'a> Elaborator<'a> {
             );
         }
         if !self.frame().owns {
-            return self.needs_part();
+            return self.needs_part(None);
         }
         if self.frame().depth > 0 {
             return self.fail(

@@ -176,11 +176,25 @@ impl<'a> Elaborator<'a> {
             diagnostic = diagnostic.and_at(span, "declared here");
         }
         if of == "for" {
+            let most = self.bound_of(expr).unwrap_or("...");
             diagnostic = diagnostic.help(format!(
-                "`repeat r in 1..={text} max ... {{ ... }}` runs a number of times chosen in the step"
+                "`repeat r in 1..={text} max {most} {{ ... }}` runs a number of times chosen in the step"
             ));
         }
         self.fail(diagnostic)
+    }
+
+    /// The upper bound that an input declares, as written.
+    fn bound_of(&self, expr: &Expr) -> Option<&'a str> {
+        let global = self.namespaces[0].globals.get(expr.as_name()?)?;
+        let super::globals::Decl::Input(stmt, _) = global.decl else {
+            return None;
+        };
+        let ast::StmtKind::Input { param, .. } = &stmt.kind else {
+            return None;
+        };
+        let high = param.limit.as_ref()?.high.as_ref()?;
+        Some(self.files.slice(high.span))
     }
 
     /// The first name of an expression that varies per step, what it is, and where it is declared.
@@ -444,7 +458,7 @@ impl<'a> Elaborator<'a> {
         };
         if large.shape.starts_with(&small.shape) {
             error = error.help(format!(
-                "put the formula for one of them into a block: a call maps it over the {}",
+                "put the formula for one of them into a block: the call maps it over the {}",
                 small
                     .shape
                     .iter()

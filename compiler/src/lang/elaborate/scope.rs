@@ -81,6 +81,8 @@ pub(super) struct Frame<'a> {
     pub path: Rc<str>,
     pub chain: Rc<str>,
     pub call: Option<Span>,
+    /// The name that the call's result is assigned to, for advice.
+    pub target: Option<&'a str>,
     pub scopes: Vec<Scope<'a>>,
     pub leads: Vec<usize>,
     pub states: Vec<Declared>,
@@ -101,6 +103,7 @@ impl<'a> Frame<'a> {
             path: "".into(),
             chain: "".into(),
             call: None,
+            target: None,
             scopes: vec![Scope::new()],
             leads: Vec::new(),
             states: Vec::new(),
@@ -190,6 +193,18 @@ impl<'a> Elaborator<'a> {
             return;
         }
         self.declare(name.text.clone(), value, Kind::Local, name.span, stmt);
+    }
+
+    /// After a mistake: what the statement would have made is not to be complained about again.
+    pub(super) fn poison(&mut self, name: &'a ast::Name, stmt: Span) {
+        match self.frame().find(name.as_str()).map(|v| v.kind) {
+            Some(Kind::Fixed) => {}
+            Some(_) => self.assign(name, Val::Poison, stmt),
+            None => {
+                let local = Kind::Local;
+                self.declare(name.text.clone(), Val::Poison, local, name.span, stmt);
+            }
+        }
     }
 
     /// Makes a name in the innermost scope.
