@@ -11,6 +11,7 @@ use super::types::{Elem, InputQuant, Literal};
 
 /// An operation. Operand and result conventions stand with each variant; `[..]` means any leading axes.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "choices are few; a box would only be in the way of matching")]
 pub enum Op {
     // ---- leaves -------------------------------------------------------------------------------
     /// () -> the literal.

@@ -58,9 +58,7 @@ pub fn print_module(module: &Module) -> String {
 
 /// A module with its origins: the form that loses nothing.
 pub fn print_module_with_origins(module: &Module) -> String {
-    let mut printer = Printer::default();
-    printer.origins = true;
-    printer.module(module)
+    Printer { origins: true, ..Printer::default() }.module(module)
 }
 
 /// One region, as the body of an entry.

@@ -67,8 +67,7 @@ pub(super) fn grow(region: &Region, units: &mut Units, seed: NodeId, joins: impl
                 candidates.extend(units.users(r).filter(|u| !members.contains(u)));
             }
         }
-        let places: HashMap<NodeId, usize> = region.nodes().enumerate().map(|(i, n)| (n, i)).collect();
-        candidates.sort_by_key(|n| places[n]);
+        candidates.sort_by_key(|&n| units.place(n));
         candidates.dedup();
         let next = candidates.into_iter().find(|&id| {
             let node = region.node(id);

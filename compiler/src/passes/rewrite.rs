@@ -102,6 +102,29 @@ pub fn is_pure(op: &Op) -> bool {
     }
 }
 
+/// Makes broadcasts of broadcasts one, and says how many there were.
+pub fn compose_broadcasts(region: &mut Region) -> usize {
+    let mut composed = 0;
+    let ids: Vec<NodeId> = region.nodes().collect();
+    for id in ids {
+        let Op::Broadcast { axes: outer } = &region.node(id).op else {
+            continue;
+        };
+        let Some(inner) = region.producer(region.node(id).inputs[0]) else {
+            continue;
+        };
+        let Op::Broadcast { axes } = &region.node(inner).op else {
+            continue;
+        };
+        let axes = axes.iter().map(|&a| outer[a]).collect();
+        let inputs = region.node(inner).inputs.clone();
+        *region.op_mut(id) = Op::Broadcast { axes };
+        region.set_inputs(id, inputs);
+        composed += 1;
+    }
+    composed
+}
+
 /// A region on its way into another: nodes are copied, replaced or left out.
 pub struct Copy<'a> {
     pub from: &'a Region,
@@ -329,6 +352,11 @@ impl<'r> Units<'r> {
     pub fn users(&self, value: Value) -> impl Iterator<Item = NodeId> + '_ {
         let list = self.users.get(&value).map_or(&[][..], |l| l.as_slice());
         list.iter().map(|&i| self.ids[i])
+    }
+
+    /// Where a node stands in the region's order.
+    pub fn place(&self, id: NodeId) -> usize {
+        self.place[&id]
     }
 
     /// The unit of a node.

@@ -83,3 +83,84 @@ proptest! {
         }
     }
 }
+
+/// Tokens of printed IR, with the text between them.
+fn tokens(text: &str) -> Vec<&str> {
+    let word = |c: char| c.is_ascii_alphanumeric() || "_.%@".contains(c);
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c: char| word(c) != word(first)).unwrap_or(rest.len());
+        out.push(&rest[..end]);
+        rest = &rest[end..];
+    }
+    out
+}
+
+/// One character of a module's text is replaced, added or lost: the reader or the verifier notices, or it means the same. What they
+/// cannot notice is another valid module: a different number in a constant, a different operation of the same types.
+#[test]
+fn broken_text_is_noticed() {
+    use rand_core::Rng;
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
+    let (mut noticed, mut all) = (0, 0);
+    for seed in 0..40 {
+        let (mut module, _) = module(seed, 12);
+        if seed % 2 == 0 {
+            super::run_pipeline(&mut module, None).unwrap_or_else(|e| panic!("{e}"));
+        }
+        let text = print_module(&module);
+        let symbols: Vec<char> = text.chars().collect();
+        let parts = tokens(&text);
+        for case in 0..200 {
+            let mut pick = |n: usize| rng.next_u32() as usize % n;
+            let broken: String = if case % 2 == 0 {
+                // A token becomes another one of the text.
+                let mut parts = parts.clone();
+                let at = pick(parts.len());
+                parts[at] = parts[pick(parts.len())];
+                parts.concat()
+            } else {
+                let mut symbols = symbols.clone();
+                let (at, other) = (pick(symbols.len()), symbols[pick(symbols.len())]);
+                match pick(3) {
+                    0 => symbols[at] = other,
+                    1 => symbols.insert(at, other),
+                    _ => drop(symbols.remove(at)),
+                }
+                symbols.into_iter().collect()
+            };
+            let accepted = read_module(&broken).ok().filter(|m| verify(m).is_ok());
+            all += 1;
+            noticed += usize::from(accepted.is_none_or(|m| print_module(&m) == text));
+        }
+    }
+    println!("{noticed} of {all} noticed");
+    assert!(noticed * 100 >= all * 97, "{noticed} of {all}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// The reader takes any text without panic.
+    #[test]
+    fn any_text_is_read_or_refused(text in "[a-z0-9%@(){}\\[\\]:,=\"\\\\.\n -]{0,200}") {
+        let _ = read_module(&format!("module \"\" \"\" {text}"));
+        let _ = read_module(&format!("module \"\" \"\" entry e0 \"a\" {{ body() {{ {text}"));
+    }
+}
+
+/// A large graph goes through all passes in seconds.
+#[test]
+fn large_graphs_stay_fast() {
+    let (mut module, _) = module(3, 3000);
+    let nodes = module.entries[0].body.nodes().len();
+    assert!(nodes > 10_000, "{nodes}");
+    let mut times = Vec::new();
+    for pass in PASSES {
+        let start = std::time::Instant::now();
+        run_pass(&mut module, pass.name).unwrap_or_else(|e| panic!("{e}"));
+        times.push((pass.name, start.elapsed()));
+    }
+    println!("{nodes} nodes: {times:?}");
+}

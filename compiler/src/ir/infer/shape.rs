@@ -8,7 +8,8 @@ impl Typing<'_> {
     pub(super) fn shape(&self) -> Result<Vec<Type>, TypeError> {
         let table = matches!(self.op, Op::Gather { .. });
         for (i, ty) in self.operands.iter().enumerate() {
-            if !is_arithmetic(ty.elem) && !(table && i == 0) {
+            let stored_table = table && i == 0;
+            if !(is_arithmetic(ty.elem) || stored_table) {
                 return self.operand(i, "a value, converted from how it is stored");
             }
         }

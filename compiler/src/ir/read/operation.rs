@@ -7,7 +7,7 @@ use crate::ir::op::{BinaryOp, CompareOp, FusedKind, Op, ReduceOp, UnaryOp};
 
 /// An operation whose regions are still to come.
 pub(super) enum Head {
-    Done(Op),
+    Done(Box<Op>),
     If,
     Repeat { first: i64, max: usize, carried: usize },
     Experts,
@@ -111,17 +111,17 @@ impl Reader<'_> {
                 }
             }
         };
-        Ok(Head::Done(op))
+        Ok(Head::Done(Box::new(op)))
     }
 
     /// The operation with its regions.
     pub(super) fn bodies(&mut self, head: Head) -> Result<Op> {
         if let Head::Done(op) = head {
-            return Ok(op);
+            return Ok(*op);
         }
         self.expect('{')?;
         let op = match head {
-            Head::Done(op) => op,
+            Head::Done(op) => *op,
             Head::If => Op::If { then: self.labelled("then")?, otherwise: self.labelled("else")? },
             Head::Repeat { first, max, carried } => {
                 Op::Repeat { first, max, carried, body: Box::new(self.labelled("body")?) }

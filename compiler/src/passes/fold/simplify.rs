@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::PassError;
-use super::super::rewrite::Copy;
+use super::super::rewrite::{Copy, compose_broadcasts};
 use crate::ir::{Elem, Encoding, Module, Node, Op, Region, Value};
 
 /// Removes operations that give their operand back, and says how many.
@@ -24,6 +24,7 @@ pub(super) fn identities(region: &mut Region) -> usize {
     for (old, new) in ordered {
         region.replace_uses(old, new);
     }
+    let n = n + compose_broadcasts(region);
     super::super::dce::sweep(region);
     n
 }

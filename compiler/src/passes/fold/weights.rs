@@ -44,10 +44,14 @@ pub(super) fn hoist(module: &mut Module, region: &mut Region, computed: &mut Com
     let mut needed: HashSet<Value> = region.results().iter().copied().collect();
     for id in region.nodes().rev() {
         let node = region.node(id);
-        let hoisted =
-            node.results.iter().any(|r| needed.contains(r) && of_weights.contains(r) && worth(module, region, *r));
-        if hoisted {
-            wanted.extend(node.results.iter().filter(|r| needed.contains(r)));
+        // A fixed expression is looked at only for the sake of what is read of it.
+        let fixed = !node.results.is_empty() && node.results.iter().all(|r| constant.contains(r));
+        if fixed && !node.results.iter().any(|r| needed.contains(r)) {
+            continue;
+        }
+        let hoisted = node.results.iter().any(|r| of_weights.contains(r) && worth(module, region, *r));
+        if fixed && hoisted {
+            wanted.extend(&node.results);
         } else {
             needed.extend(&node.inputs);
         }

@@ -9,7 +9,7 @@ mod lift;
 
 use std::collections::HashSet;
 
-use super::rewrite::{Copy, Units, extract};
+use super::rewrite::{Copy, Units, compose_broadcasts, extract};
 use super::{Context, PassError, Report};
 use crate::ir::{Module, NodeId, Op, OriginId, Region, Value};
 use cluster::Resources;
@@ -99,6 +99,7 @@ fn lift_region(
     }
     let mut lifted = lifting.copy.to;
     lifted.set_results(yields);
+    compose_broadcasts(&mut lifted);
     super::cse::region(&mut lifted);
     super::dce::sweep(&mut lifted);
     Ok(lifted)
