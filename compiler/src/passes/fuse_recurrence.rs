@@ -4,69 +4,77 @@
 //! without such a linear, or with a matrix for a state, becomes a recurrence group with its elementwise neighbours. Scans along a
 //! growing axis, and those with control flow, stay alone: they are kernels of their own kind.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::fuse_epilogue::{grow, row};
 use super::rewrite::{Units, each_region, is_elementwise, is_leaf};
 use super::{Context, PassError, Report};
-use crate::ir::{FusedKind, Module, NodeId, Op, Region};
+use crate::ir::{FusedKind, Module, NodeId, Op, Region, Value};
 
 /// Runs on every region outside of scans.
 pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
     let (mut with_linear, mut alone) = (0, 0);
     each_region(module, |_, region, around| {
         if around.in_scan || around.in_fused || !around.lifted {
-            return Ok(());
+            return Ok::<(), PassError>(());
         }
-        // One scan at a time: a group that was a linear epilogue is dissolved and made anew, larger.
-        loop {
-            let scans: Vec<NodeId> = region.nodes().filter(|&n| matches!(region.node(n).op, Op::Scan { .. })).collect();
-            let Some((new, linear)) = scans.into_iter().find_map(|n| join(region, n)) else {
-                return Ok::<(), PassError>(());
-            };
-            *region = new;
-            if linear {
-                with_linear += 1;
-            } else {
-                alone += 1;
+        let scans: Vec<NodeId> = region.nodes().filter(|&n| matches!(region.node(n).op, Op::Scan { .. })).collect();
+        let mut units = Units::new(region);
+        let mut groups: Vec<(NodeId, FusedKind)> = Vec::new();
+        for scan in scans {
+            if let Some(kind) = join(region, &mut units, scan) {
+                groups.push((scan, kind));
             }
         }
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let linear = |kind: FusedKind| kind == FusedKind::LinearEpilogue;
+        with_linear += groups.iter().filter(|g| linear(g.1)).count();
+        alone += groups.iter().filter(|g| !linear(g.1)).count();
+        let kinds: HashMap<usize, FusedKind> =
+            groups.into_iter().map(|(scan, kind)| (units.unit(scan), kind)).collect();
+        *region = units.fuse(&kinds);
+        Ok(())
     })?;
     Ok(Report::new(format!("{with_linear} recurrences joined a linear, {alone} became groups of their own")))
 }
 
-/// The region with a scan joined to its neighbours, and whether a linear is among them.
-fn join(region: &Region, scan: NodeId) -> Option<(Region, bool)> {
-    let Op::Scan { body } = &region.node(scan).op else {
+/// Merges a scan with its neighbours, and says what kind of group that makes; none if it stays as it is.
+fn join(region: &Region, units: &mut Units, scan: NodeId) -> Option<FusedKind> {
+    let node = region.node(scan);
+    let Op::Scan { body } = &node.op else {
         return None;
     };
-    let mut units = Units::new(region);
     let width = elementwise_width(body);
-    let scan_rows = region.node(scan).results.iter().all(|&r| row(region.ty(r)) == width);
-    if width.is_some() && scan_rows {
-        let linear = region.nodes().find(|&n| {
-            let node = region.node(n);
-            let makes_rows =
-                node.results.iter().any(|&r| row(region.ty(r)) == width && region.node(scan).inputs.contains(&r));
-            let epilogue = matches!(
-                node.op,
-                Op::Fused { kind: FusedKind::LinearEpilogue, .. } | Op::Linear | Op::LinearInt8 { .. }
-            );
-            makes_rows && epilogue && units.can_merge(&[units.unit(n), units.unit(scan)])
-        });
+    if width.is_some() && node.results.iter().all(|&r| row(region.ty(r)) == width) {
+        let rows = node.inputs.iter().filter(|&&v| row(region.ty(v)) == width);
+        let linear = rows
+            .filter_map(|&v| linear_before(region, units, v))
+            .find(|&unit| units.can_merge(&[unit, units.unit(scan)]));
         if let Some(linear) = linear {
-            let unit = units.merge(&[units.unit(linear), units.unit(scan)]);
-            grow(region, &mut units, scan, |id| is_elementwise(&region.node(id).op));
-            let kinds = HashMap::from([(unit, FusedKind::LinearEpilogue)]);
-            return Some((units.fuse(&kinds), true));
+            units.merge(&[linear, units.unit(scan)]);
+            grow(region, units, scan, |id| is_elementwise(&region.node(id).op));
+            return Some(FusedKind::LinearEpilogue);
         }
     }
     if !is_sweep(body) {
         return None;
     }
-    surround(region, &mut units, scan);
-    let kinds = HashMap::from([(units.unit(scan), FusedKind::Recurrence)]);
-    Some((units.fuse(&kinds), false))
+    surround(region, units, scan);
+    Some(FusedKind::Recurrence)
+}
+
+/// The unit that makes a value, if a linear is in it.
+fn linear_before(region: &Region, units: &Units, value: Value) -> Option<usize> {
+    let unit = units.unit(region.producer(value)?);
+    let linear = units.members(unit).into_iter().any(|n| {
+        matches!(
+            region.node(n).op,
+            Op::Fused { kind: FusedKind::LinearEpilogue, .. } | Op::Linear | Op::LinearInt8 { .. }
+        )
+    });
+    linear.then_some(unit)
 }
 
 /// The m of a body that computes elementwise on `[m]`, states included.
@@ -108,25 +116,34 @@ fn is_sweep(body: &Region) -> bool {
     })
 }
 
-/// Merges with a scan the elementwise nodes that feed nothing else, and those that read it at once, of its results' shapes.
+/// Merges with a scan the elementwise nodes that feed nothing else, and those that read it.
 fn surround(region: &Region, units: &mut Units, scan: NodeId) {
     loop {
         let unit = units.unit(scan);
-        let members = units.members(unit);
-        let next = region.nodes().find(|&id| {
-            if members.contains(&id) || !units.is_single(id) || !is_elementwise(&region.node(id).op) {
-                return false;
-            }
+        let members: HashSet<NodeId> = units.members(unit).into_iter().collect();
+        let mut candidates: Vec<NodeId> = Vec::new();
+        for &id in &members {
             let node = region.node(id);
-            if !node.results.iter().all(|&r| region.ty(r).is_lifted()) {
-                return false;
+            candidates.extend(node.inputs.iter().filter_map(|&v| region.producer(v)));
+            for &r in &node.results {
+                candidates.extend(units.users(r));
             }
-            let feeds = node
-                .results
-                .iter()
-                .all(|&r| !region.results().contains(&r) && units.users(r).all(|u| members.contains(&u)));
-            let reads = node.inputs.iter().any(|&v| region.producer(v).is_some_and(|p| members.contains(&p)));
-            (feeds || reads) && units.can_merge(&[unit, units.unit(id)])
+        }
+        candidates.sort_by_key(|&n| units.place(n));
+        candidates.dedup();
+        let next = candidates.into_iter().find(|&id| {
+            let node = region.node(id);
+            let fits = !members.contains(&id)
+                && units.is_single(id)
+                && is_elementwise(&node.op)
+                && node.results.iter().all(|&r| region.ty(r).is_lifted());
+            let feeds = || {
+                node.results
+                    .iter()
+                    .all(|&r| !region.results().contains(&r) && units.users(r).all(|u| members.contains(&u)))
+            };
+            let reads = || node.inputs.iter().any(|&v| region.producer(v).is_some_and(|p| members.contains(&p)));
+            fits && (feeds() || reads()) && units.can_merge(&[unit, units.unit(id)])
         });
         match next {
             Some(id) => {
