@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::diagnostics::{Code, Diagnostic, Diagnostics, SourceFiles, Span};
 use crate::ir::{CheckpointRule, Module, Origin, WeightDecl, WeightSource};
+use crate::weights::Binding;
 
 /// A tensor of a checkpoint, as far as binding needs to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,15 +15,6 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// What else can be said about it in a message, e.g. `bf16, 2048 bytes at offset 41216`; may be empty.
     pub detail: String,
-}
-
-/// Which tensor is which weight.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Binding {
-    /// For each weight of the module, the index of its tensor; computed weights have none.
-    pub tensors: Vec<Option<usize>>,
-    /// Tensors not needed, with the graph's reason.
-    pub ignored: Vec<(usize, String)>,
 }
 
 /// A tensor's name as the graph knows it: prefixes stripped, then the first rename that matches.

@@ -264,8 +264,7 @@ pub(super) fn bound(module: &Module, checkpoint: &Checkpoint, files: &SourceFile
         detail: entry.stored.name().to_owned(),
     };
     let tensors: Vec<TensorInfo> = checkpoint.tensors().iter().map(describe).collect();
-    let found = checkpoint::bind(files, module, &tensors).map_err(|d| drawn(&d, files))?;
-    Ok(Binding { tensors: found.tensors, ignored: found.ignored })
+    checkpoint::bind(files, module, &tensors).map_err(|d| drawn(&d, files))
 }
 
 /// Keys that both configs have must have one value, unless the graph does not read the key or leaves the choice open.

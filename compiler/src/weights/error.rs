@@ -49,32 +49,6 @@ pub enum WeightsError {
     /// A `.bit2` file is damaged.
     #[error(transparent)]
     Bit2(#[from] Bit2Error),
-    /// A weight of the model that the file lacks.
-    #[error("no tensor `{path}` of shape {shape:?}{}", nearest.as_ref().map(|n| format!("; the file has an unused `{n}`")).unwrap_or_default())]
-    Missing {
-        /// The weight's checkpoint name.
-        path: String,
-        /// The shape it must have.
-        shape: Vec<usize>,
-        /// A tensor of a similar name that nothing uses.
-        nearest: Option<String>,
-    },
-    /// A tensor that the model neither reads nor declares as not needed.
-    #[error("tensor `{name}` of shape {shape:?} is neither read by the model nor declared as not needed")]
-    Unexpected {
-        /// Its name in the file.
-        name: String,
-        /// Its shape.
-        shape: Vec<usize>,
-    },
-    /// Two tensors whose names become one after stripping and renaming.
-    #[error("tensors `{}` and `{}` both become `{name}`", tensors[0], tensors[1])]
-    Collision {
-        /// Their names in the file.
-        tensors: [String; 2],
-        /// The common name.
-        name: String,
-    },
     /// One tensor cannot be read.
     #[error("tensor `{name}`: {problem}")]
     Tensor {

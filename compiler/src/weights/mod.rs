@@ -6,7 +6,6 @@
 //! packed layouts of the kernels and random weights for measurements are here too. Which tensors a model needs
 //! and what they mean is the graph's business and not known here.
 
-mod bind;
 mod bit2;
 mod encode;
 mod error;
@@ -15,6 +14,7 @@ pub mod quantise;
 mod random;
 mod read;
 mod safetensors;
+mod source;
 mod strict_json;
 mod torch;
 mod value;
@@ -32,7 +32,6 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use sterna_runtime::package::Mapping;
 
-pub use bind::{Binding, ValueSource, bind, graph_name};
 pub use bit2::Bit2Error;
 pub use encode::encode_latent;
 pub use error::{TensorProblem, WeightsError};
@@ -40,6 +39,7 @@ pub use layout::{Layout, Section};
 pub use random::random_value;
 pub use read::{SignTensor, TernaryTensor};
 pub use safetensors::SafetensorsError;
+pub use source::{Binding, ValueSource};
 pub use torch::{LayoutError, PickleError, PickleProblem, ZipError};
 pub use value::{MatrixShape, WeightValue, group_of};
 
