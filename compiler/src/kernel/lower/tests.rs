@@ -2,6 +2,7 @@
 
 mod control;
 mod operations;
+mod presets;
 mod recurrent;
 
 use std::collections::HashMap;
@@ -162,8 +163,8 @@ fn same(elem: Elem, a: u64, b: u64) -> bool {
 enum Mode {
     /// So many steps of one stream per call.
     Steps(usize),
-    /// So many streams, one step each per call.
-    Streams(usize),
+    /// Two streams side by side, one step each per call.
+    Streams,
 }
 
 /// A program on memory of its own.
@@ -292,7 +293,7 @@ fn check_with(
             scratch: vec![0x5a; lowered.program.scratch_bytes as usize],
             image,
         };
-        for mode in [Mode::Steps(1), Mode::Steps(3), Mode::Steps(17), Mode::Streams(2)] {
+        for mode in [Mode::Steps(1), Mode::Steps(3), Mode::Steps(17), Mode::Streams] {
             for order in [Order::Whole, Order::ReversedChunks] {
                 compare(&mut machine, &inputs, &expected, steps, mode, order, &shown);
             }
@@ -347,7 +348,7 @@ fn compare(
                 }
             }
         }
-        Mode::Streams(_) => {
+        Mode::Streams => {
             let mut state = blocks(machine.lowered, group, 2, &machine.image);
             for step in 0..steps {
                 let places = [(0, step), (1, step)];

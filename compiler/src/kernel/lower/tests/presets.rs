@@ -1,0 +1,23 @@
+//! The bundled models: each preset is lowered to a program that verifies.
+
+use crate::diagnostics::SourceFiles;
+use crate::kernel::lower::{Options, lower};
+use crate::lang::Library;
+use crate::passes;
+
+#[test]
+fn presets_are_lowered() {
+    let library = Library::embedded();
+    let mut lowered = 0;
+    for name in library.presets().expect("they parse") {
+        let mut files = SourceFiles::new();
+        let compiled = library.compile_preset(&mut files, &name, &Default::default());
+        let mut module = compiled.unwrap_or_else(|e| panic!("{name}: {e:?}")).module;
+        passes::run_pipeline(&mut module, None).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let program = lower(&module, &Options::default());
+        let program = program.unwrap_or_else(|e| panic!("{name}: {e} at {:?}", module.origins.get(e.origin.index())));
+        program.program.verify().unwrap_or_else(|e| panic!("{name}: {e:#?}"));
+        lowered += 1;
+    }
+    assert!(lowered > 0);
+}
