@@ -73,11 +73,7 @@ fn weights(module: &Module) -> BTreeMap<String, String> {
         let shape: Vec<String> = w.shape.iter().map(usize::to_string).collect();
         format!("[{}] {}", shape.join(","), w.encoding.elem().name())
     };
-    module
-        .weights
-        .iter()
-        .map(|w| (w.path.clone(), describe(w)))
-        .collect()
+    module.weights.iter().map(|w| (w.path.clone(), describe(w))).collect()
 }
 
 #[test]
@@ -121,17 +117,11 @@ fn every_config_key_is_accounted_for() {
         let text = fs::read_to_string(&path).expect("a readable config");
         let json: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
         let uses = compiled(&name).module.config;
-        let given: Vec<&str> = uses
-            .iter()
-            .filter(|u| u.treatment != Treatment::Default)
-            .map(|u| u.key.as_str())
-            .collect();
+        let given: Vec<&str> =
+            uses.iter().filter(|u| u.treatment != Treatment::Default).map(|u| u.key.as_str()).collect();
         for key in json.as_object().expect("an object").keys() {
             let inside = format!("{key}.");
-            assert!(
-                given.iter().any(|g| *g == key || g.starts_with(&inside)),
-                "{name}: {key} is not accounted for"
-            );
+            assert!(given.iter().any(|g| *g == key || g.starts_with(&inside)), "{name}: {key} is not accounted for");
         }
     }
 }

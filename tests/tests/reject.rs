@@ -93,19 +93,12 @@ fn tensors(case: &Case, module: &Module) -> Vec<TensorInfo> {
     let mut tensors: Vec<TensorInfo> = module
         .weights
         .iter()
-        .map(|weight| TensorInfo {
-            name: weight.path.clone(),
-            shape: weight.shape.clone(),
-            detail: String::new(),
-        })
+        .map(|weight| TensorInfo { name: weight.path.clone(), shape: weight.shape.clone(), detail: String::new() })
         .collect();
     for change in &case.tensors {
         match change[0].as_str() {
             "rename" => {
-                let rules = [CheckpointRule::Rename {
-                    from: change[1].clone(),
-                    to: change[2].clone(),
-                }];
+                let rules = [CheckpointRule::Rename { from: change[1].clone(), to: change[2].clone() }];
                 for tensor in &mut tensors {
                     tensor.name = graph_name(&rules, &tensor.name);
                 }
@@ -154,10 +147,7 @@ fn mistakes_are_explained_as_expected() {
         }
         let wanted = fs::read_to_string(&expected).unwrap_or_default();
         if found != wanted || found.is_empty() {
-            wrong.push(format!(
-                "{}\n--- expected\n{wanted}\n--- found\n{found}",
-                path.display()
-            ));
+            wrong.push(format!("{}\n--- expected\n{wanted}\n--- found\n{found}", path.display()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));

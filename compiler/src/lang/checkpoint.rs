@@ -78,11 +78,7 @@ fn renamed(from: &str, to: &str, name: &str) -> Option<String> {
 /// # Errors
 /// Weights without a tensor, tensors of another shape, tensors left over, and tensors that the rules
 /// give one name: all together, those of one kind (`layers.{i}`) as one.
-pub fn bind(
-    files: &SourceFiles,
-    module: &Module,
-    tensors: &[TensorInfo],
-) -> Result<Binding, Diagnostics> {
+pub fn bind(files: &SourceFiles, module: &Module, tensors: &[TensorInfo]) -> Result<Binding, Diagnostics> {
     let mut diagnostics = Diagnostics::new();
     let mut by_name: HashMap<String, usize> = HashMap::new();
     for (i, tensor) in tensors.iter().enumerate() {
@@ -90,17 +86,11 @@ pub fn bind(
         if let Some(other) = by_name.insert(name.clone(), i) {
             diagnostics.push(Diagnostic::error(
                 Code::TensorClash,
-                format!(
-                    "{} and {} both become {name} by the rules of the graph",
-                    tensors[other].name, tensor.name
-                ),
+                format!("{} and {} both become {name} by the rules of the graph", tensors[other].name, tensor.name),
             ));
         }
     }
-    let mut binding = Binding {
-        tensors: vec![None; module.weights.len()],
-        ignored: Vec::new(),
-    };
+    let mut binding = Binding { tensors: vec![None; module.weights.len()], ignored: Vec::new() };
     let mut missing: Vec<&WeightDecl> = Vec::new();
     for (i, weight) in module.weights.iter().enumerate() {
         if !matches!(weight.source, WeightSource::Checkpoint) {
@@ -133,19 +123,11 @@ pub fn bind(
     diagnostics.into_result(binding).map(|(binding, _)| binding)
 }
 
-fn other_shape(
-    files: &SourceFiles,
-    module: &Module,
-    weight: &WeightDecl,
-    tensor: &TensorInfo,
-) -> Diagnostic {
+fn other_shape(files: &SourceFiles, module: &Module, weight: &WeightDecl, tensor: &TensorInfo) -> Diagnostic {
     let origin = &module.origins[weight.origin.index()];
     let mut diagnostic = Diagnostic::error(
         Code::TensorShape,
-        format!(
-            "{} is {:?} in the checkpoint, the graph needs {:?}",
-            tensor.name, tensor.shape, weight.shape
-        ),
+        format!("{} is {:?} in the checkpoint, the graph needs {:?}", tensor.name, tensor.shape, weight.shape),
     );
     if let Some(span) = place(files, origin) {
         let (span, text) = match declared_axes(files, span, weight.shape.len()) {
@@ -197,12 +179,7 @@ fn missing_and_left(
     }
     // In the order of the graph, not of the names.
     let mut order: Vec<_> = kinds.iter().collect();
-    order.sort_by_key(|(_, weights)| {
-        module
-            .weights
-            .iter()
-            .position(|w| w.path == weights[0].path)
-    });
+    order.sort_by_key(|(_, weights)| module.weights.iter().position(|w| w.path == weights[0].path));
     let mut explained: Vec<&(String, Vec<usize>)> = Vec::new();
     for (key, weights) in order {
         let (glob, shape) = key;
@@ -210,11 +187,7 @@ fn missing_and_left(
         let origin = &module.origins[first.origin.index()];
         let mut diagnostic = Diagnostic::error(
             Code::MissingTensor,
-            format!(
-                "the checkpoint lacks {}, {} {shape:?}",
-                first.path,
-                first.encoding.elem().name()
-            ),
+            format!("the checkpoint lacks {}, {} {shape:?}", first.path, first.encoding.elem().name()),
         );
         if let Some(span) = place(files, origin) {
             diagnostic = diagnostic.at(span, "read here");
@@ -228,36 +201,21 @@ fn missing_and_left(
                 ranged(glob, &weights.iter().map(|w| w.path.as_str()).collect::<Vec<_>>())
             ));
         }
-        let same: Vec<_> = extra
-            .iter()
-            .filter(|((_, s), names)| s == shape && names.len() == weights.len())
-            .collect();
-        let rivals = kinds
-            .iter()
-            .filter(|((_, s), w)| s == shape && w.len() == weights.len())
-            .count();
+        let same: Vec<_> = extra.iter().filter(|((_, s), names)| s == shape && names.len() == weights.len()).collect();
+        let rivals = kinds.iter().filter(|((_, s), w)| s == shape && w.len() == weights.len()).count();
         // The nearest of those left over that could be it; a proposal only if nothing else could.
-        let nearest = same.iter().min_by_key(|((other, _), _)| {
-            strsim::damerau_levenshtein(glob, other)
-        });
+        let nearest = same.iter().min_by_key(|((other, _), _)| strsim::damerau_levenshtein(glob, other));
         if let Some((other, names)) = nearest {
             diagnostic = diagnostic.note(format!(
                 "{} left over: {}, {}{shape:?}",
-                if names.len() > 1 {
-                    format!("{} tensors are", names.len())
-                } else {
-                    "1 tensor is".to_string()
-                },
+                if names.len() > 1 { format!("{} tensors are", names.len()) } else { "1 tensor is".to_string() },
                 ranged(&other.0, names),
                 if names.len() > 1 { "all " } else { "" }
             ));
             let close = strsim::damerau_levenshtein(glob, &other.0) <= glob.len() / 3;
             if same.len() == 1 && rivals == 1 || close {
                 explained.push(other);
-                diagnostic = diagnostic.help(format!(
-                    "add `checkpoint {{ rename \"{}\" -> \"{glob}\" }}`",
-                    other.0
-                ));
+                diagnostic = diagnostic.help(format!("add `checkpoint {{ rename \"{}\" -> \"{glob}\" }}`", other.0));
             }
         }
         diagnostics.push(diagnostic);
@@ -266,14 +224,8 @@ fn missing_and_left(
         if explained.contains(&key) {
             continue;
         }
-        let mut diagnostic = Diagnostic::error(
-            Code::LeftOver,
-            format!(
-                "nothing reads tensor {}, {:?}",
-                names[0],
-                key.1
-            ),
-        );
+        let mut diagnostic =
+            Diagnostic::error(Code::LeftOver, format!("nothing reads tensor {}, {:?}", names[0], key.1));
         if names.len() > 1 {
             diagnostic = diagnostic.note(format!(
                 "{} tensors of this kind are left over: {}",
@@ -281,10 +233,9 @@ fn missing_and_left(
                 ranged(&key.0, names)
             ));
         }
-        diagnostics.push(diagnostic.help(format!(
-            "if it is not needed, add `checkpoint {{ ignore \"{}\": \"why\" }}`",
-            key.0
-        )));
+        diagnostics.push(
+            diagnostic.help(format!("if it is not needed, add `checkpoint {{ ignore \"{}\": \"why\" }}`", key.0)),
+        );
     }
 }
 
@@ -300,10 +251,7 @@ fn pattern(name: &str) -> String {
 /// `layers.{0..11}.mixer.w.weight`: all names of a kind with one number; else the first and how many more.
 fn ranged(glob: &str, names: &[&str]) -> String {
     let single = glob.matches('*').count() == 1;
-    let mut numbers: Vec<usize> = names
-        .iter()
-        .filter_map(|name| stars(glob, name)?.first()?.parse().ok())
-        .collect();
+    let mut numbers: Vec<usize> = names.iter().filter_map(|name| stars(glob, name)?.first()?.parse().ok()).collect();
     numbers.sort_unstable();
     match (numbers.first(), numbers.last()) {
         (Some(low), Some(high)) if single && numbers.len() == names.len() && names.len() > 1 => {
@@ -332,16 +280,9 @@ mod tests {
     #[test]
     fn rules_strip_repeatedly_and_rename_once() {
         let rules = [
-            CheckpointRule::Strip {
-                prefix: "module.".into(),
-            },
-            CheckpointRule::Strip {
-                prefix: "_orig_mod.".into(),
-            },
-            CheckpointRule::Rename {
-                from: "layers.*.wf.*".into(),
-                to: "layers.*.w_f.*".into(),
-            },
+            CheckpointRule::Strip { prefix: "module.".into() },
+            CheckpointRule::Strip { prefix: "_orig_mod.".into() },
+            CheckpointRule::Rename { from: "layers.*.wf.*".into(), to: "layers.*.w_f.*".into() },
         ];
         let name = |n: &str| graph_name(&rules, n);
         assert_eq!(name("module._orig_mod.module.x"), "x");

@@ -39,9 +39,7 @@ impl Default for Library {
 impl Library {
     /// The graph files that come with the program.
     pub fn embedded() -> Library {
-        let mut library = Library {
-            texts: IndexMap::new(),
-        };
+        let mut library = Library { texts: IndexMap::new() };
         for (file, text) in EMBEDDED {
             library.add(*file, *text);
         }
@@ -66,9 +64,7 @@ impl Library {
         paths.sort();
         for path in paths {
             let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
-            let file = path.file_name().map_or_else(Default::default, |n| {
-                n.to_string_lossy().into_owned()
-            });
+            let file = path.file_name().map_or_else(Default::default, |n| n.to_string_lossy().into_owned());
             library.add(file, text);
         }
         Ok(library)
@@ -114,12 +110,9 @@ impl Library {
             let Some((file, text)) = self.texts.get(name.as_str()) else {
                 let near = nearest(name.as_str(), self.names());
                 diagnostics.push(
-                    Diagnostic::error(
-                        Code::UnknownLibrary,
-                        format!("no library `{}`", name.as_str()),
-                    )
-                    .at(name.span, "not found")
-                    .help_if(near.map(|near| format!("nearest library: `{near}`"))),
+                    Diagnostic::error(Code::UnknownLibrary, format!("no library `{}`", name.as_str()))
+                        .at(name.span, "not found")
+                        .help_if(near.map(|near| format!("nearest library: `{near}`"))),
                 );
                 continue;
             };
@@ -129,11 +122,8 @@ impl Library {
             };
             if library.kind != FileKind::Library {
                 diagnostics.push(
-                    Diagnostic::error(
-                        Code::UnknownLibrary,
-                        format!("`{}` is a model, not a library", name.as_str()),
-                    )
-                    .at(name.span, "imported here"),
+                    Diagnostic::error(Code::UnknownLibrary, format!("`{}` is a model, not a library", name.as_str()))
+                        .at(name.span, "imported here"),
                 );
                 continue;
             }
@@ -168,10 +158,7 @@ impl Library {
         for (name, (file, text)) in &self.texts {
             let id = files.add(file.clone(), text.clone());
             if let Some(parsed) = super::parse(&files, id, &mut diagnostics) {
-                out.extend(
-                    config::preset_names(&parsed)
-                        .map(|preset| format!("{name}/{}", preset.as_str())),
-                );
+                out.extend(config::preset_names(&parsed).map(|preset| format!("{name}/{}", preset.as_str())));
             }
         }
         diagnostics.into_result(out).map(|(out, _)| out)
@@ -237,16 +224,14 @@ impl Library {
                 best.push((score, name.clone()));
             }
         }
-        best.sort_by(|a, b| b.0.cmp(&a.0));
+        best.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
         let names: Vec<&str> = best.iter().map(|(_, name)| name.as_str()).collect();
         match best.as_slice() {
             [(_, only)] => Ok(only.clone()),
             [(a, first), (b, _), ..] if a > b => Ok(first.clone()),
-            [] => Err(
-                Diagnostic::error(Code::MissingFile, "no model has the keys of this config")
-                    .at(config.span, "")
-                    .into(),
-            ),
+            [] => Err(Diagnostic::error(Code::MissingFile, "no model has the keys of this config")
+                .at(config.span, "")
+                .into()),
             _ => Err(Diagnostic::error(
                 Code::MissingFile,
                 format!("this config fits several models: {}", names.join(", ")),
@@ -273,20 +258,10 @@ impl Graph {
     ///
     /// # Errors
     /// Everything wrong with the config or the graph.
-    pub fn compile(
-        &self,
-        files: &SourceFiles,
-        config: Json,
-        options: &Options,
-    ) -> Result<Compiled, Diagnostics> {
+    pub fn compile(&self, files: &SourceFiles, config: Json, options: &Options) -> Result<Compiled, Diagnostics> {
         let libraries: Vec<&ast::File> = self.libraries.iter().collect();
-        let (module, warnings) =
-            elaborate::elaborate(files, &self.model, &libraries, &config, options)?;
-        Ok(Compiled {
-            module,
-            config,
-            warnings,
-        })
+        let (module, warnings) = elaborate::elaborate(files, &self.model, &libraries, &config, options)?;
+        Ok(Compiled { module, config, warnings })
     }
 }
 

@@ -2,14 +2,11 @@
 //! broadcasting and the joining of mapped axes. Nothing here knows syntax.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::value::{R, Tensor, Val};
 use super::{Elaborator, Mapped};
 use crate::diagnostics::{Code, Diagnostic, Span};
-use crate::ir::{
-    Data, Dim, Elem, Literal, Op, Origin, OriginId, Region, Type, Value, WeightId,
-};
+use crate::ir::{Dim, Elem, Literal, Op, Origin, OriginId, Region, Type, Value, WeightId};
 
 /// A region being filled.
 pub(super) struct Builder {
@@ -25,13 +22,8 @@ impl<'a> Elaborator<'a> {
     /// Opens a region inside the current one; captures of `like` become its first captures, in order.
     pub(super) fn open_region(&mut self, like: Option<&Builder>) {
         let id = self.next_id();
-        let mut builder = Builder {
-            id,
-            region: Region::new(),
-            captures: Vec::new(),
-            known: HashMap::new(),
-            weights: HashMap::new(),
-        };
+        let mut builder =
+            Builder { id, region: Region::new(), captures: Vec::new(), known: HashMap::new(), weights: HashMap::new() };
         if let (Some(like), Some(outer)) = (like, self.regions.last()) {
             for &value in &like.captures {
                 let ty = outer.region.ty(value).clone();
@@ -113,13 +105,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// Appends a node to the current region.
-    pub(super) fn emit(
-        &mut self,
-        op: Op,
-        inputs: &[Value],
-        types: Vec<Type>,
-        span: Span,
-    ) -> R<Vec<Value>> {
+    pub(super) fn emit(&mut self, op: Op, inputs: &[Value], types: Vec<Type>, span: Span) -> R<Vec<Value>> {
         self.count_node(span)?;
         for ty in &types {
             self.check_size(&ty.shape, span)?;
@@ -160,10 +146,8 @@ impl<'a> Elaborator<'a> {
     /// Refuses shapes whose product no machine could hold.
     pub(super) fn check_size(&mut self, shape: &[Dim], span: Span) -> R<()> {
         let most = self.limits.elements;
-        let product = shape.iter().try_fold(1usize, |n, d| {
-            n.checked_mul(d.constant().unwrap_or(1))
-                .filter(|&n| n <= most)
-        });
+        let product =
+            shape.iter().try_fold(1usize, |n, d| n.checked_mul(d.constant().unwrap_or(1)).filter(|&n| n <= most));
         match product {
             Some(_) => Ok(()),
             None => self.fail(
@@ -194,14 +178,7 @@ impl<'a> Elaborator<'a> {
             Elem::F32 => Ok(tensor),
             Elem::Ternary | Elem::Sign => {
                 let rows = tensor.shape.first().and_then(|d| d.constant()).unwrap_or(1);
-                let index = self.emit1(
-                    Op::Iota(rows),
-                    &[],
-                    Elem::I32,
-                    &[],
-                    &[Dim::Const(rows)],
-                    span,
-                )?;
+                let index = self.emit1(Op::Iota(rows), &[], Elem::I32, &[], &[Dim::Const(rows)], span)?;
                 let inputs = [tensor.value, index.value];
                 let shape = tensor.shape;
                 self.emit1(Op::Gather { batch: 0 }, &inputs, Elem::F32, &[], &shape, span)
@@ -227,13 +204,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// The tensor with these mapped axes and this shape; it must have that shape or be a scalar.
-    pub(super) fn expand(
-        &mut self,
-        tensor: &Tensor,
-        leads: &[usize],
-        shape: &[Dim],
-        span: Span,
-    ) -> R<Tensor> {
+    pub(super) fn expand(&mut self, tensor: &Tensor, leads: &[usize], shape: &[Dim], span: Span) -> R<Tensor> {
         let value = self.local(tensor);
         if tensor.leads == leads && tensor.shape == shape {
             let mut same = tensor.clone();
@@ -250,14 +221,7 @@ impl<'a> Elaborator<'a> {
             at += n;
         }
         axes.extend((0..tensor.shape.len()).map(|i| at + i));
-        self.emit1(
-            Op::Broadcast { axes },
-            &[value],
-            tensor.elem,
-            leads,
-            shape,
-            span,
-        )
+        self.emit1(Op::Broadcast { axes }, &[value], tensor.elem, leads, shape, span)
     }
 
     /// Same elements, another shape as the text sees it.
@@ -271,22 +235,11 @@ impl<'a> Elaborator<'a> {
     }
 
     /// `len` places from `start` along an axis as the text sees it.
-    pub(super) fn slice(
-        &mut self,
-        tensor: &Tensor,
-        axis: usize,
-        start: usize,
-        len: usize,
-        span: Span,
-    ) -> R<Tensor> {
+    pub(super) fn slice(&mut self, tensor: &Tensor, axis: usize, start: usize, len: usize, span: Span) -> R<Tensor> {
         let value = self.local(tensor);
         let mut shape = tensor.shape.clone();
         shape[axis] = Dim::Const(len);
-        let op = Op::Slice {
-            axis: axis + self.lead_axes(&tensor.leads),
-            start,
-            len,
-        };
+        let op = Op::Slice { axis: axis + self.lead_axes(&tensor.leads), start, len };
         let leads = tensor.leads.clone();
         self.emit1(op, &[value], tensor.elem, &leads, &shape, span)
     }
@@ -324,9 +277,7 @@ impl<'a> Elaborator<'a> {
             Some(axis) => Dim::Grow { axis, plus: length },
             None => Dim::Const(length),
         };
-        let op = Op::Concat {
-            axis: axis + self.lead_axes(&leads),
-        };
+        let op = Op::Concat { axis: axis + self.lead_axes(&leads) };
         let elem = tensors[0].elem;
         self.emit1(op, &values, elem, &leads, &shape, span)
     }
@@ -342,12 +293,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// A static value as a constant tensor, a list of tensors stacked, a weight by its numbers.
-    pub(super) fn to_tensor(
-        &mut self,
-        value: &Val<'a>,
-        hint: Option<Elem>,
-        span: Span,
-    ) -> R<Tensor> {
+    pub(super) fn tensor_of(&mut self, value: &Val<'a>, hint: Option<Elem>, span: Span) -> R<Tensor> {
         match value {
             Val::Tensor(tensor) => Ok((**tensor).clone()),
             Val::Weight(id) => self.weight_tensor(*id, span),
@@ -375,7 +321,7 @@ impl<'a> Elaborator<'a> {
                 let elem = hint.or_else(|| values.iter().find_map(known_elem));
                 let mut parts = Vec::new();
                 for value in values.iter() {
-                    parts.push(self.to_tensor(value, elem, span)?);
+                    parts.push(self.tensor_of(value, elem, span)?);
                 }
                 self.stack(&parts, span)
             }
@@ -383,9 +329,7 @@ impl<'a> Elaborator<'a> {
                 let literal = super::statics::literal(value, hint);
                 match literal {
                     Ok(literal) => self.constant(literal, span),
-                    Err(problem) => self.fail(
-                        Diagnostic::error(Code::StaticValue, problem).at(span, value.show()),
-                    ),
+                    Err(problem) => self.fail(Diagnostic::error(Code::StaticValue, problem).at(span, value.show())),
                 }
             }
         }
@@ -394,18 +338,12 @@ impl<'a> Elaborator<'a> {
     /// Tensors of one shape as the rows of a new first axis.
     pub(super) fn stack(&mut self, tensors: &[Tensor], span: Span) -> R<Tensor> {
         let Some(first) = tensors.first() else {
-            return self.fail(
-                Diagnostic::error(Code::StaticValue, "an empty list has no type").at(span, ""),
-            );
+            return self.fail(Diagnostic::error(Code::StaticValue, "an empty list has no type").at(span, ""));
         };
         for other in &tensors[1..] {
             if other.shape != first.shape || other.elem != first.elem {
                 return self.fail(
-                    Diagnostic::error(
-                        Code::ShapeMismatch,
-                        "the values of a list have different types",
-                    )
-                    .at(
+                    Diagnostic::error(Code::ShapeMismatch, "the values of a list have different types").at(
                         span,
                         format!(
                             "{} and {}",

@@ -7,9 +7,9 @@ use super::control::Flow;
 use super::expressions::tuple;
 use super::functions::Given;
 use super::scope::{Frame, Kind};
-use super::value::{Bound, Part, PartArray, R, Reported, Tensor, Val, show_type};
+use super::value::{Bound, Part, R, Reported, Tensor, Val, show_type};
 use crate::diagnostics::{Code, Diagnostic, Span};
-use crate::ir::{Dim, Elem, Op, Type};
+use crate::ir::{Dim, Elem, Type};
 use crate::lang::ast::{self, Arg, ExprKind};
 
 /// One parameter with its argument.
@@ -35,29 +35,20 @@ impl<'a> Elaborator<'a> {
     }
 
     /// A part called.
-    pub(super) fn call_part(
-        &mut self,
-        part: &Rc<Part<'a>>,
-        args: &'a [Arg],
-        span: Span,
-    ) -> R<Val<'a>> {
+    pub(super) fn call_part(&mut self, part: &Rc<Part<'a>>, args: &'a [Arg], span: Span) -> R<Val<'a>> {
         part.used.set(true);
         let bound = part.bound.clone();
         let args = self.block_args(&bound, args)?;
         self.invoke(&bound, Some(part.clone()), args, span, span)
     }
 
-    fn block_args(&mut self, bound: &Bound<'a>, args: &'a [Arg]) -> R<Vec<Given<'a>>> {
+    pub(super) fn block_args(&mut self, bound: &Bound<'a>, args: &'a [Arg]) -> R<Vec<Given<'a>>> {
         // Literals take the element that the parameter names, if it names one.
         let hints: Vec<Option<Elem>> = bound
             .block
             .params
             .iter()
-            .flat_map(|p| {
-                p.names
-                    .iter()
-                    .map(|_| Elem::from_name(p.ty.element.as_str()))
-            })
+            .flat_map(|p| p.names.iter().map(|_| Elem::from_name(p.ty.element.as_str())))
             .collect();
         let mut out = Vec::new();
         let mut failed = false;
@@ -71,114 +62,8 @@ impl<'a> Elaborator<'a> {
         if failed { Err(Reported) } else { Ok(out) }
     }
 
-    /// `experts[chosen](u)`: the chosen parts run, their results are stacked in that order.
-    pub(super) fn call_chosen(
-        &mut self,
-        parts: &Rc<PartArray<'a>>,
-        index: &Tensor,
-        args: &'a [Arg],
-        span: Span,
-    ) -> R<Val<'a>> {
-        let Some((_, first)) = parts.elements.first() else {
-            return self.fail(
-                Diagnostic::error(Code::Arithmetic, format!("`{}` has no parts", parts.name))
-                    .at(span, "called here"),
-            );
-        };
-        let given = self.block_args(&first.bound.clone(), args)?;
-        let plain = index.leads.is_empty() && index.elem == Elem::I32;
-        let (&[Dim::Const(places)], true) = (index.shape.as_slice(), plain) else {
-            return self.fail_here(
-                Diagnostic::error(
-                    Code::WrongStage,
-                    "parts are chosen by one i32 vector, outside of mapped calls",
-                )
-                .at(span, show_type(index.elem, &index.shape)),
-            );
-        };
-        let mut regions = Vec::new();
-        let mut types: Vec<(Elem, Vec<Dim>)> = Vec::new();
-        for (_, part) in &parts.elements {
-            part.used.set(true);
-            self.open_region(regions.last());
-            let states = self.module.states.len();
-            let args = given
-                .iter()
-                .map(|g| Given {
-                    name: g.name,
-                    value: g.value.clone(),
-                    span: g.span,
-                })
-                .collect();
-            let result = self.invoke(&part.bound, Some(part.clone()), args, span, span);
-            let result = match result {
-                Ok(value) => value,
-                Err(Reported) => {
-                    self.close_region();
-                    return Err(Reported);
-                }
-            };
-            if self.module.states.len() > states {
-                self.close_region();
-                let state = self.module.states[states].path.clone();
-                return self.fail(
-                    Diagnostic::error(
-                        Code::IndexedState,
-                        format!("`{}` has state and cannot be chosen by a vector", parts.name),
-                    )
-                    .at(span, "chosen in the step")
-                    .and_at(parts.declared, format!("its state is {state}")),
-                );
-            }
-            let values = match &result {
-                Val::Tuple(values) => values.to_vec(),
-                single => vec![single.clone()],
-            };
-            let mut results = Vec::new();
-            types.clear();
-            for value in &values {
-                let tensor = self.to_tensor(value, None, span)?;
-                results.push(self.local(&tensor));
-                types.push((tensor.elem, tensor.shape.clone()));
-            }
-            let mut builder = self.close_region();
-            builder.region.set_results(results);
-            regions.push(builder);
-        }
-        if let Some(last) = regions.pop() {
-            for builder in &mut regions {
-                builder.adopt_captures(&last);
-            }
-            regions.push(last);
-        }
-        let mut inputs = vec![self.local(index)];
-        inputs.extend(regions.last().map_or(&[][..], |r| &r.captures));
-        let stacked: Vec<(Elem, Vec<Dim>)> = types
-            .into_iter()
-            .map(|(elem, shape)| {
-                let mut full = vec![Dim::Const(places)];
-                full.extend(shape);
-                (elem, full)
-            })
-            .collect();
-        let op = Op::Experts {
-            regions: regions.into_iter().map(|b| b.region).collect(),
-        };
-        let types = stacked
-            .iter()
-            .map(|(elem, shape)| Type::new(*elem, shape.clone()))
-            .collect();
-        let results = self.emit(op, &inputs, types, span)?;
-        let tensors = results
-            .into_iter()
-            .zip(stacked)
-            .map(|(value, (elem, shape))| Val::tensor(self.wrap(value, elem, &[], &shape)))
-            .collect();
-        Ok(tuple(tensors))
-    }
-
     /// Evaluates a block's body for these arguments.
-    fn invoke(
+    pub(super) fn invoke(
         &mut self,
         bound: &Rc<Bound<'a>>,
         owner: Option<Rc<Part<'a>>>,
@@ -245,27 +130,14 @@ impl<'a> Elaborator<'a> {
         Ok(tuple(out))
     }
 
-    fn pair_arguments(
-        &mut self,
-        block: &'a ast::Block,
-        args: Vec<Given<'a>>,
-        span: Span,
-    ) -> R<Vec<Pair<'a>>> {
-        let params: Vec<(&'a ast::Name, &'a ast::ValueType)> = block
-            .params
-            .iter()
-            .flat_map(|p| p.names.iter().map(move |name| (name, &p.ty)))
-            .collect();
+    fn pair_arguments(&mut self, block: &'a ast::Block, args: Vec<Given<'a>>, span: Span) -> R<Vec<Pair<'a>>> {
+        let params: Vec<(&'a ast::Name, &'a ast::ValueType)> =
+            block.params.iter().flat_map(|p| p.names.iter().map(move |name| (name, &p.ty))).collect();
         if params.len() != args.len() {
             return self.fail(
                 Diagnostic::error(
                     Code::ArgumentCount,
-                    format!(
-                        "`{}` takes {} argument(s), it is given {}",
-                        block.name.as_str(),
-                        params.len(),
-                        args.len()
-                    ),
+                    format!("`{}` takes {} argument(s), it is given {}", block.name.as_str(), params.len(), args.len()),
                 )
                 .at(span, "called here")
                 .and_at(block.header, "declared here"),
@@ -289,10 +161,7 @@ impl<'a> Elaborator<'a> {
                     return self.fail(
                         Diagnostic::error(
                             Code::UnknownArgument,
-                            format!(
-                                "`{}` has no parameter `{name}`, or it is given twice",
-                                block.name.as_str()
-                            ),
+                            format!("`{}` has no parameter `{name}`, or it is given twice", block.name.as_str()),
                         )
                         .at(arg.span, ""),
                     );
@@ -305,35 +174,22 @@ impl<'a> Elaborator<'a> {
                 return Err(Reported);
             };
             let shape = self.shape_of(&arg.value, arg.span)?;
-            pairs.push(Pair {
-                name,
-                ty,
-                value: arg.value,
-                span: arg.span,
-                shape,
-            });
+            pairs.push(Pair { name, ty, value: arg.value, span: arg.span, shape });
         }
         Ok(pairs)
     }
 
     /// The results of the body as tensors, and the mapped call if it was one.
-    fn in_frame(
-        &mut self,
-        bound: &Rc<Bound<'a>>,
-        pairs: Vec<Pair<'a>>,
-        span: Span,
-    ) -> R<(Vec<Tensor>, Option<usize>)> {
+    fn in_frame(&mut self, bound: &Rc<Bound<'a>>, pairs: Vec<Pair<'a>>, span: Span) -> R<(Vec<Tensor>, Option<usize>)> {
         let block = bound.block;
         self.bind_static_params(bound, &pairs, span)?;
         let mut lead_dims: Option<Vec<Dim>> = None;
         let mut ready = Vec::new();
         for pair in &pairs {
             let (elem, wanted) = self.value_type(pair.ty)?;
-            let tensor = self.to_tensor(&pair.value, Some(elem), pair.span)?;
+            let tensor = self.tensor_of(&pair.value, Some(elem), pair.span)?;
             let extra = tensor.shape.len().checked_sub(wanted.len());
-            let Some(extra) = extra.filter(|&extra| {
-                tensor.elem == elem && tensor.shape[extra..] == wanted[..]
-            }) else {
+            let Some(extra) = extra.filter(|&extra| tensor.elem == elem && tensor.shape[extra..] == wanted[..]) else {
                 return self.wrong_argument(bound, pair, elem, &wanted, &tensor);
             };
             if extra > 0 {
@@ -366,11 +222,8 @@ impl<'a> Elaborator<'a> {
             Flow::Return(values) => values,
             Flow::Next => {
                 return self.fail(
-                    Diagnostic::error(
-                        Code::ReturnType,
-                        format!("`{}` ends without `return`", block.name.as_str()),
-                    )
-                    .at(block.header, "returns nothing"),
+                    Diagnostic::error(Code::ReturnType, format!("`{}` ends without `return`", block.name.as_str()))
+                        .at(block.header, "returns nothing"),
                 );
             }
         };
@@ -379,11 +232,7 @@ impl<'a> Elaborator<'a> {
         Ok((results, lead))
     }
 
-    fn checked_results(
-        &mut self,
-        block: &'a ast::Block,
-        values: Vec<(Val<'a>, Span)>,
-    ) -> R<Vec<Tensor>> {
+    fn checked_results(&mut self, block: &'a ast::Block, values: Vec<(Val<'a>, Span)>) -> R<Vec<Tensor>> {
         if values.len() != block.results.len() {
             let span = values.first().map_or(block.header, |v| v.1);
             return self.fail(
@@ -403,7 +252,7 @@ impl<'a> Elaborator<'a> {
         let mut out = Vec::new();
         for ((value, span), ty) in values.into_iter().zip(&block.results) {
             let (elem, shape) = self.value_type(ty)?;
-            let tensor = self.to_tensor(&value, Some(elem), span)?;
+            let tensor = self.tensor_of(&value, Some(elem), span)?;
             if tensor.elem != elem || tensor.shape != shape {
                 return self.fail_here(
                     Diagnostic::error(
@@ -425,12 +274,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// Statics given, read off the arguments, or by default.
-    fn bind_static_params(
-        &mut self,
-        bound: &Rc<Bound<'a>>,
-        pairs: &[Pair<'a>],
-        span: Span,
-    ) -> R<()> {
+    fn bind_static_params(&mut self, bound: &Rc<Bound<'a>>, pairs: &[Pair<'a>], span: Span) -> R<()> {
         let block = bound.block;
         for (i, param) in block.statics.iter().enumerate() {
             let name = &param.name;
@@ -479,10 +323,7 @@ impl<'a> Elaborator<'a> {
             Code::ArgumentType,
             format!(
                 "`{}` takes {}, it is given {given}",
-                frame
-                    .part
-                    .as_ref()
-                    .map_or(block.name.as_str(), |p| p.name.as_ref()),
+                frame.part.as_ref().map_or(block.name.as_str(), |p| p.name.as_ref()),
                 show_type(elem, wanted)
             ),
         )
@@ -496,13 +337,8 @@ impl<'a> Elaborator<'a> {
                     .filter(|(_, v)| v.as_ref().is_some_and(Val::is_number))
                     .map(|(s, _)| s.name.as_str())
                     .collect();
-                let values: Vec<String> = bound
-                    .statics
-                    .iter()
-                    .flatten()
-                    .filter(|v| v.is_number())
-                    .map(Val::show)
-                    .collect();
+                let values: Vec<String> =
+                    bound.statics.iter().flatten().filter(|v| v.is_number()).map(Val::show).collect();
                 let label = if names.is_empty() {
                     "declared here".to_string()
                 } else {
@@ -520,22 +356,11 @@ impl<'a> Elaborator<'a> {
     }
 
     fn wrong_mapping<T>(&mut self, pair: &Pair<'a>, before: Vec<Dim>, front: &[Dim]) -> R<T> {
-        let show = |dims: &[Dim]| {
-            dims.iter()
-                .map(super::value::show_dim)
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
+        let show = |dims: &[Dim]| dims.iter().map(super::value::show_dim).collect::<Vec<_>>().join(", ");
         let callee = self.frames.pop();
         let diagnostic = self.with_chain(
-            Diagnostic::error(
-                Code::ArgumentType,
-                "mapped arguments must share their leading axes",
-            )
-            .at(
-                pair.span,
-                format!("[{}], others have [{}]", show(front), show(&before)),
-            ),
+            Diagnostic::error(Code::ArgumentType, "mapped arguments must share their leading axes")
+                .at(pair.span, format!("[{}], others have [{}]", show(front), show(&before))),
         );
         self.frames.extend(callee);
         self.fail(diagnostic)
@@ -546,12 +371,9 @@ impl<'a> Elaborator<'a> {
         let element = self.lookup(ty.element.as_str(), ty.element.span)?;
         let Val::Elem(elem) = element else {
             return self.fail(
-                Diagnostic::error(
-                    Code::ElementType,
-                    format!("`{}` is no element of a value", ty.element.as_str()),
-                )
-                .at(ty.element.span, element.kind())
-                .help("elements are f32, i32, u32, u64, i8, u8 and bool"),
+                Diagnostic::error(Code::ElementType, format!("`{}` is no element of a value", ty.element.as_str()))
+                    .at(ty.element.span, element.kind())
+                    .help("elements are f32, i32, u32, u64, i8, u8 and bool"),
             );
         };
         let mut shape = Vec::new();

@@ -40,12 +40,7 @@ impl<'a> Elaborator<'a> {
     }
 
     fn static_check(&mut self, stmt: &'a ast::Stmt) -> R<()> {
-        let StmtKind::Check {
-            warn,
-            condition,
-            message,
-        } = &stmt.kind
-        else {
+        let StmtKind::Check { warn, condition, message } = &stmt.kind else {
             return Err(Reported);
         };
         match self.eval(condition, None)? {
@@ -55,11 +50,7 @@ impl<'a> Elaborator<'a> {
                 self.failed_check(*warn, condition, stmt, text)
             }
             other => {
-                let code = if other.is_static() {
-                    Code::StaticValue
-                } else {
-                    Code::NotStatic
-                };
+                let code = if other.is_static() { Code::StaticValue } else { Code::NotStatic };
                 self.fail(
                     Diagnostic::error(code, "a check at model level is a bool known before running")
                         .at(condition.span, other.kind()),
@@ -68,30 +59,18 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn failed_check(
-        &mut self,
-        warn: bool,
-        condition: &'a Expr,
-        stmt: &'a ast::Stmt,
-        text: String,
-    ) -> R<()> {
+    fn failed_check(&mut self, warn: bool, condition: &'a Expr, stmt: &'a ast::Stmt, text: String) -> R<()> {
         let mut keys = Vec::new();
         self.keys_of(condition, &mut keys);
         let label = self.computed(condition);
-        let mut diagnostic = if warn {
-            Diagnostic::warning(Code::Claim, text)
-        } else {
-            Diagnostic::error(Code::CheckFailed, text)
-        };
+        let mut diagnostic =
+            if warn { Diagnostic::warning(Code::Claim, text) } else { Diagnostic::error(Code::CheckFailed, text) };
         let mut places = keys.into_iter();
         diagnostic = match places.next() {
             Some(first) => diagnostic.at(first, label.unwrap_or_default()),
             None => diagnostic.at(stmt.keyword, "this check"),
         };
-        let has_key = diagnostic
-            .primary
-            .as_ref()
-            .is_some_and(|p| p.span != stmt.keyword);
+        let has_key = diagnostic.primary.as_ref().is_some_and(|p| p.span != stmt.keyword);
         for place in places.take(3) {
             diagnostic = diagnostic.and_at(place, "");
         }
@@ -99,8 +78,7 @@ impl<'a> Elaborator<'a> {
             diagnostic = diagnostic.and_at(stmt.keyword, "this check");
         }
         if warn {
-            diagnostic = diagnostic
-                .note("a claim changes nothing; the model is compiled as its shapes say");
+            diagnostic = diagnostic.note("a claim changes nothing; the model is compiled as its shapes say");
         }
         self.diagnostics.push(diagnostic);
         Ok(())
@@ -160,9 +138,7 @@ impl<'a> Elaborator<'a> {
                 }
                 match self.namespaces[0].globals.get(name)?.decl {
                     Decl::Assign(stmt, index) => match &stmt.kind {
-                        StmtKind::Assign { values, .. } => {
-                            self.key_slot(values.get(index)?, depth + 1)
-                        }
+                        StmtKind::Assign { values, .. } => self.key_slot(values.get(index)?, depth + 1),
                         _ => None,
                     },
                     _ => None,
@@ -185,12 +161,8 @@ impl<'a> Elaborator<'a> {
     /// What a comparison or a claim computed: `8 * 3.0 = 24.0`.
     fn computed(&mut self, condition: &'a Expr) -> Option<String> {
         match &condition.kind {
-            ExprKind::Binary {
-                op, left, right, ..
-            } if op.level() == 4 && *op != BinaryOp::In => {
-                let side = [left, right]
-                    .into_iter()
-                    .find(|e| matches!(e.kind, ExprKind::Binary { .. }))?;
+            ExprKind::Binary { op, left, right, .. } if op.level() == 4 && *op != BinaryOp::In => {
+                let side = [left, right].into_iter().find(|e| matches!(e.kind, ExprKind::Binary { .. }))?;
                 let value = self.eval(side, None).ok()?;
                 Some(format!("{} = {}", self.with_values(side)?, value.show()))
             }
@@ -213,26 +185,16 @@ impl<'a> Elaborator<'a> {
 
     fn with_values(&mut self, expr: &'a Expr) -> Option<String> {
         match &expr.kind {
-            ExprKind::Binary {
-                op, left, right, ..
-            } => Some(format!(
-                "{} {} {}",
-                self.with_values(left)?,
-                op.symbol(),
-                self.with_values(right)?
-            )),
+            ExprKind::Binary { op, left, right, .. } => {
+                Some(format!("{} {} {}", self.with_values(left)?, op.symbol(), self.with_values(right)?))
+            }
             _ => self.eval(expr, None).ok().map(|v| v.show()),
         }
     }
 
     /// A check inside a block or entry: now if it is static, else in the step.
     pub(super) fn step_check(&mut self, stmt: &'a ast::Stmt) -> R<()> {
-        let StmtKind::Check {
-            warn,
-            condition,
-            message,
-        } = &stmt.kind
-        else {
+        let StmtKind::Check { warn, condition, message } = &stmt.kind else {
             return Err(Reported);
         };
         let value = self.eval(condition, Some(Elem::Bool))?;
@@ -244,9 +206,8 @@ impl<'a> Elaborator<'a> {
             }
             _ => {}
         }
-        let tensor = self.to_tensor(&value, Some(Elem::Bool), condition.span)?;
-        if *warn || tensor.elem != Elem::Bool || !tensor.shape.is_empty() || !tensor.leads.is_empty()
-        {
+        let tensor = self.tensor_of(&value, Some(Elem::Bool), condition.span)?;
+        if *warn || tensor.elem != Elem::Bool || !tensor.shape.is_empty() || !tensor.leads.is_empty() {
             return self.fail_here(
                 Diagnostic::error(
                     Code::WrongStage,
@@ -270,22 +231,14 @@ impl<'a> Elaborator<'a> {
             };
             for rule in &section.rules {
                 match rule {
-                    ast::CheckpointRule::Ignore {
-                        glob,
-                        when,
-                        reason,
-                        ..
-                    } => {
+                    ast::CheckpointRule::Ignore { glob, when, reason, .. } => {
                         let applies = match when {
                             None => Ok(true),
                             Some(expr) => self.eval(expr, None).and_then(|value| match value {
                                 Val::Bool(b) => Ok(b),
                                 other => self.fail(
-                                    Diagnostic::error(
-                                        Code::NotStatic,
-                                        "the condition of a rule is a static bool",
-                                    )
-                                    .at(expr.span, other.kind()),
+                                    Diagnostic::error(Code::NotStatic, "the condition of a rule is a static bool")
+                                        .at(expr.span, other.kind()),
                                 ),
                             }),
                         };
@@ -297,33 +250,24 @@ impl<'a> Elaborator<'a> {
                         }
                     }
                     ast::CheckpointRule::Strip { prefix, .. } => {
-                        self.module.checkpoint.push(CheckpointRule::Strip {
-                            prefix: prefix.value.to_string(),
-                        });
+                        self.module.checkpoint.push(CheckpointRule::Strip { prefix: prefix.value.to_string() });
                     }
                     ast::CheckpointRule::Choose { key, reason, .. } => {
-                        self.module.checkpoint.push(CheckpointRule::Choose {
-                            key: key.value.to_string(),
-                            why: reason.value.to_string(),
-                        });
+                        self.module
+                            .checkpoint
+                            .push(CheckpointRule::Choose { key: key.value.to_string(), why: reason.value.to_string() });
                     }
                     ast::CheckpointRule::Rename { from, to, .. } => {
-                        self.module.checkpoint.push(CheckpointRule::Rename {
-                            from: from.value.to_string(),
-                            to: to.value.to_string(),
-                        });
+                        self.module
+                            .checkpoint
+                            .push(CheckpointRule::Rename { from: from.value.to_string(), to: to.value.to_string() });
                     }
                 }
             }
         }
         if let Some(tensors) = self.tensors.take() {
             let rules = &self.module.checkpoint;
-            self.tensors = Some(
-                tensors
-                    .iter()
-                    .map(|name| crate::lang::checkpoint::graph_name(rules, name))
-                    .collect(),
-            );
+            self.tensors = Some(tensors.iter().map(|name| crate::lang::checkpoint::graph_name(rules, name)).collect());
         }
     }
 
@@ -340,27 +284,19 @@ impl<'a> Elaborator<'a> {
             self.diagnostics.push(
                 Diagnostic::error(
                     Code::UnusedPart,
-                    format!(
-                        "part `{}` is never called, its weight would be read for nothing",
-                        part.name
-                    ),
+                    format!("part `{}` is never called, its weight would be read for nothing", part.name),
                 )
                 .at(part.declared, "declared here")
-                .help(
-                    "call it, remove it, or list its tensors in `checkpoint { ignore \"...\": \"why\" }`",
-                ),
+                .help("call it, remove it, or list its tensors in `checkpoint { ignore \"...\": \"why\" }`"),
             );
         }
         for (i, &used) in self.weight_used.iter().enumerate() {
             if !used {
                 let weight = &self.module.weights[i];
                 self.diagnostics.push(
-                    Diagnostic::error(
-                        Code::UnusedName,
-                        format!("nothing reads weight `{}`", weight.path),
-                    )
-                    .at(self.weight_spans[i], "declared here")
-                    .help("read it, remove it, or ignore its tensor in `checkpoint`"),
+                    Diagnostic::error(Code::UnusedName, format!("nothing reads weight `{}`", weight.path))
+                        .at(self.weight_spans[i], "declared here")
+                        .help("read it, remove it, or ignore its tensor in `checkpoint`"),
                 );
             }
         }
@@ -372,7 +308,7 @@ fn grouped(n: i128) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 && c.is_ascii_digit() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) && c.is_ascii_digit() {
             out.push(',');
         }
         out.push(c);

@@ -7,9 +7,7 @@ use super::scope::{Frame, Kind};
 use super::value::{R, Reported, Tensor, Val, show_type};
 use super::{Context, Elaborator};
 use crate::diagnostics::{Code, Diagnostic, Span};
-use crate::ir::{
-    Dim, Elem, Entry, Literal, Op, OutputDecl, Param, ParamKind, Start, Type,
-};
+use crate::ir::{Dim, Elem, Entry, Literal, Op, OutputDecl, Param, ParamKind, Start, Type};
 use crate::lang::ast::{self, StmtKind};
 
 impl<'a> Elaborator<'a> {
@@ -43,11 +41,8 @@ impl<'a> Elaborator<'a> {
                 None if self.diagnostics.has_errors() => return Err(Reported),
                 None => {
                     return self.fail(
-                        Diagnostic::error(
-                            Code::EntryForm,
-                            format!("`{}` is no entry above this one", outer.as_str()),
-                        )
-                        .at(outer.span, "the entry it runs inside of"),
+                        Diagnostic::error(Code::EntryForm, format!("`{}` is no entry above this one", outer.as_str()))
+                            .at(outer.span, "the entry it runs inside of"),
                     );
                 }
             },
@@ -62,13 +57,7 @@ impl<'a> Elaborator<'a> {
         if let Some(index) = within {
             let name = self.module.entries[index].name.clone();
             let span = entry.name.span;
-            self.declare(
-                name.as_str().into(),
-                Val::Entry(index),
-                Kind::Fixed,
-                span,
-                span,
-            );
+            self.declare(name.as_str().into(), Val::Entry(index), Kind::Fixed, span, span);
         }
         let mut types = Vec::new();
         for param in &entry.params {
@@ -87,19 +76,9 @@ impl<'a> Elaborator<'a> {
             }
         };
         for (name, ty, range) in types {
-            let kind = if stream {
-                ParamKind::Stream
-            } else {
-                ParamKind::Value
-            };
+            let kind = if stream { ParamKind::Stream } else { ParamKind::Value };
             let tensor = self.entry_param(name.as_str(), &ty, kind, range);
-            self.declare(
-                name.text.clone(),
-                Val::tensor(tensor),
-                Kind::Param,
-                name.span,
-                name.span,
-            );
+            self.declare(name.text.clone(), Val::tensor(tensor), Kind::Param, name.span, name.span);
         }
         let start = match &entry.start {
             None => None,
@@ -115,15 +94,7 @@ impl<'a> Elaborator<'a> {
             );
         }
         let body = self.close_region().region;
-        Ok(Entry {
-            name,
-            within,
-            start,
-            params: Vec::new(),
-            outputs: Vec::new(),
-            body,
-            lifted: false,
-        })
+        Ok(Entry { name, within, start, params: Vec::new(), outputs: Vec::new(), body, lifted: false })
     }
 
     fn start(&mut self, start: &'a ast::Start) -> R<Start> {
@@ -145,18 +116,11 @@ impl<'a> Elaborator<'a> {
                 }
             }
         }
-        Ok(Start {
-            elements,
-            only_if_empty: start.if_empty,
-        })
+        Ok(Start { elements, only_if_empty: start.if_empty })
     }
 
     /// Inclusive bounds of a parameter.
-    fn range_of(
-        &mut self,
-        limit: Option<&'a ast::Limit>,
-        elem: Elem,
-    ) -> R<Option<(f64, f64)>> {
+    fn range_of(&mut self, limit: Option<&'a ast::Limit>, elem: Elem) -> R<Option<(f64, f64)>> {
         let Some(limit) = limit else {
             return Ok(None);
         };
@@ -173,40 +137,18 @@ impl<'a> Elaborator<'a> {
         };
         let low = end(&limit.low)?.unwrap_or(f64::NEG_INFINITY);
         let high = end(&limit.high)?.unwrap_or(f64::INFINITY);
-        let high = if limit.inclusive || !elem.is_integer() || high.is_infinite() {
-            high
-        } else {
-            high - 1.0
-        };
+        let high = if limit.inclusive || !elem.is_integer() || high.is_infinite() { high } else { high - 1.0 };
         Ok(Some((low, high)))
     }
 
-    fn entry_param(
-        &mut self,
-        name: &str,
-        ty: &Type,
-        kind: ParamKind,
-        range: Option<(f64, f64)>,
-    ) -> Tensor {
+    fn entry_param(&mut self, name: &str, ty: &Type, kind: ParamKind, range: Option<(f64, f64)>) -> Tensor {
         let base = &mut self.regions[0];
         let value = base.region.add_param(ty.clone());
         let region = base.id;
         if let Some(entry) = &mut self.entry {
-            entry.params.push(Param {
-                name: name.to_string(),
-                ty: ty.clone(),
-                kind,
-                range,
-            });
+            entry.params.push(Param { name: name.to_string(), ty: ty.clone(), kind, range });
         }
-        Tensor {
-            region,
-            value,
-            elem: ty.elem,
-            leads: Vec::new(),
-            shape: ty.shape.clone(),
-            state: None,
-        }
+        Tensor { region, value, elem: ty.elem, leads: Vec::new(), shape: ty.shape.clone(), state: None }
     }
 
     fn known(&self, key: &str) -> Option<Val<'a>> {
@@ -265,18 +207,14 @@ impl<'a> Elaborator<'a> {
             }
             (None, false) => {
                 return self.fail(
-                    Diagnostic::error(
-                        Code::EntryForm,
-                        format!("input `{}` has no neutral value", name.as_str()),
-                    )
-                    .at(name.span, "declared here")
-                    .help("write `= value`, or make it optional with `?`"),
+                    Diagnostic::error(Code::EntryForm, format!("input `{}` has no neutral value", name.as_str()))
+                        .at(name.span, "declared here")
+                        .help("write `= value`, or make it optional with `?`"),
                 );
             }
             (Some(expr), true) => {
                 return self.fail(
-                    Diagnostic::error(Code::EntryForm, "an optional input has no neutral value")
-                        .at(expr.span, ""),
+                    Diagnostic::error(Code::EntryForm, "an optional input has no neutral value").at(expr.span, ""),
                 );
             }
         };
@@ -284,9 +222,7 @@ impl<'a> Elaborator<'a> {
         let kind = ParamKind::Input { default };
         let tensor = self.entry_param(name.as_str(), &ty, kind, range);
         let value = if optional {
-            let kind = ParamKind::Given {
-                input: name.text.to_string(),
-            };
+            let kind = ParamKind::Given { input: name.text.to_string() };
             let given_name = format!("given {}", name.as_str());
             let given = self.entry_param(&given_name, &Type::scalar(Elem::Bool), kind, None);
             let target = self.target.take();
@@ -319,16 +255,10 @@ impl<'a> Elaborator<'a> {
             }
             Ok(literal) => {
                 let other = literal.ty();
-                self.fail(
-                    Diagnostic::error(Code::EntryForm, "a neutral value has the input's type").at(
-                        span,
-                        format!(
-                            "{}, the input is {}",
-                            show_type(other.elem, &other.shape),
-                            show_type(ty.elem, &ty.shape)
-                        ),
-                    ),
-                )
+                self.fail(Diagnostic::error(Code::EntryForm, "a neutral value has the input's type").at(
+                    span,
+                    format!("{}, the input is {}", show_type(other.elem, &other.shape), show_type(ty.elem, &ty.shape)),
+                ))
             }
             Err(problem) => self.problem(problem, span),
         }
@@ -348,29 +278,19 @@ impl<'a> Elaborator<'a> {
             return self.no_member(member, &known);
         };
         let ty = output.ty.clone();
-        let kind = ParamKind::Outer {
-            output: member.text.to_string(),
-        };
+        let kind = ParamKind::Outer { output: member.text.to_string() };
         let value = Val::tensor(self.entry_param(member.as_str(), &ty, kind, None));
         self.remember(key, &value);
         Ok(value)
     }
 
     /// `output name = expr`.
-    pub(super) fn output(
-        &mut self,
-        name: &'a ast::Name,
-        value: Option<&'a ast::Expr>,
-        span: Span,
-    ) -> R<()> {
+    pub(super) fn output(&mut self, name: &'a ast::Name, value: Option<&'a ast::Expr>, span: Span) -> R<()> {
         let frame = self.frame();
         if self.entry.is_none() || frame.block.is_some() || frame.depth > 0 {
             return self.fail(
-                Diagnostic::error(
-                    Code::EntryForm,
-                    "an output stands in an entry, outside of branches of the step",
-                )
-                .at(span, "here"),
+                Diagnostic::error(Code::EntryForm, "an output stands in an entry, outside of branches of the step")
+                    .at(span, "here"),
             );
         }
         let tensor = self.named_value(name, value)?;
@@ -387,9 +307,7 @@ impl<'a> Elaborator<'a> {
             );
         }
         // Logits are read as an array by the runtime: [V] or [P, V].
-        if name.as_str() == "logits"
-            && (ty.elem != Elem::F32 || !matches!(ty.rank(), 1 | 2))
-        {
+        if name.as_str() == "logits" && (ty.elem != Elem::F32 || !matches!(ty.rank(), 1 | 2)) {
             return self.fail(
                 Diagnostic::error(Code::EntryForm, "logits are f32[V] or f32[P, V]")
                     .at(span, show_type(ty.elem, &ty.shape)),
@@ -401,26 +319,14 @@ impl<'a> Elaborator<'a> {
         };
         if entry.outputs.iter().any(|o| o.name == name.as_str()) {
             return self.fail(
-                Diagnostic::error(
-                    Code::DuplicateName,
-                    format!("output `{}` is given twice", name.as_str()),
-                )
-                .at(name.span, "given again"),
+                Diagnostic::error(Code::DuplicateName, format!("output `{}` is given twice", name.as_str()))
+                    .at(name.span, "given again"),
             );
         }
-        entry.outputs.push(OutputDecl {
-            name: name.text.to_string(),
-            ty,
-        });
+        entry.outputs.push(OutputDecl { name: name.text.to_string(), ty });
         entry.results.push(tensor.value);
         if declare {
-            self.declare(
-                name.text.clone(),
-                Val::tensor(tensor),
-                Kind::Local,
-                name.span,
-                span,
-            );
+            self.declare(name.text.clone(), Val::tensor(tensor), Kind::Local, name.span, span);
         }
         Ok(())
     }
@@ -431,16 +337,11 @@ impl<'a> Elaborator<'a> {
             None => (self.lookup(name.as_str(), name.span)?, name.span),
         };
         let hint = known_elem(&value);
-        self.to_tensor(&value, hint, span)
+        self.tensor_of(&value, hint, span)
     }
 
     /// `probe name = expr`.
-    pub(super) fn probe(
-        &mut self,
-        name: &'a ast::Name,
-        value: Option<&'a ast::Expr>,
-        span: Span,
-    ) -> R<()> {
+    pub(super) fn probe(&mut self, name: &'a ast::Name, value: Option<&'a ast::Expr>, span: Span) -> R<()> {
         let tensor = self.named_value(name, value)?;
         let leads = self.frame().leads.clone();
         let shape: Vec<Dim> = tensor.shape.clone();

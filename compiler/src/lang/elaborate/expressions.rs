@@ -5,12 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Elaborator;
-use super::build::union;
 use super::scope::Kind;
-use super::statics;
-use super::value::{R, Reported, Tensor, Val, show_type};
+use super::value::{R, Reported, Tensor, Val};
 use crate::diagnostics::{Code, Diagnostic, Span};
-use crate::ir::{BinaryOp as Op2, CompareOp, Dim, Elem, Op, UnaryOp as Op1};
+use crate::ir::Elem;
 use crate::lang::ast::{self, BinaryOp, Domain, Expr, ExprKind, UnaryOp};
 
 /// The value of a literal of the text.
@@ -47,11 +45,7 @@ impl<'a> Elaborator<'a> {
                 }
                 Ok(Val::list(values))
             }
-            ExprKind::Comprehension {
-                element,
-                variable,
-                domain,
-            } => {
+            ExprKind::Comprehension { element, variable, domain } => {
                 let rounds = self.domain(domain, "list")?;
                 let mut values = Vec::new();
                 for round in rounds {
@@ -64,23 +58,13 @@ impl<'a> Elaborator<'a> {
                 }
                 Ok(Val::list(values))
             }
-            ExprKind::Unary {
-                op,
-                operand,
-                op_span: _,
-            } => {
+            ExprKind::Unary { op, operand, op_span: _ } => {
                 let value = self.eval(operand, hint)?;
                 self.unary(*op, &value, expr.span)
             }
-            ExprKind::Binary {
-                op, left, right, ..
-            } => self.binary(*op, left, right, expr.span, hint),
+            ExprKind::Binary { op, left, right, .. } => self.binary(*op, left, right, expr.span, hint),
             ExprKind::Call { callee, args, .. } => self.call(callee, args, expr.span, hint),
-            ExprKind::Index {
-                base,
-                args,
-                brackets,
-            } => {
+            ExprKind::Index { base, args, brackets } => {
                 let value = self.eval(base, hint)?;
                 self.index(value, args, *brackets, expr.span)
             }
@@ -98,11 +82,7 @@ impl<'a> Elaborator<'a> {
             Val::Int(n) => Ok(*n),
             Val::Float(x) if x.fract() == 0.0 && x.abs() < 1e18 => Ok(*x as i128),
             other => {
-                let code = if other.is_static() {
-                    Code::StaticValue
-                } else {
-                    Code::NotStatic
-                };
+                let code = if other.is_static() { Code::StaticValue } else { Code::NotStatic };
                 self.fail(
                     Diagnostic::error(code, "an integer known before running was expected")
                         .at(span, format!("{} {}", other.kind(), other.show())),
@@ -139,12 +119,7 @@ impl<'a> Elaborator<'a> {
                         .at(expr.span, other.kind()),
                 ),
             },
-            Domain::Range {
-                start,
-                end,
-                inclusive,
-                span,
-            } => {
+            Domain::Range { start, end, inclusive, span } => {
                 let low = self.static_bound(start, of)?;
                 let high = self.static_bound(end, of)?;
                 let high = if *inclusive { high.saturating_add(1) } else { high };
@@ -165,9 +140,9 @@ impl<'a> Elaborator<'a> {
         let mut diagnostic = Diagnostic::error(
             Code::NotStatic,
             match self.dynamic_source(expr) {
-                Some((name, what, _)) => format!(
-                    "the bound of `{of}` must be known before running; `{name}` is {what}"
-                ),
+                Some((name, what, _)) => {
+                    format!("the bound of `{of}` must be known before running; `{name}` is {what}")
+                }
                 None => format!("the bound of `{of}` must be known before running"),
             },
         )
@@ -210,264 +185,16 @@ impl<'a> Elaborator<'a> {
             }
             let home = self.frame().home;
             let global = self.namespaces[home].globals.get(&name)?;
-            matches!(global.decl, super::globals::Decl::Input(..))
-                .then_some((name.to_string(), "an input", global.span))
+            matches!(global.decl, super::globals::Decl::Input(..)).then_some((
+                name.to_string(),
+                "an input",
+                global.span,
+            ))
         })
     }
 
     pub(super) fn problem<T>(&mut self, problem: String, span: Span) -> R<T> {
         self.fail(Diagnostic::error(Code::Arithmetic, problem).at(span, ""))
-    }
-
-    fn unary(&mut self, op: UnaryOp, value: &Val<'a>, span: Span) -> R<Val<'a>> {
-        match (op, value) {
-            (UnaryOp::Not, Val::Bool(b)) => return Ok(Val::Bool(!b)),
-            (UnaryOp::Negate, Val::Int(_) | Val::Float(_)) => {
-                return match statics::negate(value) {
-                    Ok(value) => Ok(value),
-                    Err(problem) => self.problem(problem, span),
-                };
-            }
-            _ => {}
-        }
-        let tensor = self.to_tensor(value, None, span)?;
-        let fits = match op {
-            UnaryOp::Not => tensor.elem == Elem::Bool,
-            UnaryOp::Negate => matches!(tensor.elem, Elem::F32 | Elem::I32 | Elem::I8 | Elem::U64),
-        };
-        if !fits {
-            return self.wrong_element(op.symbol(), tensor.elem, span);
-        }
-        let op = match op {
-            UnaryOp::Not => Op1::Not,
-            UnaryOp::Negate => Op1::Neg,
-        };
-        self.map_unary(op, &tensor, span).map(Val::tensor)
-    }
-
-    /// An elementwise operation of one operand.
-    pub(super) fn map_unary(&mut self, op: Op1, tensor: &Tensor, span: Span) -> R<Tensor> {
-        let value = self.local(tensor);
-        let (leads, shape) = (tensor.leads.clone(), tensor.shape.clone());
-        self.emit1(Op::Unary(op), &[value], tensor.elem, &leads, &shape, span)
-    }
-
-    /// An operator that does not take this element.
-    pub(super) fn wrong_element<T>(&mut self, what: &str, elem: Elem, span: Span) -> R<T> {
-        self.fail_here(
-            Diagnostic::error(
-                Code::ElementType,
-                format!("`{what}` does not take {}", elem.name()),
-            )
-            .at(span, elem.name())
-            .help("conversions are written: `f32(x)`, `i32(x)`, ..."),
-        )
-    }
-
-    fn binary(
-        &mut self,
-        op: BinaryOp,
-        left: &'a Expr,
-        right: &'a Expr,
-        span: Span,
-        hint: Option<Elem>,
-    ) -> R<Val<'a>> {
-        let compares = matches!(op.level(), 4);
-        let inner = if compares { None } else { hint };
-        let a = match self.eval(left, inner) {
-            Ok(a) => a,
-            Err(Reported) => {
-                // The right side's own mistakes are worth knowing too.
-                if !matches!(op, BinaryOp::And | BinaryOp::Or) {
-                    let _ = self.eval(right, inner);
-                }
-                return Err(Reported);
-            }
-        };
-        if let Val::Bool(b) = a
-            && (op == BinaryOp::And && !b || op == BinaryOp::Or && b)
-        {
-            return Ok(Val::Bool(b));
-        }
-        let guards = match op {
-            BinaryOp::And => self.guards_of(left, true),
-            BinaryOp::Or => self.guards_of(left, false),
-            _ => Vec::new(),
-        };
-        let open = self.guards.len();
-        self.guards.extend(guards);
-        let b = self.eval(right, super::build::known_elem(&a).or(inner));
-        self.guards.truncate(open);
-        let b = b?;
-        self.combine(op, &a, &b, span, hint)
-    }
-
-    fn combine(
-        &mut self,
-        op: BinaryOp,
-        a: &Val<'a>,
-        b: &Val<'a>,
-        span: Span,
-        hint: Option<Elem>,
-    ) -> R<Val<'a>> {
-        use BinaryOp as B;
-        if matches!(op, B::And | B::Or) {
-            match (a, b) {
-                // The left side did not decide.
-                (Val::Bool(_), other) if matches!(other, Val::Bool(_)) || !other.is_static() => {
-                    return Ok(other.clone());
-                }
-                (other, Val::Bool(b)) if !other.is_static() => {
-                    return Ok(if *b == (op == B::And) {
-                        other.clone()
-                    } else {
-                        Val::Bool(*b)
-                    });
-                }
-                _ => {}
-            }
-        }
-        let lists = matches!(a, Val::List(_)) || matches!(b, Val::List(_));
-        let both_static = a.is_static() && b.is_static();
-        if both_static && (!lists || matches!(op, B::Equal | B::NotEqual | B::In)) {
-            return match statics::binary(op, a, b) {
-                Ok(value) => Ok(value),
-                Err(problem) => self.problem(problem, span),
-            };
-        }
-        if op == B::Contract {
-            return self.contract(a, b, span);
-        }
-        if op == B::Power || op == B::In {
-            let what = format!("`{}` works on static values only", op.symbol());
-            return self.fail(
-                Diagnostic::error(Code::NotStatic, what).at(span, "varies per step"),
-            );
-        }
-        let (x, y) = self.elementwise(op.symbol(), a, b, span, hint)?;
-        let (leads, shape, elem) = (x.leads.clone(), x.shape.clone(), x.elem);
-        let inputs = [x.value, y.value];
-        let compare = match op {
-            B::Less => Some(CompareOp::Lt),
-            B::LessEqual => Some(CompareOp::Le),
-            B::Greater => Some(CompareOp::Gt),
-            B::GreaterEqual => Some(CompareOp::Ge),
-            B::Equal => Some(CompareOp::Eq),
-            B::NotEqual => Some(CompareOp::Ne),
-            _ => None,
-        };
-        if let Some(compare) = compare {
-            if elem == Elem::Bool && !matches!(compare, CompareOp::Eq | CompareOp::Ne) {
-                return self.wrong_element(op.symbol(), elem, span);
-            }
-            let op = Op::Compare(compare);
-            let out = self.emit1(op, &inputs, Elem::Bool, &leads, &shape, span)?;
-            return Ok(Val::tensor(out));
-        }
-        let (op2, fits) = match op {
-            B::Add => (Op2::Add, elem != Elem::Bool),
-            B::Subtract => (Op2::Sub, elem != Elem::Bool),
-            B::Multiply => (Op2::Mul, elem != Elem::Bool),
-            B::Divide => (Op2::Div, elem == Elem::F32),
-            B::FloorDivide => (Op2::FloorDiv, elem.is_integer()),
-            B::Remainder => (Op2::Rem, elem.is_integer()),
-            B::ShiftLeft => (Op2::Shl, elem.is_integer()),
-            B::ShiftRight => (Op2::Shr, elem.is_integer()),
-            B::Xor => (Op2::Xor, elem != Elem::F32),
-            B::And => (Op2::And, elem == Elem::Bool),
-            B::Or => (Op2::Or, elem == Elem::Bool),
-            _ => return Err(Reported),
-        };
-        if !fits {
-            return self.wrong_element(op.symbol(), elem, span);
-        }
-        self.emit1(Op::Binary(op2), &inputs, elem, &leads, &shape, span)
-            .map(Val::tensor)
-    }
-
-    /// Two operands brought to one element, one set of mapped axes and one shape, or an error:
-    /// operators do not broadcast anything but scalars.
-    pub(super) fn elementwise(
-        &mut self,
-        what: &str,
-        a: &Val<'a>,
-        b: &Val<'a>,
-        span: Span,
-        hint: Option<Elem>,
-    ) -> R<(Tensor, Tensor)> {
-        let elem = super::build::known_elem(a)
-            .or(super::build::known_elem(b))
-            .or(hint);
-        let x = self.to_tensor(a, elem, span)?;
-        let y = self.to_tensor(b, elem, span)?;
-        if x.elem != y.elem {
-            return self.fail_here(
-                Diagnostic::error(
-                    Code::ElementType,
-                    format!("`{what}` needs equal elements on both sides"),
-                )
-                .at(
-                    span,
-                    format!(
-                        "{} {what} {}",
-                        show_type(x.elem, &x.shape),
-                        show_type(y.elem, &y.shape)
-                    ),
-                )
-                .help("conversions are written: `f32(x)`, `i32(x)`, ..."),
-            );
-        }
-        let shape = self.common_shape(what, &x, &y, span)?;
-        let leads = union([&x, &y].into_iter());
-        let x = self.expand(&x, &leads, &shape, span)?;
-        let y = self.expand(&y, &leads, &shape, span)?;
-        Ok((x, y))
-    }
-
-    pub(super) fn common_shape(
-        &mut self,
-        what: &str,
-        x: &Tensor,
-        y: &Tensor,
-        span: Span,
-    ) -> R<Vec<Dim>> {
-        if x.shape == y.shape || y.shape.is_empty() {
-            return Ok(x.shape.clone());
-        }
-        if x.shape.is_empty() {
-            return Ok(y.shape.clone());
-        }
-        let mut error = Diagnostic::error(
-            Code::ShapeMismatch,
-            format!("`{what}` needs equal shapes, or a scalar on one side"),
-        )
-        .at(
-            span,
-            format!(
-                "{} {what} {}",
-                show_type(x.elem, &x.shape),
-                show_type(y.elem, &y.shape)
-            ),
-        )
-        .note("operators do not broadcast");
-        // The commonest cause is a formula per head written outside the block that is per head.
-        let (small, large) = if x.shape.len() < y.shape.len() {
-            (x, y)
-        } else {
-            (y, x)
-        };
-        if large.shape.starts_with(&small.shape) {
-            error = error.help(format!(
-                "put the formula for one of them into a block: the call maps it over the {}",
-                small
-                    .shape
-                    .iter()
-                    .map(super::value::show_dim)
-                    .collect::<Vec<_>>()
-                    .join(" x ")
-            ));
-        }
-        self.fail_here(error)
     }
 
     fn member(&mut self, value: &Val<'a>, member: &'a ast::Name) -> R<Val<'a>> {
@@ -476,11 +203,7 @@ impl<'a> Elaborator<'a> {
                 if let Some(value) = self.config_key(*node, member.as_str(), member.span)? {
                     return Ok(value);
                 }
-                self.schema.nodes[*node]
-                    .keys
-                    .keys()
-                    .map(|k| k.to_string())
-                    .collect()
+                self.schema.nodes[*node].keys.keys().map(|k| k.to_string()).collect()
             }
             Val::Map(entries) => {
                 if let Some((_, value)) = entries.iter().find(|(k, _)| **k == *member.text) {
@@ -493,11 +216,8 @@ impl<'a> Elaborator<'a> {
             Val::Poison => return Err(Reported),
             other => {
                 return self.fail(
-                    Diagnostic::error(
-                        Code::UnknownMember,
-                        format!("{} has no members", other.kind()),
-                    )
-                    .at(member.span, ""),
+                    Diagnostic::error(Code::UnknownMember, format!("{} has no members", other.kind()))
+                        .at(member.span, ""),
                 );
             }
         };
@@ -509,12 +229,9 @@ impl<'a> Elaborator<'a> {
         let near = crate::diagnostics::nearest(member.as_str(), known.iter().map(String::as_str));
         let help = near.map(|near| format!("nearest name: `{near}`"));
         self.fail(
-            Diagnostic::error(
-                Code::UnknownMember,
-                format!("no member `{}`", member.as_str()),
-            )
-            .at(member.span, "not found")
-            .help_if(help),
+            Diagnostic::error(Code::UnknownMember, format!("no member `{}`", member.as_str()))
+                .at(member.span, "not found")
+                .help_if(help),
         )
     }
 
@@ -528,11 +245,7 @@ impl<'a> Elaborator<'a> {
             }
             Val::Poison => Err(Reported),
             other => {
-                let code = if other.is_static() {
-                    Code::StaticValue
-                } else {
-                    Code::ElementType
-                };
+                let code = if other.is_static() { Code::StaticValue } else { Code::ElementType };
                 self.fail(
                     Diagnostic::error(code, "a condition is one bool")
                         .at(expr.span, format!("{} {}", other.kind(), other.show())),
@@ -544,20 +257,14 @@ impl<'a> Elaborator<'a> {
     /// The optional values that a condition proves to be given when it holds (or does not).
     pub(super) fn guards_of(&mut self, expr: &'a Expr, holds: bool) -> Vec<usize> {
         match &expr.kind {
-            ExprKind::Binary {
-                op, left, right, ..
-            } if (*op == BinaryOp::And) == holds
-                && matches!(op, BinaryOp::And | BinaryOp::Or) =>
+            ExprKind::Binary { op, left, right, .. }
+                if (*op == BinaryOp::And) == holds && matches!(op, BinaryOp::And | BinaryOp::Or) =>
             {
                 let mut all = self.guards_of(left, holds);
                 all.extend(self.guards_of(right, holds));
                 all
             }
-            ExprKind::Unary {
-                op: UnaryOp::Not,
-                operand,
-                ..
-            } => self.guards_of(operand, !holds),
+            ExprKind::Unary { op: UnaryOp::Not, operand, .. } => self.guards_of(operand, !holds),
             ExprKind::Call { callee, args, .. } if holds && callee.as_name() == Some("given") => {
                 let name = args.first().and_then(|a| a.value.as_value());
                 match name.and_then(|e| Some((e.as_name()?, e.span))) {
@@ -572,13 +279,7 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn choice(
-        &mut self,
-        arms: &'a [(Expr, Expr)],
-        otherwise: &'a Expr,
-        span: Span,
-        hint: Option<Elem>,
-    ) -> R<Val<'a>> {
+    fn choice(&mut self, arms: &'a [(Expr, Expr)], otherwise: &'a Expr, span: Span, hint: Option<Elem>) -> R<Val<'a>> {
         let Some(((condition, value), rest)) = arms.split_first() else {
             return self.eval(otherwise, hint);
         };
@@ -615,19 +316,13 @@ impl<'a> Elaborator<'a> {
     /// An optional value that is known to be given, as an ordinary one: its guard ends with its branch.
     fn present_value(&self, value: Val<'a>) -> Val<'a> {
         match &value {
-            Val::Optional(optional) if self.guards.contains(&optional.id) => {
-                Val::tensor(optional.value.clone())
-            }
+            Val::Optional(optional) if self.guards.contains(&optional.id) => Val::tensor(optional.value.clone()),
             _ => value,
         }
     }
 
     /// Evaluates while these optional values are known to be given.
-    pub(super) fn guarded<T>(
-        &mut self,
-        guards: Vec<usize>,
-        work: impl FnOnce(&mut Self) -> R<T>,
-    ) -> R<T> {
+    pub(super) fn guarded<T>(&mut self, guards: Vec<usize>, work: impl FnOnce(&mut Self) -> R<T>) -> R<T> {
         let open = self.guards.len();
         self.guards.extend(guards);
         let result = work(self);
@@ -645,11 +340,8 @@ impl<'a> Elaborator<'a> {
                     let value = self.eval(expr, None)?;
                     if !value.is_static() {
                         return self.fail(
-                            Diagnostic::error(
-                                Code::NotStatic,
-                                "a message or path is known before running",
-                            )
-                            .at(expr.span, "varies per step"),
+                            Diagnostic::error(Code::NotStatic, "a message or path is known before running")
+                                .at(expr.span, "varies per step"),
                         );
                     }
                     out.push_str(&value.show());
@@ -699,11 +391,8 @@ impl<'a> Elaborator<'a> {
                 other => other.len(),
             };
             return self.fail(
-                Diagnostic::error(
-                    Code::ArgumentCount,
-                    format!("{} names for {found} values", names.len()),
-                )
-                .at(span, ""),
+                Diagnostic::error(Code::ArgumentCount, format!("{} names for {found} values", names.len()))
+                    .at(span, ""),
             );
         }
         Ok(out)
@@ -720,10 +409,7 @@ impl<'a> Elaborator<'a> {
     pub(super) fn as_text(&mut self, value: &Val<'a>, span: Span) -> R<Arc<str>> {
         match value {
             Val::Text(text) => Ok(text.clone()),
-            other => self.fail(
-                Diagnostic::error(Code::StaticValue, "a text was expected")
-                    .at(span, other.kind()),
-            ),
+            other => self.fail(Diagnostic::error(Code::StaticValue, "a text was expected").at(span, other.kind())),
         }
     }
 }
@@ -736,9 +422,5 @@ pub(super) enum Condition {
 
 /// Several values as one.
 pub(super) fn tuple<'a>(mut values: Vec<Val<'a>>) -> Val<'a> {
-    if values.len() == 1 {
-        values.swap_remove(0)
-    } else {
-        Val::Tuple(Rc::new(values))
-    }
+    if values.len() == 1 { values.swap_remove(0) } else { Val::Tuple(Rc::new(values)) }
 }

@@ -5,18 +5,63 @@ use super::expressions::tuple;
 use super::statics;
 use super::value::{R, Reported, Tensor, Val};
 use crate::diagnostics::{Code, Diagnostic, Span};
-use crate::ir::{
-    AxisCapacity, Dim, Elem, Encoding, Group, InputQuant, Keep, Op, ScaleFormat, Type, Undo,
-};
+use crate::ir::{AxisCapacity, Dim, Elem, Op, Type};
 use crate::lang::ast::{Arg, Expr};
 
 /// Everything the language itself can be called with, for names and advice.
 pub(super) const OPERATIONS: &[&str] = &[
-    "exp", "expm1", "ln", "log1p", "sqrt", "sin", "cos", "tanh", "sigmoid", "abs", "floor", "round",
-    "min", "max", "clamp", "select", "sum", "any", "argmax", "count", "top_k", "top_mask", "outer",
-    "transpose", "permute", "reshape", "flatten", "split", "concat", "zeros", "iota", "bits", "push",
-    "positions", "delay", "given", "present", "len", "keys", "words", "distinct", "all", "join",
-    "starts_with", "log2", "fnv1a64", "weights_in", "about", "ternary", "sign", "int8", "ring",
+    "exp",
+    "expm1",
+    "ln",
+    "log1p",
+    "sqrt",
+    "sin",
+    "cos",
+    "tanh",
+    "sigmoid",
+    "abs",
+    "floor",
+    "round",
+    "min",
+    "max",
+    "clamp",
+    "select",
+    "sum",
+    "any",
+    "argmax",
+    "count",
+    "top_k",
+    "top_mask",
+    "outer",
+    "transpose",
+    "permute",
+    "reshape",
+    "flatten",
+    "split",
+    "concat",
+    "zeros",
+    "iota",
+    "bits",
+    "push",
+    "positions",
+    "delay",
+    "given",
+    "present",
+    "len",
+    "keys",
+    "words",
+    "distinct",
+    "all",
+    "join",
+    "starts_with",
+    "log2",
+    "fnv1a64",
+    "weights_in",
+    "about",
+    "ternary",
+    "sign",
+    "int8",
+    "ring",
     "cache",
 ];
 
@@ -29,13 +74,7 @@ pub(super) struct Given<'a> {
 
 impl<'a> Elaborator<'a> {
     /// `callee(args)`.
-    pub(super) fn call(
-        &mut self,
-        callee: &'a Expr,
-        args: &'a [Arg],
-        span: Span,
-        hint: Option<Elem>,
-    ) -> R<Val<'a>> {
+    pub(super) fn call(&mut self, callee: &'a Expr, args: &'a [Arg], span: Span, hint: Option<Elem>) -> R<Val<'a>> {
         let mut target = self.eval(callee, None)?;
         // A value that cannot be called does not hide an operation of its name (a key `ternary`).
         if !callable(&target)
@@ -71,7 +110,7 @@ impl<'a> Elaborator<'a> {
                     _ => self.count("a weight", 1, args.len(), span),
                 }
             }
-            Val::Absent(_) => self.to_tensor(&target, None, callee.span).map(Val::tensor),
+            Val::Absent(_) => self.tensor_of(&target, None, callee.span).map(Val::tensor),
             Val::Host(id) => self.call_host(id, args, span),
             Val::Poison => Err(Reported),
             other => self.fail(
@@ -82,28 +121,18 @@ impl<'a> Elaborator<'a> {
     }
 
     /// The arguments, all evaluated even if one is wrong.
-    pub(super) fn evaluate_args(
-        &mut self,
-        args: &'a [Arg],
-        hint: Option<Elem>,
-    ) -> R<Vec<Given<'a>>> {
+    pub(super) fn evaluate_args(&mut self, args: &'a [Arg], hint: Option<Elem>) -> R<Vec<Given<'a>>> {
         let mut out = Vec::new();
         let mut failed = false;
         for arg in args {
             let Some(expr) = arg.value.as_value() else {
-                self.diagnostics.push(
-                    Diagnostic::error(Code::ArgumentType, "a range is no argument here")
-                        .at(arg.span, ""),
-                );
+                self.diagnostics
+                    .push(Diagnostic::error(Code::ArgumentType, "a range is no argument here").at(arg.span, ""));
                 failed = true;
                 continue;
             };
             match self.eval(expr, hint) {
-                Ok(value) => out.push(Given {
-                    name: arg.name.as_ref().map(|n| n.as_str()),
-                    value,
-                    span: expr.span,
-                }),
+                Ok(value) => out.push(Given { name: arg.name.as_ref().map(|n| n.as_str()), value, span: expr.span }),
                 Err(Reported) => failed = true,
             }
         }
@@ -113,11 +142,8 @@ impl<'a> Elaborator<'a> {
     /// A wrong number of arguments.
     pub(super) fn count<T>(&mut self, what: &str, takes: usize, got: usize, span: Span) -> R<T> {
         self.fail(
-            Diagnostic::error(
-                Code::ArgumentCount,
-                format!("{what} takes {takes} argument(s), it is given {got}"),
-            )
-            .at(span, ""),
+            Diagnostic::error(Code::ArgumentCount, format!("{what} takes {takes} argument(s), it is given {got}"))
+                .at(span, ""),
         )
     }
 
@@ -126,10 +152,8 @@ impl<'a> Elaborator<'a> {
             [arg] => {
                 let n = self.as_size(&arg.value, arg.span)?;
                 if n == 0 {
-                    return self.fail(
-                        Diagnostic::error(Code::StaticValue, format!("`{what}` of 0 entries"))
-                            .at(arg.span, ""),
-                    );
+                    return self
+                        .fail(Diagnostic::error(Code::StaticValue, format!("`{what}` of 0 entries")).at(arg.span, ""));
                 }
                 Ok(n)
             }
@@ -155,17 +179,11 @@ impl<'a> Elaborator<'a> {
             (Val::Int(_) | Val::Bool(_), _) => Some(elem),
             _ => None,
         };
-        let tensor = self.to_tensor(&arg.value, natural, arg.span)?;
+        let tensor = self.tensor_of(&arg.value, natural, arg.span)?;
         self.convert(&tensor, elem, span).map(Val::tensor)
     }
 
-    fn operation(
-        &mut self,
-        name: &'static str,
-        args: &[Given<'a>],
-        span: Span,
-        hint: Option<Elem>,
-    ) -> R<Val<'a>> {
+    fn operation(&mut self, name: &'static str, args: &[Given<'a>], span: Span, hint: Option<Elem>) -> R<Val<'a>> {
         match name {
             "ternary" | "sign" | "int8" => return self.encoding(name, args, span),
             "ring" => {
@@ -186,11 +204,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// The value of an operation whose arguments are static, if it has such a form.
-    fn static_form(
-        &mut self,
-        name: &str,
-        args: &[Given<'a>],
-    ) -> Option<Result<Val<'a>, statics::Problem>> {
+    fn static_form(&mut self, name: &str, args: &[Given<'a>]) -> Option<Result<Val<'a>, statics::Problem>> {
         if args.iter().any(|a| a.name.is_some()) {
             return None;
         }
@@ -202,133 +216,15 @@ impl<'a> Elaborator<'a> {
             ("concat", _) => statics::concat_lists(&values).map(Ok),
             ("sum", [Val::List(list)]) => Some(statics::sum(list)),
             ("min" | "max", [Val::List(list)]) => Some(statics::extreme(list, name == "max")),
-            ("min" | "max", [a, b]) if a.is_number() && b.is_number() => {
-                Some(statics::extreme(&values, name == "max"))
-            }
+            ("min" | "max", [a, b]) if a.is_number() && b.is_number() => Some(statics::extreme(&values, name == "max")),
             ("clamp", [x, low, high]) if x.is_number() => Some(
                 statics::extreme(&[x.clone(), low.clone()], true)
                     .and_then(|x| statics::extreme(&[x, high.clone()], false)),
             ),
-            ("select", [Val::Bool(c), a, b]) => {
-                Some(Ok(if *c { a.clone() } else { b.clone() }))
-            }
+            ("select", [Val::Bool(c), a, b]) => Some(Ok(if *c { a.clone() } else { b.clone() })),
             (_, [x]) if x.is_number() => statics::unary_function(name, x),
             _ => None,
         }
-    }
-
-    fn encoding(&mut self, name: &'static str, args: &[Given<'a>], span: Span) -> R<Val<'a>> {
-        let mut group = if name == "sign" { Group::Row } else { Group::Tensor };
-        let mut floor = 0.0f32;
-        let mut scale = ScaleFormat::F32;
-        let mut keep = Keep::Nearest;
-        let mut input = InputQuant::None;
-        let mut block = None;
-        let mut undo = Undo::Multiply;
-        let known: &[&str] = match name {
-            "ternary" => &["group", "floor", "scale", "keep", "input"],
-            "sign" => &["group", "scale", "input"],
-            _ => &["block", "floor", "undo"],
-        };
-        for arg in args {
-            let Some(key) = arg.name.filter(|key| known.contains(key)) else {
-                return self.fail(
-                    Diagnostic::error(
-                        Code::Encoding,
-                        format!("`{name}` has the parameters {}", known.join(", ")),
-                    )
-                    .at(arg.span, arg.name.unwrap_or("without a name")),
-                );
-            };
-            let fits = match (key, &arg.value) {
-                ("group" | "block", Val::Int(n)) if *n > 0 && *n < 1 << 40 => {
-                    let n = *n as usize;
-                    (group, block) = (Group::Inputs(n), Some(n));
-                    true
-                }
-                ("group", Val::Text(text)) if &**text == "tensor" => {
-                    group = Group::Tensor;
-                    true
-                }
-                ("group", Val::Text(text)) if &**text == "row" => {
-                    group = Group::Row;
-                    true
-                }
-                ("block", Val::Text(text)) if &**text == "token" => true,
-                ("floor", value) if value.as_f64().is_some_and(|x| x >= 0.0) => {
-                    floor = value.as_f64().unwrap_or(0.0) as f32;
-                    true
-                }
-                ("scale", Val::Elem(elem)) => {
-                    let format = match elem {
-                        Elem::F32 => Some(ScaleFormat::F32),
-                        Elem::F16 => Some(ScaleFormat::F16),
-                        Elem::Bf16 => Some(ScaleFormat::Bf16),
-                        _ => None,
-                    };
-                    scale = format.unwrap_or(scale);
-                    format.is_some()
-                }
-                ("keep", Val::Text(text)) => match &**text {
-                    "nearest" => true,
-                    "three_of_four" => {
-                        keep = Keep::ThreeOfFour;
-                        true
-                    }
-                    _ => false,
-                },
-                ("input", Val::Input(quant)) => {
-                    input = *quant;
-                    true
-                }
-                ("input", Val::Elem(Elem::F32)) => true,
-                ("undo", Val::Text(text)) => match &**text {
-                    "multiply" => true,
-                    "divide" => {
-                        undo = Undo::Divide;
-                        true
-                    }
-                    _ => false,
-                },
-                _ => false,
-            };
-            if !fits {
-                return self.fail(
-                    Diagnostic::error(
-                        Code::Encoding,
-                        format!("`{key}` of `{name}` cannot be {}", arg.value.show()),
-                    )
-                    .at(arg.span, arg.value.kind()),
-                );
-            }
-        }
-        if name == "int8" && undo == Undo::Divide && block.is_some() {
-            return self.fail(
-                Diagnostic::error(Code::Encoding, "`undo: \"divide\"` needs `block: \"token\"`")
-                    .at(span, ""),
-            );
-        }
-        Ok(match name {
-            "ternary" => Val::Encoding(
-                Encoding::Ternary {
-                    group,
-                    floor,
-                    scale,
-                    keep,
-                    input,
-                }
-                .into(),
-            ),
-            "sign" => Val::Encoding(
-                Encoding::Sign {
-                    group,
-                    scale,
-                    input,
-                }
-                .into(),
-            ),
-            _ => Val::Input(InputQuant::Int8 { block, floor, undo }),
-        })
     }
 
     fn weights_in(&mut self, args: &[Given<'a>], span: Span) -> R<Val<'a>> {
@@ -380,30 +276,18 @@ impl<'a> Elaborator<'a> {
         let args = self.evaluate_args(args, None)?;
         let host = self.module.hosts[id.index()].clone();
         if args.len() != host.params.len() {
-            return self.count(
-                &format!("`{}`", host.name),
-                host.params.len(),
-                args.len(),
-                span,
-            );
+            return self.count(&format!("`{}`", host.name), host.params.len(), args.len(), span);
         }
         let mut inputs = Vec::new();
         for (arg, (_, ty)) in args.iter().zip(&host.params) {
-            let tensor = self.to_tensor(&arg.value, Some(ty.elem), arg.span)?;
+            let tensor = self.tensor_of(&arg.value, Some(ty.elem), arg.span)?;
             if tensor.elem != ty.elem || tensor.shape != ty.shape || !tensor.leads.is_empty() {
                 return self.fail_here(
                     Diagnostic::error(
                         Code::ArgumentType,
-                        format!(
-                            "`{}` is asked with {}",
-                            host.name,
-                            super::value::show_type(ty.elem, &ty.shape)
-                        ),
+                        format!("`{}` is asked with {}", host.name, super::value::show_type(ty.elem, &ty.shape)),
                     )
-                    .at(
-                        arg.span,
-                        super::value::show_type(tensor.elem, &tensor.shape),
-                    ),
+                    .at(arg.span, super::value::show_type(tensor.elem, &tensor.shape)),
                 );
             }
             inputs.push(self.local(&tensor));
@@ -415,28 +299,13 @@ impl<'a> Elaborator<'a> {
         Ok(self.optional(&host.name, span, value, given))
     }
 
-    pub(super) fn optional(
-        &mut self,
-        name: &str,
-        declared: Span,
-        value: Tensor,
-        given: Tensor,
-    ) -> Val<'a> {
+    pub(super) fn optional(&mut self, name: &str, declared: Span, value: Tensor, given: Tensor) -> Val<'a> {
         let id = self.next_id();
         let name = match self.target {
             Some(target) => target.to_string(),
             None => name.to_string(),
         };
-        Val::Optional(
-            super::value::Optional {
-                id,
-                name,
-                declared,
-                value,
-                given,
-            }
-            .into(),
-        )
+        Val::Optional(super::value::Optional { id, name, declared, value, given }.into())
     }
 
     /// Sizes given as arguments, as axes.

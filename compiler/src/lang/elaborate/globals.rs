@@ -66,10 +66,7 @@ impl<'a> Elaborator<'a> {
                     }
                     ast::Item::Stmt(stmt) => self.declare_stmt(home, stmt),
                     ast::Item::Import(import) => {
-                        let found = self
-                            .namespaces
-                            .iter()
-                            .position(|n| n.file.name.text == import.library.text);
+                        let found = self.namespaces.iter().position(|n| n.file.name.text == import.library.text);
                         if let Some(at) = found {
                             self.namespaces[home].imports.push(at);
                         }
@@ -94,14 +91,7 @@ impl<'a> Elaborator<'a> {
         }
         let namespace = &mut self.namespaces[home];
         namespace.order.push(name.text.clone());
-        namespace.globals.insert(
-            name.text.clone(),
-            Global {
-                decl,
-                span: name.span,
-                state: Lazy::Waiting,
-            },
-        );
+        namespace.globals.insert(name.text.clone(), Global { decl, span: name.span, state: Lazy::Waiting });
     }
 
     fn config_decl(&self, name: &str) -> Option<Span> {
@@ -158,12 +148,7 @@ impl<'a> Elaborator<'a> {
         entries
     }
 
-    fn model_statement(
-        &mut self,
-        stmt: &'a ast::Stmt,
-        entries: &mut Vec<&'a ast::Entry>,
-        declared: bool,
-    ) {
+    fn model_statement(&mut self, stmt: &'a ast::Stmt, entries: &mut Vec<&'a ast::Entry>, declared: bool) {
         if !declared {
             self.declare_stmt(0, stmt);
         }
@@ -243,12 +228,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// Evaluates with the names of a file's model level only.
-    pub(super) fn in_model_frame<T>(
-        &mut self,
-        home: usize,
-        span: Span,
-        work: impl FnOnce(&mut Self) -> R<T>,
-    ) -> R<T> {
+    pub(super) fn in_model_frame<T>(&mut self, home: usize, span: Span, work: impl FnOnce(&mut Self) -> R<T>) -> R<T> {
         self.push_frame(Frame::model(home), span)?;
         let result = work(self);
         self.frames.pop();
@@ -260,12 +240,9 @@ impl<'a> Elaborator<'a> {
         if self.frames.len() >= self.limits.calls {
             let most = self.limits.calls;
             return self.fail(
-                Diagnostic::error(
-                    Code::Cycle,
-                    format!("more than {most} blocks or names inside one another"),
-                )
-                .at(span, "here")
-                .help("blocks cannot call themselves"),
+                Diagnostic::error(Code::Cycle, format!("more than {most} blocks or names inside one another"))
+                    .at(span, "here")
+                    .help("blocks cannot call themselves"),
             );
         }
         self.frames.push(frame);
@@ -274,11 +251,9 @@ impl<'a> Elaborator<'a> {
 
     fn evaluate_global(&mut self, home: usize, decl: Decl<'a>) -> R<Val<'a>> {
         match decl {
-            Decl::Block(block) => Ok(Val::Block(Rc::new(Bound {
-                block,
-                home,
-                statics: vec![None; block.statics.len()],
-            }))),
+            Decl::Block(block) => {
+                Ok(Val::Block(Rc::new(Bound { block, home, statics: vec![None; block.statics.len()] })))
+            }
             Decl::Assign(stmt, index) => {
                 let StmtKind::Assign { names, values } = &stmt.kind else {
                     return Err(Reported);
@@ -295,30 +270,16 @@ impl<'a> Elaborator<'a> {
     }
 
     fn host_value(&mut self, stmt: &'a ast::Stmt) -> R<Val<'a>> {
-        let StmtKind::Host {
-            name,
-            params,
-            result,
-        } = &stmt.kind
-        else {
+        let StmtKind::Host { name, params, result } = &stmt.kind else {
             return Err(Reported);
         };
         let mut types = Vec::new();
         for param in params {
             let ty = self.fixed_type(&param.ty)?;
-            types.extend(
-                param
-                    .names
-                    .iter()
-                    .map(|name| (name.text.to_string(), ty.clone())),
-            );
+            types.extend(param.names.iter().map(|name| (name.text.to_string(), ty.clone())));
         }
         let result = self.fixed_type(result)?;
-        Ok(Val::Host(self.module.add_host(HostDecl {
-            name: name.text.to_string(),
-            params: types,
-            result,
-        })))
+        Ok(Val::Host(self.module.add_host(HostDecl { name: name.text.to_string(), params: types, result })))
     }
 
     /// Evaluates what nothing has read, so that its mistakes are found too.
@@ -328,10 +289,7 @@ impl<'a> Elaborator<'a> {
             let global = &self.namespaces[0].globals[&name];
             let span = global.span;
             if matches!(global.state, Lazy::Waiting)
-                && matches!(
-                    global.decl,
-                    Decl::Assign(..) | Decl::Part(..) | Decl::Weight(..) | Decl::Host(_)
-                )
+                && matches!(global.decl, Decl::Assign(..) | Decl::Part(..) | Decl::Weight(..) | Decl::Host(_))
             {
                 // A name that is a tensor needs a region; it was checked where an entry read it.
                 self.open_region(None);

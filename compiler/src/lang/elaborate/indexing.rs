@@ -12,13 +12,7 @@ use crate::lang::ast::{Arg, Domain, StaticKind};
 
 impl<'a> Elaborator<'a> {
     /// A value behind which brackets stand.
-    pub(super) fn index(
-        &mut self,
-        base: Val<'a>,
-        args: &'a [Arg],
-        brackets: Span,
-        span: Span,
-    ) -> R<Val<'a>> {
+    pub(super) fn index(&mut self, base: Val<'a>, args: &'a [Arg], brackets: Span, span: Span) -> R<Val<'a>> {
         if let Val::Block(bound) = &base {
             return self.bind_statics(bound, args, brackets);
         }
@@ -30,12 +24,7 @@ impl<'a> Elaborator<'a> {
             );
         };
         match &arg.value {
-            Domain::Range {
-                start,
-                end,
-                inclusive,
-                span: range,
-            } => {
+            Domain::Range { start, end, inclusive, span: range } => {
                 let low = self.eval(start, None)?;
                 let low = self.as_size(&low, start.span)?;
                 let high = self.eval(end, None)?;
@@ -49,21 +38,14 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn sliced(
-        &mut self,
-        base: &Val<'a>,
-        low: usize,
-        high: usize,
-        range: Span,
-        span: Span,
-    ) -> R<Val<'a>> {
+    fn sliced(&mut self, base: &Val<'a>, low: usize, high: usize, range: Span, span: Span) -> R<Val<'a>> {
         if let Val::List(values) = base {
             return match values.get(low..high) {
                 Some(part) => Ok(Val::list(part.to_vec())),
                 None => self.out_of_range(range, values.len()),
             };
         }
-        let tensor = self.to_tensor(base, None, span)?;
+        let tensor = self.tensor_of(base, None, span)?;
         let length = match tensor.shape.first() {
             Some(Dim::Const(n)) => *n,
             _ => {
@@ -76,8 +58,7 @@ impl<'a> Elaborator<'a> {
         if low > high || high > length {
             return self.out_of_range(range, length);
         }
-        self.slice(&tensor, 0, low, high - low, span)
-            .map(Val::tensor)
+        self.slice(&tensor, 0, low, high - low, span).map(Val::tensor)
     }
 
     fn out_of_range<T>(&mut self, span: Span, length: usize) -> R<T> {
@@ -87,28 +68,20 @@ impl<'a> Elaborator<'a> {
         )
     }
 
-    fn picked(
-        &mut self,
-        base: Val<'a>,
-        index: &Val<'a>,
-        index_span: Span,
-        span: Span,
-    ) -> R<Val<'a>> {
+    fn picked(&mut self, base: Val<'a>, index: &Val<'a>, index_span: Span, span: Span) -> R<Val<'a>> {
         match (&base, index) {
-            (Val::Map(entries), Val::Text(key)) => {
-                match entries.iter().find(|(k, _)| k == key) {
-                    Some((_, value)) => return Ok(value.clone()),
-                    None => {
-                        let keys = entries.iter().map(|(k, _)| &**k);
-                        let near = nearest(key, keys).map(|k| format!("nearest key: \"{k}\""));
-                        return self.fail(
-                            Diagnostic::error(Code::UnknownMember, format!("no key \"{key}\""))
-                                .at(index_span, "not found")
-                                .help_if(near),
-                        );
-                    }
+            (Val::Map(entries), Val::Text(key)) => match entries.iter().find(|(k, _)| k == key) {
+                Some((_, value)) => return Ok(value.clone()),
+                None => {
+                    let keys = entries.iter().map(|(k, _)| &**k);
+                    let near = nearest(key, keys).map(|k| format!("nearest key: \"{k}\""));
+                    return self.fail(
+                        Diagnostic::error(Code::UnknownMember, format!("no key \"{key}\""))
+                            .at(index_span, "not found")
+                            .help_if(near),
+                    );
                 }
-            }
+            },
             (Val::Parts(parts), _) if index.is_static() => {
                 let found = parts.elements.iter().find(|(key, _)| key.same(index));
                 return match found {
@@ -125,7 +98,7 @@ impl<'a> Elaborator<'a> {
                 };
             }
             (Val::Parts(parts), _) => {
-                let index = self.to_tensor(index, Some(Elem::I32), index_span)?;
+                let index = self.tensor_of(index, Some(Elem::I32), index_span)?;
                 return Ok(Val::Chosen(parts.clone(), Rc::new(index)));
             }
             (Val::List(values), Val::Int(_)) => {
@@ -140,18 +113,13 @@ impl<'a> Elaborator<'a> {
         if let (true, Val::Int(n)) = (index.is_number(), index) {
             let at = self.as_size(&Val::Int(*n), index_span)?;
             let encoded = match &base {
-                Val::Weight(id) => matches!(
-                    self.module.weight(*id).encoding.elem(),
-                    Elem::Ternary | Elem::Sign
-                ),
+                Val::Weight(id) => matches!(self.module.weight(*id).encoding.elem(), Elem::Ternary | Elem::Sign),
                 _ => false,
             };
             if !encoded {
-                let tensor = self.to_tensor(&base, None, span)?;
+                let tensor = self.tensor_of(&base, None, span)?;
                 return match tensor.shape.first() {
-                    Some(Dim::Const(length)) if at < *length => {
-                        self.pick(&tensor, at, span).map(Val::tensor)
-                    }
+                    Some(Dim::Const(length)) if at < *length => self.pick(&tensor, at, span).map(Val::tensor),
                     Some(Dim::Const(length)) => {
                         let length = *length;
                         self.out_of_range(index_span, length)
@@ -165,27 +133,18 @@ impl<'a> Elaborator<'a> {
 
     fn cannot_index<T>(&mut self, tensor: &Tensor, span: Span) -> R<T> {
         self.fail_here(
-            Diagnostic::error(
-                Code::ShapeMismatch,
-                "an index needs an axis of known length, or an index of the step",
-            )
-            .at(span, show_type(tensor.elem, &tensor.shape)),
+            Diagnostic::error(Code::ShapeMismatch, "an index needs an axis of known length, or an index of the step")
+                .at(span, show_type(tensor.elem, &tensor.shape)),
         )
     }
 
     /// Rows of a table at indices of the step.
-    fn gather(
-        &mut self,
-        base: &Val<'a>,
-        index: &Val<'a>,
-        index_span: Span,
-        span: Span,
-    ) -> R<Tensor> {
+    fn gather(&mut self, base: &Val<'a>, index: &Val<'a>, index_span: Span, span: Span) -> R<Tensor> {
         let table = match base {
             Val::Weight(id) => self.weight_value(*id, span)?,
-            other => self.to_tensor(other, None, span)?,
+            other => self.tensor_of(other, None, span)?,
         };
-        let index = self.to_tensor(index, Some(Elem::I32), index_span)?;
+        let index = self.tensor_of(index, Some(Elem::I32), index_span)?;
         if !matches!(index.elem, Elem::I32 | Elem::U32 | Elem::U8) {
             return self.wrong_element("[]", index.elem, index_span);
         }
@@ -204,37 +163,18 @@ impl<'a> Elaborator<'a> {
         if table.leads.is_empty() {
             let inputs = [self.local(&table), self.local(&index)];
             let leads = index.leads.clone();
-            return self.emit1(
-                Op::Gather { batch: 0 },
-                &inputs,
-                elem,
-                &leads,
-                &shape,
-                span,
-            );
+            return self.emit1(Op::Gather { batch: 0 }, &inputs, elem, &leads, &shape, span);
         }
         let leads = union([&table, &index].into_iter());
         let (own, at) = (table.shape.clone(), index.shape.clone());
         let table = self.expand(&table, &leads, &own, span)?;
         let index = self.expand(&index, &leads, &at, span)?;
         let batch = self.lead_axes(&leads);
-        self.emit1(
-            Op::Gather { batch },
-            &[table.value, index.value],
-            elem,
-            &leads,
-            &shape,
-            span,
-        )
+        self.emit1(Op::Gather { batch }, &[table.value, index.value], elem, &leads, &shape, span)
     }
 
     /// A block with static arguments: `linear[m, n]`, `rope[base: 1e4]`.
-    fn bind_statics(
-        &mut self,
-        bound: &Rc<Bound<'a>>,
-        args: &'a [Arg],
-        brackets: Span,
-    ) -> R<Val<'a>> {
+    fn bind_statics(&mut self, bound: &Rc<Bound<'a>>, args: &'a [Arg], brackets: Span) -> R<Val<'a>> {
         let block = bound.block;
         let mut values = bound.statics.clone();
         let mut next = 0;
@@ -252,28 +192,16 @@ impl<'a> Elaborator<'a> {
                 let (code, title, span) = match &arg.name {
                     Some(name) => (
                         Code::UnknownArgument,
-                        format!(
-                            "`{}` has no static parameter `{}`",
-                            block.name.as_str(),
-                            name.as_str()
-                        ),
+                        format!("`{}` has no static parameter `{}`", block.name.as_str(), name.as_str()),
                         name.span,
                     ),
                     None => (
                         Code::ArgumentCount,
-                        format!(
-                            "`{}` has {} static parameters",
-                            block.name.as_str(),
-                            block.statics.len()
-                        ),
+                        format!("`{}` has {} static parameters", block.name.as_str(), block.statics.len()),
                         brackets,
                     ),
                 };
-                return self.fail(
-                    Diagnostic::error(code, title)
-                        .at(span, "")
-                        .and_at(block.header, "declared here"),
-                );
+                return self.fail(Diagnostic::error(code, title).at(span, "").and_at(block.header, "declared here"));
             };
             if values[at].is_some() {
                 return self.fail(
@@ -285,57 +213,33 @@ impl<'a> Elaborator<'a> {
                 );
             }
             let Some(expr) = arg.value.as_value() else {
-                return self.fail(
-                    Diagnostic::error(Code::StaticValue, "a range is no static argument")
-                        .at(arg.span, ""),
-                );
+                return self
+                    .fail(Diagnostic::error(Code::StaticValue, "a range is no static argument").at(arg.span, ""));
             };
             let value = self.eval(expr, None)?;
             let kind = block.statics[at].kind;
             values[at] = Some(self.static_argument(value, kind, expr.span)?);
         }
-        Ok(Val::Block(Rc::new(Bound {
-            block,
-            home: bound.home,
-            statics: values,
-        })))
+        Ok(Val::Block(Rc::new(Bound { block, home: bound.home, statics: values })))
     }
 
     /// A value as a static parameter of this kind holds it.
-    pub(super) fn static_argument(
-        &mut self,
-        value: Val<'a>,
-        kind: StaticKind,
-        span: Span,
-    ) -> R<Val<'a>> {
+    pub(super) fn static_argument(&mut self, value: Val<'a>, kind: StaticKind, span: Span) -> R<Val<'a>> {
         let (fits, expected) = match kind {
-            StaticKind::Int => (
-                matches!(value, Val::Int(_) | Val::Grow(_)),
-                "an integer",
-            ),
+            StaticKind::Int => (matches!(value, Val::Int(_) | Val::Grow(_)), "an integer"),
             StaticKind::Float => (value.as_f64().is_some(), "a number"),
             StaticKind::Bool => (matches!(value, Val::Bool(_)), "true or false"),
             StaticKind::String => (matches!(value, Val::Text(_)), "a text"),
             StaticKind::List => (matches!(value, Val::List(_)), "a list"),
-            StaticKind::Encoding => (
-                matches!(value, Val::Encoding(_) | Val::Elem(_)),
-                "an encoding",
-            ),
-            StaticKind::Axis => (
-                matches!(value, Val::Axis(_) | Val::Int(_) | Val::Grow(_)),
-                "an axis",
-            ),
+            StaticKind::Encoding => (matches!(value, Val::Encoding(_) | Val::Elem(_)), "an encoding"),
+            StaticKind::Axis => (matches!(value, Val::Axis(_) | Val::Int(_) | Val::Grow(_)), "an axis"),
             StaticKind::Part => (matches!(value, Val::Part(_)), "a part"),
         };
         if matches!(value, Val::Poison) {
             return Err(Reported);
         }
         if !fits {
-            let code = if value.is_static() {
-                Code::StaticValue
-            } else {
-                Code::NotStatic
-            };
+            let code = if value.is_static() { Code::StaticValue } else { Code::NotStatic };
             return self.fail(
                 Diagnostic::error(code, format!("{expected} known before running was expected"))
                     .at(span, format!("{} {}", value.kind(), value.show())),

@@ -31,13 +31,7 @@ impl<'a> Elaborator<'a> {
         body: &'a Body,
         span: Span,
     ) -> R<()> {
-        let Domain::Range {
-            start,
-            end,
-            inclusive,
-            ..
-        } = domain
-        else {
+        let Domain::Range { start, end, inclusive, .. } = domain else {
             return self.fail(
                 Diagnostic::error(Code::WrongStage, "a `repeat` runs over a range")
                     .at(domain.span(), "a list is known before running: use `for`"),
@@ -64,7 +58,7 @@ impl<'a> Elaborator<'a> {
                 (count, rounds, Elem::I32)
             }
             other => {
-                let tensor = self.to_tensor(other, Some(Elem::I32), end.span)?;
+                let tensor = self.tensor_of(other, Some(Elem::I32), end.span)?;
                 let plain = tensor.shape.is_empty() && tensor.leads.is_empty();
                 if !plain || !matches!(tensor.elem, Elem::I32 | Elem::U32) {
                     return self.fail_here(
@@ -128,17 +122,11 @@ impl<'a> Elaborator<'a> {
             if matches!(var.value, Val::Poison) {
                 return Err(Reported);
             }
-            let initial = self.to_tensor(&var.value, None, var.assigned)?;
+            let initial = self.tensor_of(&var.value, None, var.assigned)?;
             let leads = self.frame().leads.clone();
             let shape = initial.shape.clone();
             let initial = self.expand(&initial, &leads, &shape, span)?;
-            carried.push(Carried {
-                scope,
-                name,
-                initial,
-                number: var.value.is_number(),
-                span: var.assigned,
-            });
+            carried.push(Carried { scope, name, initial, number: var.value.is_number(), span: var.assigned });
         }
         Ok(carried)
     }
@@ -157,16 +145,11 @@ impl<'a> Elaborator<'a> {
     ) -> R<()> {
         let before = self.frame().scopes.clone();
         self.open_region(None);
-        let types: Vec<Type> = carried
-            .iter()
-            .map(|c| Type::new(c.initial.elem, self.full(&c.initial.leads, &c.initial.shape)))
-            .collect();
+        let types: Vec<Type> =
+            carried.iter().map(|c| Type::new(c.initial.elem, self.full(&c.initial.leads, &c.initial.shape))).collect();
         let builder = self.regions.last_mut().expect("a region is open");
         let round = builder.region.add_param(Type::scalar(Elem::I32));
-        let params: Vec<_> = types
-            .into_iter()
-            .map(|ty| builder.region.add_param(ty))
-            .collect();
+        let params: Vec<_> = types.into_iter().map(|ty| builder.region.add_param(ty)).collect();
         let round = self.wrap(round, Elem::I32, &[], &[]);
         for (c, &param) in carried.iter().zip(&params) {
             let mut tensor = self.wrap(param, c.initial.elem, &c.initial.leads, &c.initial.shape);
@@ -193,7 +176,7 @@ impl<'a> Elaborator<'a> {
             // The element that the body gave it: the number before the loop becomes one of those.
             let number = self.frame().scopes[c.scope][&c.name].value.clone();
             let leads = c.initial.leads.clone();
-            let initial = self.to_tensor(&number, Some(elem), c.span)?;
+            let initial = self.tensor_of(&number, Some(elem), c.span)?;
             c.initial = self.expand(&initial, &leads, &[], c.span)?;
         }
         let mut inputs = vec![self.local(count)];
@@ -201,16 +184,9 @@ impl<'a> Elaborator<'a> {
             inputs.push(self.local(&c.initial));
         }
         inputs.extend(&builder.captures);
-        let types = carried
-            .iter()
-            .map(|c| Type::new(c.initial.elem, self.full(&c.initial.leads, &c.initial.shape)))
-            .collect();
-        let op = Op::Repeat {
-            first,
-            max,
-            carried: carried.len(),
-            body: Box::new(builder.region),
-        };
+        let types =
+            carried.iter().map(|c| Type::new(c.initial.elem, self.full(&c.initial.leads, &c.initial.shape))).collect();
+        let op = Op::Repeat { first, max, carried: carried.len(), body: Box::new(builder.region) };
         let values = self.emit(op, &inputs, types, span)?;
         for (c, value) in carried.iter().zip(values) {
             let mut tensor = self.wrap(value, c.initial.elem, &c.initial.leads, &c.initial.shape);
@@ -237,21 +213,15 @@ impl<'a> Elaborator<'a> {
     ) -> R<(Vec<crate::ir::Value>, Vec<(usize, Elem)>)> {
         let r = self.convert(round, elem, variable.span)?;
         let value = Val::tensor(r);
-        self.declare(
-            variable.text.clone(),
-            value,
-            Kind::LoopVariable,
-            variable.span,
-            variable.span,
-        );
-        let exit = self.round_body(&body.stmts, span)?;
-        let exit = self.to_tensor(&exit, Some(Elem::Bool), span)?;
+        self.declare(variable.text.clone(), value, Kind::LoopVariable, variable.span, variable.span);
+        let exit = self.round_body(&body.stmts)?;
+        let exit = self.tensor_of(&exit, Some(Elem::Bool), span)?;
         let mut results = vec![self.local(&exit)];
         let mut decided = Vec::new();
         for (i, c) in carried.iter().enumerate() {
             let var = self.frame().scopes[c.scope][&c.name].clone();
             let hint = known_elem(&var.value).unwrap_or(c.initial.elem);
-            let tensor = self.to_tensor(&var.value, Some(hint), var.assigned)?;
+            let tensor = self.tensor_of(&var.value, Some(hint), var.assigned)?;
             let shape = c.initial.shape.clone();
             let unread = !self.region().is_used(params[i]);
             if tensor.elem != c.initial.elem && c.number && unread && tensor.shape == shape {
@@ -267,10 +237,7 @@ impl<'a> Elaborator<'a> {
                             show_type(tensor.elem, &tensor.shape)
                         ),
                     )
-                    .at(
-                        var.assigned,
-                        format!("assigned {} here", show_type(tensor.elem, &tensor.shape)),
-                    )
+                    .at(var.assigned, format!("assigned {} here", show_type(tensor.elem, &tensor.shape)))
                     .and_at(c.span, "the value before"),
                 );
             }
@@ -282,10 +249,8 @@ impl<'a> Elaborator<'a> {
     }
 
     /// The statements of a round; gives whether the loop ends after it.
-    fn round_body(&mut self, stmts: &'a [Stmt], span: Span) -> R<Val<'a>> {
-        let at = stmts
-            .iter()
-            .position(|s| matches!(s.kind, StmtKind::Exit { .. }));
+    fn round_body(&mut self, stmts: &'a [Stmt]) -> R<Val<'a>> {
+        let at = stmts.iter().position(|s| matches!(s.kind, StmtKind::Exit { .. }));
         let Some(at) = at else {
             self.body(stmts)?;
             return Ok(Val::Bool(false));
@@ -297,16 +262,10 @@ impl<'a> Elaborator<'a> {
         let rest = &stmts[at + 1..];
         match self.condition(condition)? {
             Condition::Static(true) => Ok(Val::Bool(true)),
-            Condition::Static(false) => self.round_body(rest, span),
+            Condition::Static(false) => self.round_body(rest),
             Condition::Step(test) if !test.leads.is_empty() => self.fail_here(
-                Diagnostic::error(
-                    Code::WrongStage,
-                    "`exit when` cannot differ per mapped index",
-                )
-                .at(
-                    condition.span,
-                    "the condition has the axes of a mapped call",
-                ),
+                Diagnostic::error(Code::WrongStage, "`exit when` cannot differ per mapped index")
+                    .at(condition.span, "the condition has the axes of a mapped call"),
             ),
             Condition::Step(test) if rest.is_empty() => Ok(Val::tensor(test)),
             Condition::Step(test) => {
@@ -317,7 +276,7 @@ impl<'a> Elaborator<'a> {
                     &text,
                     Some(Elem::Bool),
                     |_| Ok(Some(Val::Bool(true))),
-                    |this| this.round_body(rest, span).map(Some),
+                    |this| this.round_body(rest).map(Some),
                 )?;
                 exit.ok_or(Reported)
             }

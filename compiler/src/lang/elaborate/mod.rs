@@ -5,20 +5,26 @@
 //! vectorisation: every tensor carries the set of mapped calls whose axes it has (`leads`), and
 //! operations join those sets. Mistakes are collected; what depends on a mistake becomes poison.
 
+mod branches;
 mod build;
 mod calls;
 mod checks;
 mod control;
 mod declarations;
+mod encodings;
 mod entries;
+mod experts;
 mod expressions;
 mod functions;
 mod globals;
 mod indexing;
 mod loops;
+mod operators;
 mod products;
 mod schema;
+mod schema_types;
 mod scope;
+mod states;
 mod statics;
 mod tensor_functions;
 mod unused;
@@ -146,19 +152,12 @@ pub(super) fn elaborate(
     const STACK: usize = 512 << 20;
     std::thread::scope(|scope| {
         let work = move || Elaborator::new(files, model, libraries, options).run(config);
-        match std::thread::Builder::new()
-            .stack_size(STACK)
-            .spawn_scoped(scope, work)
-        {
+        match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work) {
             Ok(handle) => match handle.join() {
                 Ok(result) => result,
                 Err(panic) => std::panic::resume_unwind(panic),
             },
-            Err(error) => Err(Diagnostic::error(
-                Code::TooBig,
-                format!("no thread to elaborate in: {error}"),
-            )
-            .into()),
+            Err(error) => Err(Diagnostic::error(Code::TooBig, format!("no thread to elaborate in: {error}")).into()),
         }
     })
 }
@@ -181,10 +180,7 @@ impl<'a> Elaborator<'a> {
             ids: 0,
             module: Module {
                 name: model.name.text.to_string(),
-                title: model
-                    .title
-                    .as_ref()
-                    .map_or_else(String::new, |t| t.value.to_string()),
+                title: model.title.as_ref().map_or_else(String::new, |t| t.value.to_string()),
                 ..Module::default()
             },
             origins: HashMap::new(),
@@ -204,10 +200,7 @@ impl<'a> Elaborator<'a> {
             paths: HashMap::new(),
             state_paths: HashMap::new(),
             deferred: Vec::new(),
-            tensors: options
-                .tensors
-                .as_ref()
-                .map(|names| names.iter().cloned().collect()),
+            tensors: options.tensors.as_ref().map(|names| names.iter().cloned().collect()),
             target: None,
         }
     }
@@ -228,11 +221,7 @@ impl<'a> Elaborator<'a> {
         }
         self.unused_names();
         self.config_uses(config);
-        let Elaborator {
-            diagnostics,
-            module,
-            ..
-        } = self;
+        let Elaborator { diagnostics, module, .. } = self;
         diagnostics.into_result(module)
     }
 
@@ -265,10 +254,7 @@ impl<'a> Elaborator<'a> {
             let line = self.files.position(call).line;
             match caller.block {
                 Some(block) => {
-                    note.push_str(&format!(
-                        ", called from block {}, line {line}",
-                        block.name.as_str()
-                    ));
+                    note.push_str(&format!(", called from block {}, line {line}", block.name.as_str()));
                 }
                 None => note.push_str(&format!(", called in line {line}")),
             }
@@ -299,10 +285,7 @@ impl<'a> Elaborator<'a> {
     }
 
     fn too_big<T>(&mut self, span: Span, what: String) -> R<T> {
-        self.fail(
-            Diagnostic::error(Code::TooBig, "the graph unrolls beyond the size limit")
-                .at(span, what),
-        )
+        self.fail(Diagnostic::error(Code::TooBig, "the graph unrolls beyond the size limit").at(span, what))
     }
 
     fn frame(&self) -> &Frame<'a> {

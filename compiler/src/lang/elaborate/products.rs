@@ -11,7 +11,7 @@ impl<'a> Elaborator<'a> {
     fn factor(&mut self, value: &Val<'a>, span: Span) -> R<Tensor> {
         match value {
             Val::Weight(id) => self.weight_value(*id, span),
-            other => self.to_tensor(other, Some(Elem::F32), span),
+            other => self.tensor_of(other, Some(Elem::F32), span),
         }
     }
 
@@ -32,14 +32,7 @@ impl<'a> Elaborator<'a> {
                     Code::ShapeMismatch,
                     "`@` contracts the last axis of the left side with the first of the right",
                 )
-                .at(
-                    span,
-                    format!(
-                        "{} @ {}",
-                        show_type(x.elem, &x.shape),
-                        show_type(y.elem, &y.shape)
-                    ),
-                ),
+                .at(span, format!("{} @ {}", show_type(x.elem, &x.shape), show_type(y.elem, &y.shape))),
             );
         }
         let mut shape = x.shape[..ranks.0 - 1].to_vec();
@@ -55,37 +48,18 @@ impl<'a> Elaborator<'a> {
             let m = rows * x.shape[..ranks.0 - 1].first().map_or(1, |d| d.constant().unwrap_or(1));
             if x.shape[..ranks.0 - 1].iter().all(|d| d.constant().is_some()) {
                 let value = self.local(&x);
-                let flat = self.emit1(
-                    Op::Reshape,
-                    &[value],
-                    x.elem,
-                    &[],
-                    &[Dim::Const(m), k],
-                    span,
-                )?;
+                let flat = self.emit1(Op::Reshape, &[value], x.elem, &[], &[Dim::Const(m), k], span)?;
                 let mut flat_shape = vec![Dim::Const(m)];
                 flat_shape.extend(y.shape[1..].iter().copied());
                 let product = self.matmul(&flat, &y, &flat_shape, span)?;
                 let leads = x.leads.clone();
-                return self
-                    .emit1(
-                        Op::Reshape,
-                        &[product.value],
-                        Elem::F32,
-                        &leads,
-                        &shape,
-                        span,
-                    )
-                    .map(Val::tensor);
+                return self.emit1(Op::Reshape, &[product.value], Elem::F32, &leads, &shape, span).map(Val::tensor);
             }
         }
-        if x.leads.is_empty() && ranks == (2, 1) && matches!(a, Val::Weight(_)) && float_weight(&x)
-        {
+        if x.leads.is_empty() && ranks == (2, 1) && matches!(a, Val::Weight(_)) && float_weight(&x) {
             let inputs = [self.local(&y), x.value];
             let leads = y.leads.clone();
-            return self
-                .emit1(Op::Linear, &inputs, Elem::F32, &leads, &shape, span)
-                .map(Val::tensor);
+            return self.emit1(Op::Linear, &inputs, Elem::F32, &leads, &shape, span).map(Val::tensor);
         }
         let leads = union([&x, &y].into_iter());
         for (side, value) in [(&mut x, a), (&mut y, b)] {
@@ -100,33 +74,18 @@ impl<'a> Elaborator<'a> {
 
     /// The product of the lengths of mapped axes, if all are constants.
     fn constant_axes(&self, leads: &[usize]) -> Option<usize> {
-        self.full(leads, &[])
-            .iter()
-            .try_fold(1usize, |n, d| n.checked_mul(d.constant()?))
+        self.full(leads, &[]).iter().try_fold(1usize, |n, d| n.checked_mul(d.constant()?))
     }
 
     fn matmul(&mut self, x: &Tensor, y: &Tensor, shape: &[Dim], span: Span) -> R<Tensor> {
         let inputs = [self.local(x), self.local(y)];
         let batch = self.lead_axes(&x.leads);
         let leads = x.leads.clone();
-        self.emit1(
-            Op::MatMul { batch },
-            &inputs,
-            Elem::F32,
-            &leads,
-            shape,
-            span,
-        )
+        self.emit1(Op::MatMul { batch }, &inputs, Elem::F32, &leads, shape, span)
     }
 
     /// `w(x)`: a linear layer with the input quantisation of the weight's encoding.
-    pub(super) fn linear(
-        &mut self,
-        id: WeightId,
-        x: &Val<'a>,
-        x_span: Span,
-        span: Span,
-    ) -> R<Val<'a>> {
+    pub(super) fn linear(&mut self, id: WeightId, x: &Val<'a>, x_span: Span, span: Span) -> R<Val<'a>> {
         let decl = self.module.weight(id);
         let (shape, path) = (decl.shape.clone(), decl.path.clone());
         let [rows, columns] = shape[..] else {
@@ -138,7 +97,7 @@ impl<'a> Elaborator<'a> {
                 .at(span, "called here"),
             );
         };
-        let x = self.to_tensor(x, Some(Elem::F32), x_span)?;
+        let x = self.tensor_of(x, Some(Elem::F32), x_span)?;
         let Some((&last, rest)) = x.shape.split_last() else {
             return self.wrong_input(id, columns, &x, x_span);
         };
@@ -150,8 +109,7 @@ impl<'a> Elaborator<'a> {
         let weight = self.weight_value(id, span)?;
         let inputs = [self.local(&x), weight.value];
         let leads = x.leads.clone();
-        self.emit1(Op::Linear, &inputs, Elem::F32, &leads, &out, span)
-            .map(Val::tensor)
+        self.emit1(Op::Linear, &inputs, Elem::F32, &leads, &out, span).map(Val::tensor)
     }
 
     fn wrong_input<T>(&mut self, id: WeightId, columns: usize, x: &Tensor, span: Span) -> R<T> {
@@ -160,12 +118,9 @@ impl<'a> Elaborator<'a> {
         let given = show_type(x.elem, &x.shape);
         let declared = self.weight_shapes[id.index()];
         self.fail_here(
-            Diagnostic::error(
-                Code::ArgumentType,
-                format!("`{path}` takes f32[{columns}], it is given {given}"),
-            )
-            .at(span, given)
-            .and_at(declared, format!("[out, in] = {shape:?}")),
+            Diagnostic::error(Code::ArgumentType, format!("`{path}` takes f32[{columns}], it is given {given}"))
+                .at(span, given)
+                .and_at(declared, format!("[out, in] = {shape:?}")),
         )
         .map_err(|Reported| Reported)
     }

@@ -7,11 +7,12 @@ use indexmap::IndexMap;
 
 use super::Elaborator;
 use super::globals::Lazy;
+use super::schema_types::{describe, json_text, quoted, range_text, value_of};
 use super::value::{R, Reported, Val};
-use crate::config::{Json, JsonKind, Object, Property};
+use crate::config::{Json, Object, Property};
 use crate::diagnostics::{Code, Diagnostic, Span, nearest};
 use crate::ir::{ConfigUse, Treatment};
-use crate::lang::ast::{self, FateKind, Key, KeyBody, KeyDecl, KeyForm, KeyType, Scalar};
+use crate::lang::ast::{self, FateKind, Key, KeyBody, KeyDecl, KeyForm, KeyType};
 
 /// The declared keys with what the config gives them.
 #[derive(Default)]
@@ -52,10 +53,7 @@ impl<'a> Schema<'a> {
         let Some(node) = self.nodes.first() else {
             return Vec::new();
         };
-        node.keys
-            .iter()
-            .map(|(key, slot)| (key.clone(), slot.name.span))
-            .collect()
+        node.keys.iter().map(|(key, slot)| (key.clone(), slot.name.span)).collect()
     }
 }
 
@@ -75,15 +73,11 @@ impl<'a> Elaborator<'a> {
         let object = match config.as_object() {
             Some(object) => object,
             None => {
-                self.diagnostics
-                    .push(config.not_allowed("the config", "an object"));
+                self.diagnostics.push(config.not_allowed("the config", "an object"));
                 &empty
             }
         };
-        let missing_at = Span {
-            end: config.span.start.saturating_add(1),
-            ..config.span
-        };
+        let missing_at = Span { end: config.span.start.saturating_add(1), ..config.span };
         self.read_object(object, decls, "", &mut Vec::new(), missing_at);
         for node in 0..self.schema.nodes.len() {
             for key in 0..self.schema.nodes[node].keys.len() {
@@ -103,10 +97,7 @@ impl<'a> Elaborator<'a> {
         missing_at: Span,
     ) -> usize {
         let at = self.schema.nodes.len();
-        self.schema.nodes.push(Node {
-            path: path.to_string(),
-            keys: IndexMap::new(),
-        });
+        self.schema.nodes.push(Node { path: path.to_string(), keys: IndexMap::new() });
         for decl in decls.iter().filter(|d| !d.any_depth) {
             for key in &decl.keys {
                 let Key::Named(name) = key else { continue };
@@ -116,10 +107,7 @@ impl<'a> Elaborator<'a> {
                     content: match decl.body {
                         KeyBody::Object(_) => Content::Object(0),
                         KeyBody::Fate(_) => Content::Fate,
-                        KeyBody::Value { .. } => Content::Value {
-                            raw: None,
-                            state: Lazy::Waiting,
-                        },
+                        KeyBody::Value { .. } => Content::Value { raw: None, state: Lazy::Waiting },
                     },
                     given: None,
                 };
@@ -164,13 +152,7 @@ impl<'a> Elaborator<'a> {
         at
     }
 
-    fn read_property(
-        &mut self,
-        property: &Property,
-        at: usize,
-        path: &str,
-        above: &mut Vec<&'a [KeyDecl]>,
-    ) {
+    fn read_property(&mut self, property: &Property, at: usize, path: &str, above: &mut Vec<&'a [KeyDecl]>) {
         let full = join(path, &property.key);
         if let Some(key) = self.schema.nodes[at].keys.get_index_of(&*property.key) {
             let slot = &mut self.schema.nodes[at].keys[key];
@@ -190,10 +172,7 @@ impl<'a> Elaborator<'a> {
                 }
                 KeyBody::Fate(fate) => self.settle(property, &full, fate),
                 KeyBody::Value { .. } => {
-                    slot.content = Content::Value {
-                        raw: Some(value_of(&property.value)),
-                        state: Lazy::Waiting,
-                    };
+                    slot.content = Content::Value { raw: Some(value_of(&property.value)), state: Lazy::Waiting };
                     self.schema.uses.push(ConfigUse {
                         key: full,
                         value: json_text(&property.value),
@@ -212,9 +191,7 @@ impl<'a> Elaborator<'a> {
         let node = &self.schema.nodes[at];
         let known: Vec<&str> = node.keys.keys().map(|key| &**key).collect();
         let error = property.unknown(&owner, &known, |near| {
-            node.keys
-                .get(near)
-                .map_or_else(String::new, |slot| self.describe_key(slot))
+            node.keys.get(near).map_or_else(String::new, |slot| self.describe_key(slot))
         });
         self.diagnostics.push(error);
     }
@@ -223,8 +200,7 @@ impl<'a> Elaborator<'a> {
         let why = fate.reason.value.to_string();
         if fate.kind == FateKind::Warned {
             self.diagnostics.push(
-                Diagnostic::warning(Code::WarnedKey, format!("`{path}`: {why}"))
-                    .at(property.key_span, "has no effect"),
+                Diagnostic::warning(Code::WarnedKey, format!("`{path}`: {why}")).at(property.key_span, "has no effect"),
             );
         }
         self.schema.uses.push(ConfigUse {
@@ -278,11 +254,8 @@ impl<'a> Elaborator<'a> {
             Lazy::Failed => return Err(Reported),
             Lazy::Busy => {
                 return self.fail(
-                    Diagnostic::error(
-                        Code::Cycle,
-                        format!("the default of `{}` needs itself", name.as_str()),
-                    )
-                    .at(name.span, "declared here"),
+                    Diagnostic::error(Code::Cycle, format!("the default of `{}` needs itself", name.as_str()))
+                        .at(name.span, "declared here"),
                 );
             }
             Lazy::Waiting => {}
@@ -290,25 +263,26 @@ impl<'a> Elaborator<'a> {
         *state = Lazy::Busy;
         let raw = raw.clone();
         let path = join(&self.schema.nodes[node].path, name.as_str());
-        let result = match (raw, default) {
-            (Some(raw), _) => self.checked_value(raw, ty, &path, given, name),
-            (None, Some(default)) => self
-                .in_model_frame(0, default.span, |this| this.eval(default, None))
-                .and_then(|value| match self.fit(&value, ty)? {
-                    Some(value) => Ok(value),
-                    None => {
-                        let expected = describe(self, ty);
-                        self.fail(
-                            Diagnostic::error(
-                                Code::ValueNotAllowed,
-                                format!("the default of `{path}` is {}", quoted(&value)),
+        let result =
+            match (raw, default) {
+                (Some(raw), _) => self.checked_value(raw, ty, &path, given, name),
+                (None, Some(default)) => self
+                    .in_model_frame(0, default.span, |this| this.eval(default, None))
+                    .and_then(|value| match self.fit(&value, ty)? {
+                        Some(value) => Ok(value),
+                        None => {
+                            let expected = describe(self, ty);
+                            self.fail(
+                                Diagnostic::error(
+                                    Code::ValueNotAllowed,
+                                    format!("the default of `{path}` is {}", quoted(&value)),
+                                )
+                                .at(default.span, format!("expected {expected}")),
                             )
-                            .at(default.span, format!("expected {expected}")),
-                        )
-                    }
-                }),
-            (None, None) => Err(Reported),
-        };
+                        }
+                    }),
+                (None, None) => Err(Reported),
+            };
         if let Content::Value { state, .. } = &mut self.schema.nodes[node].keys[key].content {
             *state = match &result {
                 Ok(value) => Lazy::Ready(value.clone()),
@@ -334,10 +308,7 @@ impl<'a> Elaborator<'a> {
             .alternatives
             .iter()
             .filter_map(|alternative| match &alternative.form {
-                KeyForm::Literal(ast::Literal {
-                    value: ast::Value::Text(text),
-                    ..
-                }) => Some(&**text),
+                KeyForm::Literal(ast::Literal { value: ast::Value::Text(text), .. }) => Some(&**text),
                 _ => None,
             })
             .collect();
@@ -346,137 +317,11 @@ impl<'a> Elaborator<'a> {
             _ => None,
         };
         self.fail(
-            Diagnostic::error(
-                Code::ValueNotAllowed,
-                format!("`{path}` is {}", quoted(&raw)),
-            )
-            .at(
-                given.map_or(name.span, |g| g.1),
-                format!("expected {expected}"),
-            )
-            .and_at(ty.span, "declared here")
-            .help_if(near),
+            Diagnostic::error(Code::ValueNotAllowed, format!("`{path}` is {}", quoted(&raw)))
+                .at(given.map_or(name.span, |g| g.1), format!("expected {expected}"))
+                .and_at(ty.span, "declared here")
+                .help_if(near),
         )
-    }
-
-    /// The value as the type holds it, if it does.
-    fn fit(&mut self, value: &Val<'a>, ty: &'a KeyType) -> R<Option<Val<'a>>> {
-        for alternative in &ty.alternatives {
-            if alternative.optional && matches!(value, Val::Null) {
-                return Ok(Some(Val::Null));
-            }
-            let fitted = match &alternative.form {
-                KeyForm::Literal(literal) => {
-                    let wanted = super::expressions::literal_value(&literal.value);
-                    // 1 is not true and "1" is not 1, but 1 and 1.0 are one number.
-                    value.same(&wanted).then_some(wanted)
-                }
-                KeyForm::Tuple(types) => match value {
-                    Val::List(values) if values.len() == types.len() => {
-                        let mut out = Vec::new();
-                        for (value, ty) in values.iter().zip(types) {
-                            match self.fit(value, ty)? {
-                                Some(value) => out.push(value),
-                                None => break,
-                            }
-                        }
-                        (out.len() == types.len()).then(|| Val::list(out))
-                    }
-                    _ => None,
-                },
-                KeyForm::Scalar { scalar, list } => {
-                    self.fit_scalar(value, *scalar, list.as_ref())?
-                }
-                KeyForm::Map { scalar, list } => match value {
-                    Val::Map(entries) => {
-                        let mut out = Vec::new();
-                        for (key, value) in entries.iter() {
-                            match self.fit_scalar(value, *scalar, list.as_ref())? {
-                                Some(value) => out.push((key.clone(), value)),
-                                None => break,
-                            }
-                        }
-                        (out.len() == entries.len()).then(|| Val::Map(out.into()))
-                    }
-                    _ => None,
-                },
-            };
-            if let Some(fitted) = fitted
-                && self.in_limit(&fitted, ty.limit.as_ref())?
-            {
-                return Ok(Some(fitted));
-            }
-        }
-        Ok(None)
-    }
-
-    fn fit_scalar(
-        &mut self,
-        value: &Val<'a>,
-        scalar: Scalar,
-        list: Option<&'a ast::ListOf>,
-    ) -> R<Option<Val<'a>>> {
-        let Some(list) = list else {
-            return Ok(match (scalar, value) {
-                (Scalar::Int, Val::Int(_))
-                | (Scalar::Bool, Val::Bool(_))
-                | (Scalar::Float, Val::Float(_))
-                | (Scalar::String, Val::Text(_)) => Some(value.clone()),
-                (Scalar::Float, Val::Int(n)) => Some(Val::Float(*n as f64)),
-                _ => None,
-            });
-        };
-        let Val::List(values) = value else {
-            return Ok(None);
-        };
-        if let Some(length) = &list.length {
-            let length = self.in_model_frame(0, length.span, |this| {
-                let value = this.eval(length, None)?;
-                this.as_int(&value, length.span)
-            })?;
-            if values.len() as i128 != length {
-                return Ok(None);
-            }
-        }
-        let mut out = Vec::new();
-        for value in values.iter() {
-            match self.fit_scalar(value, scalar, None)? {
-                Some(value) => out.push(value),
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(Val::list(out)))
-    }
-
-    fn in_limit(&mut self, value: &Val<'a>, limit: Option<&'a ast::Limit>) -> R<bool> {
-        let Some(limit) = limit else {
-            return Ok(true);
-        };
-        let mut end = |expr: &'a Option<ast::Expr>| -> R<Option<f64>> {
-            let Some(expr) = expr else { return Ok(None) };
-            let value = self.in_model_frame(0, expr.span, |this| this.eval(expr, None))?;
-            match value.as_f64() {
-                Some(x) => Ok(Some(x)),
-                None => self.fail(
-                    Diagnostic::error(Code::StaticValue, "the end of a range is no number")
-                        .at(expr.span, value.kind()),
-                ),
-            }
-        };
-        let (low, high) = (end(&limit.low)?, end(&limit.high)?);
-        fn inside(value: &Val<'_>, low: Option<f64>, high: Option<f64>, inclusive: bool) -> bool {
-            match value {
-                Val::List(values) => values.iter().all(|v| inside(v, low, high, inclusive)),
-                Val::Map(entries) => entries
-                    .iter()
-                    .all(|(_, v)| inside(v, low, high, inclusive)),
-                _ => value.as_f64().is_none_or(|x| {
-                    low.is_none_or(|low| x >= low)
-                        && high.is_none_or(|high| x < high || inclusive && x == high)
-                }),
-            }
-        }
-        Ok(inside(value, low, high, limit.inclusive))
     }
 
     /// `int, 0 or more, default 0`
@@ -487,10 +332,7 @@ impl<'a> Elaborator<'a> {
         let mut text = self.files.slice(ty.span).to_string();
         if let Some(limit) = &ty.limit {
             let range = range_text(self, limit);
-            text = format!(
-                "{}, {range}",
-                text.split(" in ").next().unwrap_or_default().trim()
-            );
+            text = format!("{}, {range}", text.split(" in ").next().unwrap_or_default().trim());
         }
         if let Some(default) = default {
             let _ = write!(text, ", default {}", self.files.slice(default.span));
@@ -509,11 +351,7 @@ impl<'a> Elaborator<'a> {
                 }
                 let path = join(&self.schema.nodes[node].path, slot.name.as_str());
                 if let Ok(value) = self.force_key(node, key) {
-                    uses.push(ConfigUse {
-                        key: path,
-                        value: quoted(&value),
-                        treatment: Treatment::Default,
-                    });
+                    uses.push(ConfigUse { key: path, value: quoted(&value), treatment: Treatment::Default });
                 }
             }
         }
@@ -524,17 +362,9 @@ impl<'a> Elaborator<'a> {
 /// The rule for an undeclared key: `any` rules by name, then this object's wildcard, then `any *`.
 fn any_rule<'a>(above: &[&'a [KeyDecl]], name: &str) -> Option<&'a KeyDecl> {
     let named = |decl: &&KeyDecl| {
-        decl.any_depth
-            && decl
-                .keys
-                .iter()
-                .any(|key| matches!(key, Key::Named(n) if n.as_str() == name))
+        decl.any_depth && decl.keys.iter().any(|key| matches!(key, Key::Named(n) if n.as_str() == name))
     };
-    let wild = |decl: &KeyDecl| {
-        decl.keys
-            .iter()
-            .any(|key| matches!(key, Key::Wildcard(_)))
-    };
+    let wild = |decl: &KeyDecl| decl.keys.iter().any(|key| matches!(key, Key::Wildcard(_)));
     let levels = || above.iter().rev().copied();
     levels()
         .find_map(|level| level.iter().find(named))
@@ -547,116 +377,5 @@ fn join(path: &str, name: &str) -> String {
         ("", name) => name.to_string(),
         (path, "") => path.to_string(),
         _ => format!("{path}.{name}"),
-    }
-}
-
-/// What a type allows, in words.
-fn describe(elaborator: &Elaborator<'_>, ty: &KeyType) -> String {
-    let alternatives: Vec<String> = ty
-        .alternatives
-        .iter()
-        .map(|alternative| {
-            let name = |scalar: &Scalar| match scalar {
-                Scalar::Int => "an integer",
-                Scalar::Float => "a number",
-                Scalar::Bool => "true or false",
-                Scalar::String => "a string",
-            };
-            let mut text = match &alternative.form {
-                KeyForm::Scalar { scalar, list: None } => name(scalar).to_string(),
-                _ => elaborator.files.slice(alternative.span).to_string(),
-            };
-            if alternative.optional && !text.ends_with('?') {
-                text.push_str(" or null");
-            }
-            text
-        })
-        .collect();
-    let mut text = match alternatives.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
-        Some((last, _)) => last.clone(),
-        None => String::new(),
-    };
-    if let Some(limit) = &ty.limit {
-        let _ = write!(text, ", {}", range_text(elaborator, limit));
-    }
-    text
-}
-
-fn range_text(elaborator: &Elaborator<'_>, limit: &ast::Limit) -> String {
-    let text = |e: &Option<ast::Expr>| e.as_ref().map(|e| elaborator.files.slice(e.span));
-    match (text(&limit.low), text(&limit.high)) {
-        (Some(low), Some(high)) if limit.inclusive => format!("{low} to {high}"),
-        (Some(low), Some(high)) => format!("{low} or more, less than {high}"),
-        (Some(low), None) => format!("{low} or more"),
-        (None, Some(high)) if limit.inclusive => format!("{high} or less"),
-        (None, Some(high)) => format!("less than {high}"),
-        (None, None) => "any".into(),
-    }
-}
-
-fn value_of<'a>(json: &Json) -> Val<'a> {
-    match &json.kind {
-        JsonKind::Null => Val::Null,
-        JsonKind::Bool(value) => Val::Bool(*value),
-        JsonKind::Int(value) => Val::Int(*value),
-        JsonKind::Float { value, .. } => Val::Float(*value),
-        JsonKind::String(value) => Val::Text(value.clone()),
-        JsonKind::List(list) => Val::list(list.iter().map(value_of).collect()),
-        JsonKind::Object(object) => Val::Map(
-            object
-                .properties
-                .iter()
-                .map(|p| (p.key.clone(), value_of(&p.value)))
-                .collect::<Vec<_>>()
-                .into(),
-        ),
-    }
-}
-
-fn json_text(json: &Json) -> String {
-    match &json.kind {
-        JsonKind::List(list) => {
-            let items: Vec<String> = list.iter().map(json_text).collect();
-            format!("[{}]", items.join(", "))
-        }
-        JsonKind::Object(object) => {
-            let items: Vec<String> = object
-                .properties
-                .iter()
-                .map(|p| {
-                    format!(
-                        "{}: {}",
-                        serde_json::Value::from(&*p.key),
-                        json_text(&p.value)
-                    )
-                })
-                .collect();
-            format!("{{{}}}", items.join(", "))
-        }
-        JsonKind::String(text) => serde_json::Value::from(&**text).to_string(),
-        JsonKind::Float { text, .. } => text.to_string(),
-        JsonKind::Int(n) => n.to_string(),
-        JsonKind::Bool(b) => b.to_string(),
-        JsonKind::Null => "null".into(),
-    }
-}
-
-/// A static value as JSON.
-fn quoted(value: &Val<'_>) -> String {
-    match value {
-        Val::Text(text) => serde_json::Value::from(&**text).to_string(),
-        Val::List(values) => {
-            let items: Vec<String> = values.iter().map(quoted).collect();
-            format!("[{}]", items.join(", "))
-        }
-        Val::Map(entries) => {
-            let items: Vec<String> = entries
-                .iter()
-                .map(|(k, v)| format!("{}: {}", serde_json::Value::from(&**k), quoted(v)))
-                .collect();
-            format!("{{{}}}", items.join(", "))
-        }
-        other => other.show(),
     }
 }

@@ -119,10 +119,7 @@ impl<'a> Frame<'a> {
     }
 
     fn find_mut(&mut self, name: &str) -> Option<&mut Var<'a>> {
-        self.scopes
-            .iter_mut()
-            .rev()
-            .find_map(|scope| scope.get_mut(name))
+        self.scopes.iter_mut().rev().find_map(|scope| scope.get_mut(name))
     }
 }
 
@@ -139,12 +136,7 @@ pub(super) struct Namespace<'a> {
 impl<'a> Namespace<'a> {
     /// The namespace of a file, still empty.
     pub fn new(file: &'a ast::File) -> Namespace<'a> {
-        Namespace {
-            file,
-            globals: HashMap::new(),
-            order: Vec::new(),
-            imports: Vec::new(),
-        }
+        Namespace { file, globals: HashMap::new(), order: Vec::new(), imports: Vec::new() }
     }
 }
 
@@ -208,14 +200,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// Makes a name in the innermost scope.
-    pub(super) fn declare(
-        &mut self,
-        name: Arc<str>,
-        value: Val<'a>,
-        kind: Kind,
-        declared: Span,
-        assigned: Span,
-    ) {
+    pub(super) fn declare(&mut self, name: Arc<str>, value: Val<'a>, kind: Kind, declared: Span, assigned: Span) {
         let version = self.next_id();
         let frame = self.frame_mut();
         let scope = frame.scopes.last_mut().expect("a frame has a scope");
@@ -226,40 +211,25 @@ impl<'a> Elaborator<'a> {
             self.duplicate(&name, declared, before);
             return;
         }
-        scope.insert(
-            name,
-            Var {
-                value,
-                kind,
-                declared,
-                assigned,
-                version,
-            },
-        );
+        scope.insert(name, Var { value, kind, declared, assigned, version });
     }
 
     /// Two declarations of one name.
     pub(super) fn duplicate(&mut self, name: &str, span: Span, before: Span) {
         self.diagnostics.push(
-            Diagnostic::error(
-                Code::DuplicateName,
-                format!("`{name}` is declared twice"),
-            )
-            .at(span, "declared again")
-            .and_at(before, "declared first"),
+            Diagnostic::error(Code::DuplicateName, format!("`{name}` is declared twice"))
+                .at(span, "declared again")
+                .and_at(before, "declared first"),
         );
     }
 
     fn unknown_name<T>(&mut self, name: &str, span: Span) -> R<T> {
         if let Some((condition, place)) = self.branch_not_taken(name) {
             return self.fail(
-                Diagnostic::error(
-                    Code::BranchNotTaken,
-                    format!("`{name}` exists only in a branch that was not taken"),
-                )
-                .at(span, "not made for this config")
-                .and_at(place, "made here")
-                .note(format!("the branch needs {condition}")),
+                Diagnostic::error(Code::BranchNotTaken, format!("`{name}` exists only in a branch that was not taken"))
+                    .at(span, "not made for this config")
+                    .and_at(place, "made here")
+                    .note(format!("the branch needs {condition}")),
             );
         }
         let mut known: Vec<(Arc<str>, String)> = Vec::new();
@@ -310,25 +280,16 @@ impl<'a> Elaborator<'a> {
         match frame.block {
             Some(block) => self.find_in_branches(&block.body.stmts, name, None),
             None => self.namespaces[frame.home].file.items.iter().find_map(|item| match item {
-                ast::Item::Stmt(stmt) => {
-                    self.find_in_branches(std::slice::from_ref(stmt), name, None)
-                }
+                ast::Item::Stmt(stmt) => self.find_in_branches(std::slice::from_ref(stmt), name, None),
                 _ => None,
             }),
         }
     }
 
-    fn find_in_branches(
-        &self,
-        stmts: &[ast::Stmt],
-        name: &str,
-        condition: Option<&str>,
-    ) -> Option<(String, Span)> {
+    fn find_in_branches(&self, stmts: &[ast::Stmt], name: &str, condition: Option<&str>) -> Option<(String, Span)> {
         for stmt in stmts {
             if let Some(condition) = condition
-                && let Some(found) = super::control::made_names(stmt)
-                    .into_iter()
-                    .find(|n| n.as_str() == name)
+                && let Some(found) = super::control::made_names(stmt).into_iter().find(|n| n.as_str() == name)
             {
                 return Some((condition.to_string(), found.span));
             }

@@ -27,12 +27,7 @@ pub(super) fn binary<'a>(op: BinaryOp, a: &Val<'a>, b: &Val<'a>) -> Result<Val<'
         (Val::Bool(x), Val::Bool(y)) if op == B::Xor => Ok(Val::Bool(x != y)),
         _ => match (a.as_f64(), b.as_f64()) {
             (Some(x), Some(y)) => floats(op, x, y),
-            _ => Err(format!(
-                "`{}` does not take {} and {}",
-                op.symbol(),
-                a.kind(),
-                b.kind()
-            )),
+            _ => Err(format!("`{}` does not take {} and {}", op.symbol(), a.kind(), b.kind())),
         },
     }
 }
@@ -49,19 +44,11 @@ fn integers<'a>(op: BinaryOp, x: i128, y: i128) -> Result<Val<'a>, Problem> {
         B::Divide => Ok(Val::Float(x as f64 / y as f64)),
         B::FloorDivide => some(x.checked_div_euclid(y).and_then(|q| {
             // Euclid and floor differ where the divisor is negative and something remains.
-            if y < 0 && x.rem_euclid(y) != 0 {
-                q.checked_sub(1)
-            } else {
-                Some(q)
-            }
+            if y < 0 && x.rem_euclid(y) != 0 { q.checked_sub(1) } else { Some(q) }
         })),
-        B::Remainder => some(x.checked_rem(y).and_then(|r| {
-            if r != 0 && (r < 0) != (y < 0) {
-                r.checked_add(y)
-            } else {
-                Some(r)
-            }
-        })),
+        B::Remainder => {
+            some(x.checked_rem(y).and_then(|r| if r != 0 && (r < 0) != (y < 0) { r.checked_add(y) } else { Some(r) }))
+        }
         B::Power if y >= 0 => match u32::try_from(y) {
             Ok(exponent) => some(x.checked_pow(exponent)),
             Err(_) => Err(OVERFLOW.into()),
@@ -109,11 +96,7 @@ fn floats<'a>(op: BinaryOp, x: f64, y: f64) -> Result<Val<'a>, Problem> {
 fn contains<'a>(a: &Val<'a>, b: &Val<'a>) -> Result<Val<'a>, Problem> {
     match b {
         Val::List(values) => Ok(Val::Bool(values.iter().any(|v| v.same(a)))),
-        Val::Map(entries) => Ok(Val::Bool(
-            entries
-                .iter()
-                .any(|(k, _)| matches!(a, Val::Text(t) if t == k)),
-        )),
+        Val::Map(entries) => Ok(Val::Bool(entries.iter().any(|(k, _)| matches!(a, Val::Text(t) if t == k)))),
         other => Err(format!("`in` looks into a list, not {}", other.kind())),
     }
 }
@@ -121,26 +104,16 @@ fn contains<'a>(a: &Val<'a>, b: &Val<'a>) -> Result<Val<'a>, Problem> {
 /// `-x` or `not x`.
 pub(super) fn negate<'a>(value: &Val<'a>) -> Result<Val<'a>, Problem> {
     match value {
-        Val::Int(n) => n
-            .checked_neg()
-            .map(Val::Int)
-            .ok_or_else(|| OVERFLOW.to_string()),
+        Val::Int(n) => n.checked_neg().map(Val::Int).ok_or_else(|| OVERFLOW.to_string()),
         Val::Float(x) => Ok(Val::Float(-x)),
         other => Err(format!("`-` does not take {}", other.kind())),
     }
 }
 
 /// A function of one number, if the name is one that static numbers have too.
-pub(super) fn unary_function<'a>(
-    name: &str,
-    value: &Val<'a>,
-) -> Option<Result<Val<'a>, Problem>> {
+pub(super) fn unary_function<'a>(name: &str, value: &Val<'a>) -> Option<Result<Val<'a>, Problem>> {
     let whole = |x: f64| -> Result<Val<'a>, Problem> {
-        if x.is_finite() && x.abs() < 1e30 {
-            Ok(Val::Int(x as i128))
-        } else {
-            Err(format!("{x} is no integer"))
-        }
+        if x.is_finite() && x.abs() < 1e30 { Ok(Val::Int(x as i128)) } else { Err(format!("{x} is no integer")) }
     };
     if let (Val::Int(n), "abs" | "floor" | "round") = (value, name) {
         return Some(Ok(Val::Int(if name == "abs" { n.abs() } else { *n })));
@@ -168,9 +141,7 @@ pub(super) fn unary_function<'a>(
 pub(super) fn extreme<'a>(values: &[Val<'a>], largest: bool) -> Result<Val<'a>, Problem> {
     let mut best: Option<&Val<'a>> = None;
     for value in values {
-        let x = value
-            .as_f64()
-            .ok_or_else(|| format!("{} is no number", value.kind()))?;
+        let x = value.as_f64().ok_or_else(|| format!("{} is no number", value.kind()))?;
         let better = match best.and_then(Val::as_f64) {
             None => true,
             Some(y) => (largest && x > y) || (!largest && x < y),
@@ -192,29 +163,19 @@ pub(super) fn sum<'a>(values: &[Val<'a>]) -> Result<Val<'a>, Problem> {
 }
 
 /// Functions that exist for static values only. `None`: not one of them.
-pub(super) fn static_function<'a>(
-    name: &str,
-    args: &[Val<'a>],
-) -> Option<Result<Val<'a>, Problem>> {
+pub(super) fn static_function<'a>(name: &str, args: &[Val<'a>]) -> Option<Result<Val<'a>, Problem>> {
     Some(match (name, args) {
         ("len", [Val::List(values)]) => Ok(Val::Int(values.len() as i128)),
         ("len", [Val::Map(entries)]) => Ok(Val::Int(entries.len() as i128)),
         ("len", [Val::Text(text)]) => Ok(Val::Int(text.chars().count() as i128)),
-        ("keys", [Val::Map(entries)]) => Ok(Val::list(
-            entries.iter().map(|(k, _)| Val::Text(k.clone())).collect(),
-        )),
-        ("words", [Val::Text(text)]) => {
-            Ok(Val::list(text.split_whitespace().map(Val::text).collect()))
+        ("keys", [Val::Map(entries)]) => Ok(Val::list(entries.iter().map(|(k, _)| Val::Text(k.clone())).collect())),
+        ("words", [Val::Text(text)]) => Ok(Val::list(text.split_whitespace().map(Val::text).collect())),
+        ("count", [Val::List(values), wanted]) => {
+            Ok(Val::Int(values.iter().filter(|v| v.same(wanted)).count() as i128))
         }
-        ("count", [Val::List(values), wanted]) => Ok(Val::Int(
-            values.iter().filter(|v| v.same(wanted)).count() as i128,
-        )),
-        ("distinct", [Val::List(values)]) => Ok(Val::Bool(
-            values
-                .iter()
-                .enumerate()
-                .all(|(i, v)| !values[..i].iter().any(|w| w.same(v))),
-        )),
+        ("distinct", [Val::List(values)]) => {
+            Ok(Val::Bool(values.iter().enumerate().all(|(i, v)| !values[..i].iter().any(|w| w.same(v)))))
+        }
         ("all" | "any", [Val::List(values)]) => {
             let mut bools = Vec::new();
             for value in values.iter() {
@@ -223,16 +184,10 @@ pub(super) fn static_function<'a>(
                     other => return Some(Err(format!("`{name}` of {}", other.kind()))),
                 }
             }
-            Ok(Val::Bool(if name == "all" {
-                bools.iter().all(|&b| b)
-            } else {
-                bools.iter().any(|&b| b)
-            }))
+            Ok(Val::Bool(if name == "all" { bools.iter().all(|&b| b) } else { bools.iter().any(|&b| b) }))
         }
         ("join", _) => Ok(Val::text(&args.iter().map(Val::show).collect::<String>())),
-        ("starts_with", [Val::Text(text), Val::Text(front)]) => {
-            Ok(Val::Bool(text.starts_with(&**front)))
-        }
+        ("starts_with", [Val::Text(text), Val::Text(front)]) => Ok(Val::Bool(text.starts_with(&**front))),
         ("fnv1a64", [Val::Text(text)]) => {
             let mut hash = 0xcbf2_9ce4_8422_2325u64;
             for byte in text.bytes() {
@@ -258,16 +213,9 @@ fn about<'a>(text: &str, count: &Val<'a>) -> Result<Val<'a>, Problem> {
         Some((at, 'T')) => (&text[..at], 1e12),
         _ => (text, 1.0),
     };
-    let claimed: f64 = digits
-        .trim()
-        .parse()
-        .map_err(|_| format!("\"{text}\" is no abbreviated number"))?;
-    let counted = count
-        .as_f64()
-        .ok_or_else(|| format!("{} is no number", count.kind()))?;
-    Ok(Val::Bool(
-        (claimed * unit - counted).abs() <= 0.05 * counted,
-    ))
+    let claimed: f64 = digits.trim().parse().map_err(|_| format!("\"{text}\" is no abbreviated number"))?;
+    let counted = count.as_f64().ok_or_else(|| format!("{} is no number", count.kind()))?;
+    Ok(Val::Bool((claimed * unit - counted).abs() <= 0.05 * counted))
 }
 
 /// The shape of a static value used as a tensor.
@@ -289,10 +237,7 @@ pub(super) fn literal(value: &Val<'_>, hint: Option<Elem>) -> Result<Literal, Pr
     let shape = shape(value).ok_or_else(|| format!("{} is no tensor", value.kind()))?;
     flatten(value, &shape, &mut flat)?;
     let elem = hint.unwrap_or_else(|| natural_elem(&flat));
-    Ok(Literal {
-        shape,
-        data: Arc::new(encode(&flat, elem)?),
-    })
+    Ok(Literal { shape, data: Arc::new(encode(&flat, elem)?) })
 }
 
 fn natural_elem(flat: &[Val<'_>]) -> Elem {
@@ -325,9 +270,7 @@ fn encode(flat: &[Val<'_>], elem: Elem) -> Result<Data, Problem> {
     fn ints<T: TryFrom<i128>>(flat: &[Val<'_>], elem: Elem) -> Result<Vec<T>, Problem> {
         flat.iter()
             .map(|v| match v {
-                Val::Int(n) => {
-                    T::try_from(*n).map_err(|_| format!("{n} does not fit {}", elem.name()))
-                }
+                Val::Int(n) => T::try_from(*n).map_err(|_| format!("{n} does not fit {}", elem.name())),
                 other => Err(format!("{} is no {}", other.show(), elem.name())),
             })
             .collect()
@@ -335,11 +278,7 @@ fn encode(flat: &[Val<'_>], elem: Elem) -> Result<Data, Problem> {
     Ok(match elem {
         Elem::F32 => Data::F32(
             flat.iter()
-                .map(|v| {
-                    v.as_f64()
-                        .map(|x| x as f32)
-                        .ok_or_else(|| format!("{} is no f32", v.show()))
-                })
+                .map(|v| v.as_f64().map(|x| x as f32).ok_or_else(|| format!("{} is no f32", v.show())))
                 .collect::<Result<_, _>>()?,
         ),
         Elem::I32 => Data::I32(ints(flat, elem)?),
@@ -386,12 +325,7 @@ mod tests {
 
     #[test]
     fn floor_division_rounds_down_for_every_sign() {
-        for (a, b, quotient, rest) in [
-            (7, 2, "3", "1"),
-            (-7, 2, "-4", "1"),
-            (7, -2, "-4", "-1"),
-            (-7, -2, "3", "-1"),
-        ] {
+        for (a, b, quotient, rest) in [(7, 2, "3", "1"), (-7, 2, "-4", "1"), (7, -2, "-4", "-1"), (-7, -2, "3", "-1")] {
             assert_eq!(int(BinaryOp::FloorDivide, a, b), quotient);
             assert_eq!(int(BinaryOp::Remainder, a, b), rest);
         }
@@ -407,12 +341,8 @@ mod tests {
 
     #[test]
     fn abbreviated_numbers_are_within_five_percent() {
-        let about = |text: &str, n: i128| {
-            static_function("about", &[Val::text(text), Val::Int(n)])
-                .unwrap()
-                .unwrap()
-                .show()
-        };
+        let about =
+            |text: &str, n: i128| static_function("about", &[Val::text(text), Val::Int(n)]).unwrap().unwrap().show();
         assert_eq!(about("350M", 349_000_000), "true");
         assert_eq!(about("350M", 1_486_550_016), "false");
         assert_eq!(about("", 3), "true");
@@ -422,10 +352,7 @@ mod tests {
     fn constants_take_the_element_they_meet() {
         let list = Val::list(vec![Val::Int(1), Val::Int(300)]);
         assert_eq!(literal(&list, None).unwrap().ty().elem, Elem::I32);
-        assert_eq!(
-            *literal(&list, Some(Elem::F32)).unwrap().data,
-            Data::F32(vec![1.0, 300.0])
-        );
+        assert_eq!(*literal(&list, Some(Elem::F32)).unwrap().data, Data::F32(vec![1.0, 300.0]));
         assert_eq!(literal(&list, Some(Elem::U8)).unwrap_err(), "300 does not fit u8");
     }
 }

@@ -17,17 +17,13 @@ impl<'a> Elaborator<'a> {
         span: Span,
         hint: Option<Elem>,
     ) -> R<Val<'a>> {
-        let (named, plain): (Vec<&Given<'a>>, Vec<&Given<'a>>) =
-            args.iter().partition(|a| a.name.is_some());
+        let (named, plain): (Vec<&Given<'a>>, Vec<&Given<'a>>) = args.iter().partition(|a| a.name.is_some());
         let takes_axis = matches!(name, "sum" | "max" | "min" | "any" | "argmax" | "concat");
         if let Some(other) = named.iter().find(|a| !takes_axis || a.name != Some("axis")) {
             let what = other.name.unwrap_or_default();
             return self.fail(
-                Diagnostic::error(
-                    Code::UnknownArgument,
-                    format!("`{name}` has no argument `{what}`"),
-                )
-                .at(other.span, ""),
+                Diagnostic::error(Code::UnknownArgument, format!("`{name}` has no argument `{what}`"))
+                    .at(other.span, ""),
             );
         }
         let axis = match named.first() {
@@ -36,8 +32,8 @@ impl<'a> Elaborator<'a> {
         };
         match (name, plain.as_slice()) {
             (
-                "exp" | "expm1" | "ln" | "log1p" | "sqrt" | "sin" | "cos" | "tanh" | "sigmoid"
-                | "abs" | "floor" | "round",
+                "exp" | "expm1" | "ln" | "log1p" | "sqrt" | "sin" | "cos" | "tanh" | "sigmoid" | "abs" | "floor"
+                | "round",
                 [x],
             ) => self.function(name, x, span),
             ("min" | "max", [a, b]) => {
@@ -51,25 +47,22 @@ impl<'a> Elaborator<'a> {
             ("clamp", [x, low, high]) => {
                 let (x, low) = self.elementwise(name, &x.value, &low.value, span, hint)?;
                 let x = self.binary_node(Op2::Max, &x, &low, span)?;
-                let (x, high) =
-                    self.elementwise(name, &Val::tensor(x), &high.value, span, hint)?;
+                let (x, high) = self.elementwise(name, &Val::tensor(x), &high.value, span, hint)?;
                 self.binary_node(Op2::Min, &x, &high, span).map(Val::tensor)
             }
             ("select", [c, a, b]) => self.select(c, a, b, span, hint),
-            ("sum" | "max" | "min" | "any" | "argmax" | "count", [x]) => {
-                self.reduction(name, x, axis, span)
-            }
+            ("sum" | "max" | "min" | "any" | "argmax" | "count", [x]) => self.reduction(name, x, axis, span),
             ("top_k" | "top_mask", [x, k]) => self.top(name, x, k, span),
             ("outer", [a, b]) => self.outer(a, b, span),
             ("transpose", [x]) => {
-                let x = self.to_tensor(&x.value, None, x.span)?;
+                let x = self.tensor_of(&x.value, None, x.span)?;
                 if x.shape.len() != 2 {
                     return self.rank(name, 2, &x, span);
                 }
                 self.permuted(&x, &[1, 0], span).map(Val::tensor)
             }
             ("permute", [x, axes @ ..]) => {
-                let tensor = self.to_tensor(&x.value, None, x.span)?;
+                let tensor = self.tensor_of(&x.value, None, x.span)?;
                 let mut order = Vec::new();
                 for axis in axes {
                     order.push(self.as_size(&axis.value, axis.span)?);
@@ -86,15 +79,12 @@ impl<'a> Elaborator<'a> {
             }
             ("reshape", [x, ..]) => {
                 let shape = self.sizes(&args[1..])?;
-                let tensor = self.to_tensor(&x.value, None, x.span)?;
+                let tensor = self.tensor_of(&x.value, None, x.span)?;
                 self.reshaped(&tensor, &shape, span)
             }
             ("flatten", [x]) => {
-                let tensor = self.to_tensor(&x.value, None, x.span)?;
-                let n = tensor
-                    .shape
-                    .iter()
-                    .try_fold(1usize, |n, d| n.checked_mul(d.constant()?));
+                let tensor = self.tensor_of(&x.value, None, x.span)?;
+                let n = tensor.shape.iter().try_fold(1usize, |n, d| n.checked_mul(d.constant()?));
                 match n {
                     Some(n) => self.reshape(&tensor, &[Dim::Const(n)], span).map(Val::tensor),
                     None => self.reshaped(&tensor, &[], span),
@@ -109,16 +99,15 @@ impl<'a> Elaborator<'a> {
                     Elem::Bool => Val::Bool(false),
                     _ => Val::Int(0),
                 };
-                let zero = self.to_tensor(&zero, Some(elem), span)?;
+                let zero = self.tensor_of(&zero, Some(elem), span)?;
                 self.expand(&zero, &[], &shape, span).map(Val::tensor)
             }
             ("iota", [n]) => {
                 let n = self.as_size(&n.value, n.span)?;
-                self.emit1(Op::Iota(n), &[], Elem::I32, &[], &[Dim::Const(n)], span)
-                    .map(Val::tensor)
+                self.emit1(Op::Iota(n), &[], Elem::I32, &[], &[Dim::Const(n)], span).map(Val::tensor)
             }
             ("bits", [x]) => {
-                let tensor = self.to_tensor(&x.value, Some(Elem::U64), x.span)?;
+                let tensor = self.tensor_of(&x.value, Some(Elem::U64), x.span)?;
                 if tensor.elem != Elem::U64 {
                     return self.wrong_element(name, tensor.elem, x.span);
                 }
@@ -130,41 +119,24 @@ impl<'a> Elaborator<'a> {
                 shape[last] = Dim::Const(n.saturating_mul(64));
                 let value = self.local(&tensor);
                 let leads = tensor.leads.clone();
-                self.emit1(Op::Bits, &[value], Elem::Bool, &leads, &shape, span)
-                    .map(Val::tensor)
+                self.emit1(Op::Bits, &[value], Elem::Bool, &leads, &shape, span).map(Val::tensor)
             }
             ("push", [s, x]) => self.push(s, x, span),
             ("positions", [s]) => {
-                let tensor = self.to_tensor(&s.value, None, s.span)?;
+                let tensor = self.tensor_of(&s.value, None, s.span)?;
                 let (Some(state), Some(axis)) = (tensor.state, growing(&tensor)) else {
                     return self.not_growing(name, &tensor, s.span);
                 };
                 let shape = [tensor.shape[axis]];
-                self.emit1(
-                    Op::Positions { state },
-                    &[],
-                    Elem::I32,
-                    &[],
-                    &shape,
-                    span,
-                )
-                .map(Val::tensor)
+                self.emit1(Op::Positions { state }, &[], Elem::I32, &[], &shape, span).map(Val::tensor)
             }
             _ => {
-                let static_only = [
-                    "len", "keys", "words", "distinct", "all", "join", "starts_with", "log2",
-                    "fnv1a64", "about",
-                ];
+                let static_only =
+                    ["len", "keys", "words", "distinct", "all", "join", "starts_with", "log2", "fnv1a64", "about"];
                 if static_only.contains(&name) {
                     return self.fail(
-                        Diagnostic::error(
-                            Code::StaticValue,
-                            format!("`{name}` does not take these values"),
-                        )
-                        .at(
-                            span,
-                            args.iter().map(|a| a.value.kind()).collect::<Vec<_>>().join(", "),
-                        ),
+                        Diagnostic::error(Code::StaticValue, format!("`{name}` does not take these values"))
+                            .at(span, args.iter().map(|a| a.value.kind()).collect::<Vec<_>>().join(", ")),
                     );
                 }
                 self.fail(
@@ -193,9 +165,8 @@ impl<'a> Elaborator<'a> {
             "floor" => Op1::Floor,
             _ => Op1::Round,
         };
-        let tensor = self.to_tensor(&x.value, Some(Elem::F32), x.span)?;
-        let fits = tensor.elem == Elem::F32
-            || op == Op1::Abs && matches!(tensor.elem, Elem::I32 | Elem::I8);
+        let tensor = self.tensor_of(&x.value, Some(Elem::F32), x.span)?;
+        let fits = tensor.elem == Elem::F32 || op == Op1::Abs && matches!(tensor.elem, Elem::I32 | Elem::I8);
         if !fits {
             return self.wrong_element(name, tensor.elem, span);
         }
@@ -209,15 +180,8 @@ impl<'a> Elaborator<'a> {
         self.emit1(Op::Binary(op), &inputs, x.elem, &leads, &shape, span)
     }
 
-    fn select(
-        &mut self,
-        c: &Given<'a>,
-        a: &Given<'a>,
-        b: &Given<'a>,
-        span: Span,
-        hint: Option<Elem>,
-    ) -> R<Val<'a>> {
-        let test = self.to_tensor(&c.value, Some(Elem::Bool), c.span)?;
+    fn select(&mut self, c: &Given<'a>, a: &Given<'a>, b: &Given<'a>, span: Span, hint: Option<Elem>) -> R<Val<'a>> {
+        let test = self.tensor_of(&c.value, Some(Elem::Bool), c.span)?;
         if test.elem != Elem::Bool {
             return self.wrong_element("select", test.elem, c.span);
         }
@@ -226,13 +190,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// `select` of tensors of one element.
-    pub(super) fn select_tensor(
-        &mut self,
-        test: &Tensor,
-        x: &Tensor,
-        y: &Tensor,
-        span: Span,
-    ) -> R<Tensor> {
+    pub(super) fn select_tensor(&mut self, test: &Tensor, x: &Tensor, y: &Tensor, span: Span) -> R<Tensor> {
         let shape = self.common_shape("select", test, x, span)?;
         let leads = union([test, x, y].into_iter());
         let test = self.expand(test, &leads, &shape, span)?;
@@ -242,27 +200,15 @@ impl<'a> Elaborator<'a> {
         self.emit1(Op::Select, &inputs, x.elem, &leads, &shape, span)
     }
 
-    fn reduction(
-        &mut self,
-        name: &'static str,
-        x: &Given<'a>,
-        axis: Option<i128>,
-        span: Span,
-    ) -> R<Val<'a>> {
-        let tensor = self.to_tensor(&x.value, None, x.span)?;
+    fn reduction(&mut self, name: &'static str, x: &Given<'a>, axis: Option<i128>, span: Span) -> R<Val<'a>> {
+        let tensor = self.tensor_of(&x.value, None, x.span)?;
         let rank = tensor.shape.len() as i128;
         let wanted = axis.unwrap_or(-1);
         let at = if wanted < 0 { wanted + rank } else { wanted };
         if at < 0 || at >= rank {
             return self.fail_here(
-                Diagnostic::error(
-                    Code::ShapeMismatch,
-                    format!("`{name}` reduces an axis that is not there"),
-                )
-                .at(
-                    span,
-                    format!("axis {wanted} of {}", show_type(tensor.elem, &tensor.shape)),
-                ),
+                Diagnostic::error(Code::ShapeMismatch, format!("`{name}` reduces an axis that is not there"))
+                    .at(span, format!("axis {wanted} of {}", show_type(tensor.elem, &tensor.shape))),
             );
         }
         let at = at as usize;
@@ -283,25 +229,11 @@ impl<'a> Elaborator<'a> {
         let value = self.local(&tensor);
         let axis = at + self.lead_axes(&tensor.leads);
         let leads = tensor.leads.clone();
-        self.emit1(
-            Op::Reduce { op, axis },
-            &[value],
-            result,
-            &leads,
-            &shape,
-            span,
-        )
-        .map(Val::tensor)
+        self.emit1(Op::Reduce { op, axis }, &[value], result, &leads, &shape, span).map(Val::tensor)
     }
 
-    fn top(
-        &mut self,
-        name: &'static str,
-        x: &Given<'a>,
-        k: &Given<'a>,
-        span: Span,
-    ) -> R<Val<'a>> {
-        let tensor = self.to_tensor(&x.value, Some(Elem::F32), x.span)?;
+    fn top(&mut self, name: &'static str, x: &Given<'a>, k: &Given<'a>, span: Span) -> R<Val<'a>> {
+        let tensor = self.tensor_of(&x.value, Some(Elem::F32), x.span)?;
         let k = self.as_size(&k.value, k.span)?;
         if tensor.elem != Elem::F32 {
             return self.wrong_element(name, tensor.elem, span);
@@ -313,16 +245,7 @@ impl<'a> Elaborator<'a> {
         let leads = tensor.leads.clone();
         if name == "top_mask" {
             let shape = tensor.shape.clone();
-            return self
-                .emit1(
-                    Op::TopMask { k },
-                    &[value],
-                    Elem::Bool,
-                    &leads,
-                    &shape,
-                    span,
-                )
-                .map(Val::tensor);
+            return self.emit1(Op::TopMask { k }, &[value], Elem::Bool, &leads, &shape, span).map(Val::tensor);
         }
         let mut shape = tensor.shape.clone();
         let last = shape.len() - 1;
@@ -337,8 +260,8 @@ impl<'a> Elaborator<'a> {
     }
 
     fn outer(&mut self, a: &Given<'a>, b: &Given<'a>, span: Span) -> R<Val<'a>> {
-        let x = self.to_tensor(&a.value, Some(Elem::F32), a.span)?;
-        let y = self.to_tensor(&b.value, Some(Elem::F32), b.span)?;
+        let x = self.tensor_of(&a.value, Some(Elem::F32), a.span)?;
+        let y = self.tensor_of(&b.value, Some(Elem::F32), b.span)?;
         for side in [&x, &y] {
             if side.shape.len() != 1 || side.elem != Elem::F32 {
                 return self.rank("outer", 1, side, span);
@@ -352,14 +275,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// A vector along one axis of a matrix, repeated along the other.
-    fn column(
-        &mut self,
-        tensor: &Tensor,
-        leads: &[usize],
-        shape: &[Dim],
-        axis: usize,
-        span: Span,
-    ) -> R<Tensor> {
+    fn column(&mut self, tensor: &Tensor, leads: &[usize], shape: &[Dim], axis: usize, span: Span) -> R<Tensor> {
         let own = tensor.shape.clone();
         let tensor = self.expand(tensor, leads, &own, span)?;
         let n = self.lead_axes(leads);
@@ -374,22 +290,11 @@ impl<'a> Elaborator<'a> {
         let shape: Vec<Dim> = order.iter().map(|&i| tensor.shape[i]).collect();
         let value = self.local(tensor);
         let leads = tensor.leads.clone();
-        self.emit1(
-            Op::Permute { axes },
-            &[value],
-            tensor.elem,
-            &leads,
-            &shape,
-            span,
-        )
+        self.emit1(Op::Permute { axes }, &[value], tensor.elem, &leads, &shape, span)
     }
 
     fn reshaped(&mut self, tensor: &Tensor, shape: &[Dim], span: Span) -> R<Val<'a>> {
-        let product = |shape: &[Dim]| {
-            shape
-                .iter()
-                .try_fold(1usize, |n, d| n.checked_mul(d.constant()?))
-        };
+        let product = |shape: &[Dim]| shape.iter().try_fold(1usize, |n, d| n.checked_mul(d.constant()?));
         let (have, want) = (product(&tensor.shape), product(shape));
         if have.is_none() || have != want {
             return self.fail_here(
@@ -397,21 +302,14 @@ impl<'a> Elaborator<'a> {
                     Code::ShapeMismatch,
                     "a reshape keeps the number of elements, and its axes have known lengths",
                 )
-                .at(
-                    span,
-                    format!(
-                        "{} as {}",
-                        show_type(tensor.elem, &tensor.shape),
-                        show_type(tensor.elem, shape)
-                    ),
-                ),
+                .at(span, format!("{} as {}", show_type(tensor.elem, &tensor.shape), show_type(tensor.elem, shape))),
             );
         }
         self.reshape(tensor, shape, span).map(Val::tensor)
     }
 
     fn split(&mut self, x: &Given<'a>, n: &Given<'a>, span: Span) -> R<Val<'a>> {
-        let tensor = self.to_tensor(&x.value, None, x.span)?;
+        let tensor = self.tensor_of(&x.value, None, x.span)?;
         let n = self.as_size(&n.value, n.span)?;
         let length = tensor.shape.last().and_then(|d| d.constant()).unwrap_or(0);
         if n == 0 || length == 0 || length % n != 0 || n > self.limits.list {
@@ -432,20 +330,11 @@ impl<'a> Elaborator<'a> {
         Ok(Self::values(pieces))
     }
 
-    fn concatenation(
-        &mut self,
-        args: &[&Given<'a>],
-        axis: Option<i128>,
-        span: Span,
-        hint: Option<Elem>,
-    ) -> R<Val<'a>> {
-        let elem = args
-            .iter()
-            .find_map(|a| super::build::known_elem(&a.value))
-            .or(hint);
+    fn concatenation(&mut self, args: &[&Given<'a>], axis: Option<i128>, span: Span, hint: Option<Elem>) -> R<Val<'a>> {
+        let elem = args.iter().find_map(|a| super::build::known_elem(&a.value)).or(hint);
         let mut tensors = Vec::new();
         for arg in args {
-            tensors.push(self.to_tensor(&arg.value, elem, arg.span)?);
+            tensors.push(self.tensor_of(&arg.value, elem, arg.span)?);
         }
         let rank = tensors[0].shape.len() as i128;
         let wanted = axis.unwrap_or(0);
@@ -460,15 +349,10 @@ impl<'a> Elaborator<'a> {
         let grows = tensors.iter().filter(|t| growing(t).is_some()).count();
         let fits = at >= 0
             && at < rank
-            && tensors
-                .iter()
-                .all(|t| t.shape.len() as i128 == rank && others(t) == others(&tensors[0]))
+            && tensors.iter().all(|t| t.shape.len() as i128 == rank && others(t) == others(&tensors[0]))
             && (grows == 0 || grows == 1 && tensors.last().is_some_and(|t| growing(t).is_some()));
         if !fits {
-            let types: Vec<String> = tensors
-                .iter()
-                .map(|t| show_type(t.elem, &t.shape))
-                .collect();
+            let types: Vec<String> = tensors.iter().map(|t| show_type(t.elem, &t.shape)).collect();
             return self.fail_here(
                 Diagnostic::error(
                     Code::ShapeMismatch,
@@ -483,30 +367,24 @@ impl<'a> Elaborator<'a> {
 
     fn rank<T>(&mut self, name: &str, rank: usize, tensor: &Tensor, span: Span) -> R<T> {
         self.fail_here(
-            Diagnostic::error(
-                Code::ShapeMismatch,
-                format!("`{name}` takes values of rank {rank}"),
-            )
-            .at(span, show_type(tensor.elem, &tensor.shape)),
+            Diagnostic::error(Code::ShapeMismatch, format!("`{name}` takes values of rank {rank}"))
+                .at(span, show_type(tensor.elem, &tensor.shape)),
         )
     }
 
     fn not_growing<T>(&mut self, name: &str, tensor: &Tensor, span: Span) -> R<T> {
         self.fail_here(
-            Diagnostic::error(
-                Code::GrowingState,
-                format!("`{name}` works on a state with an axis `cache` or `ring`"),
-            )
-            .at(span, show_type(tensor.elem, &tensor.shape)),
+            Diagnostic::error(Code::GrowingState, format!("`{name}` works on a state with an axis `cache` or `ring`"))
+                .at(span, show_type(tensor.elem, &tensor.shape)),
         )
     }
 
     fn push(&mut self, s: &Given<'a>, x: &Given<'a>, span: Span) -> R<Val<'a>> {
-        let state = self.to_tensor(&s.value, None, s.span)?;
+        let state = self.tensor_of(&s.value, None, s.span)?;
         let (Some(id), Some(axis)) = (state.state, growing(&state)) else {
             return self.not_growing("push", &state, s.span);
         };
-        let entry = self.to_tensor(&x.value, Some(state.elem), x.span)?;
+        let entry = self.tensor_of(&x.value, Some(state.elem), x.span)?;
         let mut wanted = state.shape.clone();
         wanted.remove(axis);
         if entry.shape != wanted || entry.elem != state.elem {
@@ -531,12 +409,8 @@ impl<'a> Elaborator<'a> {
         span: Span,
     ) -> R<Tensor> {
         let position = self.position(span)?;
-        let position = self.to_tensor(&position, None, span)?;
-        let inputs = [
-            self.local(state),
-            self.local(entry),
-            self.local(&position),
-        ];
+        let position = self.tensor_of(&position, None, span)?;
+        let inputs = [self.local(state), self.local(entry), self.local(&position)];
         let (leads, shape) = (state.leads.clone(), state.shape.clone());
         let op = Op::Push { state: id };
         let mut pushed = self.emit1(op, &inputs, state.elem, &leads, &shape, span)?;
@@ -547,8 +421,5 @@ impl<'a> Elaborator<'a> {
 
 /// Which axis grows.
 pub(super) fn growing(tensor: &Tensor) -> Option<usize> {
-    tensor
-        .shape
-        .iter()
-        .position(|d| matches!(d, Dim::Grow { .. }))
+    tensor.shape.iter().position(|d| matches!(d, Dim::Grow { .. }))
 }

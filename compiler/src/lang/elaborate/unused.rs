@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use super::Elaborator;
 use crate::diagnostics::{Code, Diagnostic};
-use crate::lang::ast::{
-    self, Body, Domain, Expr, ExprKind, Key, KeyBody, KeyDecl, KeyForm, Piece, Stmt, StmtKind,
-};
+use crate::lang::ast::{self, Body, Domain, Expr, ExprKind, Key, KeyBody, KeyDecl, KeyForm, Piece, Stmt, StmtKind};
 
 /// The names that an expression mentions, in order of appearance, each as often as it does.
 pub(super) fn names_of(expr: &Expr) -> Vec<Arc<str>> {
@@ -34,9 +32,7 @@ impl Mentioned {
             ExprKind::Literal(_) => {}
             ExprKind::Name(name) => self.order.push(name.clone()),
             ExprKind::List(values) => values.iter().for_each(|v| self.expr(v)),
-            ExprKind::Comprehension {
-                element, domain, ..
-            } => {
+            ExprKind::Comprehension { element, domain, .. } => {
                 self.domain(domain);
                 self.expr(element);
             }
@@ -144,9 +140,7 @@ impl Mentioned {
                 self.domain(domain);
                 self.body(body);
             }
-            StmtKind::Repeat {
-                domain, most, body, ..
-            } => {
+            StmtKind::Repeat { domain, most, body, .. } => {
                 self.domain(domain);
                 most.iter().for_each(|e| self.expr(e));
                 self.body(body);
@@ -156,9 +150,7 @@ impl Mentioned {
                 Some(value) => self.expr(value),
                 None => self.order.push(name.text.clone()),
             },
-            StmtKind::Check {
-                condition, message, ..
-            } => {
+            StmtKind::Check { condition, message, .. } => {
                 self.expr(condition);
                 self.template(message);
             }
@@ -196,10 +188,7 @@ impl Mentioned {
                     default.iter().for_each(|e| self.expr(e));
                     self.limit(ty.limit.as_ref());
                     for alternative in &ty.alternatives {
-                        if let KeyForm::Scalar {
-                            list: Some(list), ..
-                        } = &alternative.form
-                        {
+                        if let KeyForm::Scalar { list: Some(list), .. } = &alternative.form {
                             list.length.iter().for_each(|e| self.expr(e));
                         }
                     }
@@ -216,10 +205,7 @@ impl Mentioned {
                 ast::Item::Config(config) => self.keys(&config.keys),
                 ast::Item::Checkpoint(section) => {
                     for rule in &section.rules {
-                        if let ast::CheckpointRule::Ignore {
-                            when: Some(when), ..
-                        } = rule
-                        {
+                        if let ast::CheckpointRule::Ignore { when: Some(when), .. } = rule {
                             self.expr(when);
                         }
                     }
@@ -307,12 +293,9 @@ fn constant(ty: &ast::KeyType) -> bool {
 }
 
 fn unused(what: &str, name: &ast::Name) -> Diagnostic {
-    Diagnostic::error(
-        Code::UnusedName,
-        format!("nothing reads {what} `{}`", name.as_str()),
-    )
-    .at(name.span, "made here")
-    .help("read it or remove it")
+    Diagnostic::error(Code::UnusedName, format!("nothing reads {what} `{}`", name.as_str()))
+        .at(name.span, "made here")
+        .help("read it or remove it")
 }
 
 fn model_names(stmt: &Stmt, names: &HashSet<&str>, found: &mut Vec<Diagnostic>) {
@@ -382,9 +365,7 @@ fn unused_in_block(block: &ast::Block, found: &mut Vec<Diagnostic>) {
 /// Of names taken apart from one value, one that is read is enough.
 fn unused_locals(stmt: &Stmt, names: &HashSet<&str>, found: &mut Vec<Diagnostic>) {
     let mut inner = |body: &Body| {
-        body.stmts
-            .iter()
-            .for_each(|s| unused_locals(s, names, found));
+        body.stmts.iter().for_each(|s| unused_locals(s, names, found));
     };
     match &stmt.kind {
         StmtKind::Assign { names: own, values } => {

@@ -171,9 +171,7 @@ impl<'a> Val<'a> {
             (Val::Bool(a), Val::Bool(b)) => a == b,
             (Val::Text(a), Val::Text(b)) => a == b,
             (Val::Null, Val::Null) => true,
-            (Val::List(a), Val::List(b)) => {
-                a.len() == b.len() && a.iter().zip(b.iter()).all(|(x, y)| x.same(y))
-            }
+            (Val::List(a), Val::List(b)) => a.len() == b.len() && a.iter().zip(b.iter()).all(|(x, y)| x.same(y)),
             (Val::Elem(a), Val::Elem(b)) => a == b,
             (Val::Encoding(a), Val::Encoding(b)) => a == b,
             (Val::Input(a), Val::Input(b)) => a == b,
@@ -272,11 +270,7 @@ impl ast::Name {
 
 /// A float with a point, so that it reads as one.
 pub(super) fn show_float(x: f64) -> String {
-    if x.is_finite() && x == x.trunc() && x.abs() < 1e15 {
-        format!("{x:.1}")
-    } else {
-        format!("{x}")
-    }
+    if x.is_finite() && x == x.trunc() && x.abs() < 1e15 { format!("{x:.1}") } else { format!("{x}") }
 }
 
 /// `f32[40, 64]`; a growing axis is shown as `entries`.
