@@ -1,0 +1,50 @@
+//! Small graphs in the same language, each with something that other families need: interpreted and compiled, step by
+//! step and many at once, on one and two threads, with equal bits.
+
+use sterna_tests::{file, stdout, text};
+
+fn verify(preset: &str) {
+    let graphs = file("run");
+    for seed in ["1", "2"] {
+        let options = ["--graphs", text(&graphs), "--elements", "70", "--seed", seed, "--weight-seed", seed];
+        let mut arguments = vec!["verify", preset];
+        arguments.extend(options);
+        assert!(stdout(&arguments).starts_with("equal bits"));
+    }
+    // Calls of few rows cut the same stream elsewhere.
+    let said = stdout(&["verify", preset, "--graphs", text(&graphs), "--elements", "40", "--rows", "3", "--all-levels"]);
+    assert!(said.starts_with("equal bits"));
+}
+
+#[test]
+fn the_graph_of_the_readme() {
+    verify("readme/small");
+}
+
+#[test]
+fn delta_rule_with_short_convolutions() {
+    verify("delta/small");
+    verify("delta/odd");
+}
+
+#[test]
+fn two_of_four_experts() {
+    verify("experts/small");
+}
+
+#[test]
+fn a_loop_with_early_exit_and_a_state_for_each_round() {
+    verify("loop/small");
+}
+
+#[test]
+fn attention_over_a_ring_and_skipped_layers() {
+    verify("window/small");
+    verify("window/wide");
+    verify("window/one");
+}
+
+#[test]
+fn pointers_with_a_tie_rule() {
+    verify("pointer/small");
+}
