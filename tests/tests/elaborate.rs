@@ -38,8 +38,11 @@ fn every_preset_elaborates_and_verifies() {
     let presets = sterna_compiler::lang::presets();
     assert!(!presets.is_empty());
     for name in presets {
-        let module = compiled(&name).module;
+        let mut module = compiled(&name).module;
         if let Err(problem) = ir::verify::verify(&module) {
+            panic!("{name}: {problem}");
+        }
+        if let Err(problem) = sterna_compiler::passes::run_pipeline(&mut module, None) {
             panic!("{name}: {problem}");
         }
     }

@@ -177,7 +177,7 @@ impl Generator {
         let scalar = Type::scalar(Elem::F32);
         let a = self.pick(r, pool, &v);
         let b = self.pick(r, pool, &v);
-        let new = match self.below(if depth < 2 { 22 } else { 17 }) {
+        let new = match self.below(if depth < 2 { 25 } else { 20 }) {
             0 => {
                 let ops = [UnaryOp::Neg, UnaryOp::Abs, UnaryOp::Tanh, UnaryOp::Sigmoid, UnaryOp::Exp];
                 let op = ops[self.below(5)];
@@ -244,13 +244,16 @@ impl Generator {
                 let first = self.op(r, Op::Slice { axis: 0, start: 0, len: 6 }, &[a], None);
                 self.op(r, Op::Concat { axis: 0 }, &[picked, first], None)
             }
-            17 | 18 => {
+            17 => self.heads(r, pool, a, b),
+            18 => self.held(r, a),
+            19 => self.host(r, a),
+            20 | 21 => {
                 let c = self.condition(r, a, b);
                 let then = self.body(&[v.clone(), v.clone()], depth, |_, _, _| Vec::new());
                 let otherwise = self.body(&[v.clone(), v.clone()], depth, |_, _, _| Vec::new());
                 self.op(r, Op::If { then, otherwise }, &[c, a, b], None)
             }
-            19 | 20 => {
+            22 | 23 => {
                 let max = 1 + self.below(3);
                 let count = self.count(r, a, max);
                 self.repeats.push(max);
@@ -373,6 +376,72 @@ impl Generator {
         before
     }
 
+    /// Two heads over one axis, masked by position: mapped axes in states, products and lookups.
+    fn heads(&mut self, r: &mut Region, pool: &[Value], q: Value, x: Value) -> Value {
+        let path = self.path();
+        let axis = self.module.add_axis(Axis { path, capacity: AxisCapacity::Ring(4) });
+        let ty = Type::new(Elem::F32, vec![Dim::Const(2), Dim::Grow { axis, plus: 0 }, Dim::Const(4)]);
+        let s = self.state(ty, Initial::Empty);
+        let two = Type::of(Elem::F32, &[2, 4]);
+        let q = self.op(r, Op::Reshape, &[q], Some(two.clone()));
+        let x = self.op(r, Op::Reshape, &[x], Some(two));
+        let position = self.position(r, pool);
+        let old = self.op(r, Op::StateRead(s), &[], None);
+        let keys = self.op(r, Op::Push { state: s }, &[old, x, position], None);
+        self.op(r, Op::StateWrite(s), &[keys], None);
+        let score = self.op(r, Op::MatMul { batch: 1 }, &[keys, q], None);
+        let ty = r.ty(score).clone();
+        let at = self.op(r, Op::Positions { state: s }, &[], None);
+        let all = r.ty(at).clone();
+        let now = self.fill(r, position, &all);
+        let age = self.op(r, Op::Binary(BinaryOp::Sub), &[now, at], None);
+        let three = self.op(r, Op::Constant(Literal::i32(3)), &[], None);
+        let three = self.fill(r, three, &all);
+        let near = self.op(r, Op::Compare(CompareOp::Lt), &[age, three], None);
+        let near = self.op(r, Op::Broadcast { axes: vec![1] }, &[near], Some(ty.with_elem(Elem::Bool)));
+        let none = self.constant(r, -3.0);
+        let none = self.fill(r, none, &ty);
+        let score = self.op(r, Op::Select, &[near, score, none], None);
+        let seen = self.op(r, Op::MatMul { batch: 1 }, &[score, keys], None);
+        let best = self.op(r, Op::Reduce { op: ReduceOp::ArgMax, axis: 1 }, &[seen], None);
+        let best = self.op(r, Op::Gather { batch: 1 }, &[seen, best], None);
+        let best = self.op(r, Op::Broadcast { axes: vec![0] }, &[best], Some(Type::of(Elem::F32, &[2, 4])));
+        let sum = self.op(r, Op::Binary(BinaryOp::Add), &[seen, best], None);
+        self.op(r, Op::Reshape, &[sum], Some(Type::of(Elem::F32, &[D])))
+    }
+
+    /// A state that only the host writes; declared once whatever repeats around it.
+    fn held(&mut self, r: &mut Region, x: Value) -> Value {
+        let s = self.state(r.ty(x).clone(), Initial::Fill(0.25));
+        let state = &mut self.module.states[s.index()];
+        state.held = true;
+        state.instances.clear();
+        let held = self.op(r, Op::StateRead(s), &[], None);
+        self.op(r, Op::Binary(BinaryOp::Mul), &[x, held], None)
+    }
+
+    /// A question to the host, which has no answer here.
+    fn host(&mut self, r: &mut Region, x: Value) -> Value {
+        let v = r.ty(x).clone();
+        let params = if self.below(2) == 0 { Vec::new() } else { vec![("x".to_string(), v.clone())] };
+        let inputs = if params.is_empty() { Vec::new() } else { vec![x] };
+        let name = format!("ask{}", self.module.hosts.len());
+        let id = self.module.add_host(HostDecl { name, params, result: v.clone() });
+        let made = append(&self.module, r, Op::Host(id), &inputs, None, OriginId(0));
+        let made = made.unwrap_or_else(|e| panic!("{e}"));
+        let given = self.fill(r, made[1], &v.with_elem(Elem::Bool));
+        self.op(r, Op::Select, &[given, made[0], x], None)
+    }
+
+    fn position(&mut self, r: &mut Region, pool: &[Value]) -> Value {
+        let ty = Type::scalar(Elem::I32);
+        if pool.iter().any(|&p| *r.ty(p) == ty) {
+            self.pick(r, pool, &ty)
+        } else {
+            self.op(r, Op::Constant(Literal::i32(7)), &[], None)
+        }
+    }
+
     fn attention(&mut self, r: &mut Region, pool: &[Value], q: Value, x: Value) -> Value {
         let path = self.path();
         let capacity = match self.below(3) {
@@ -383,12 +452,7 @@ impl Generator {
         let axis = self.module.add_axis(Axis { path, capacity });
         let grow = Dim::Grow { axis, plus: 0 };
         let s = self.state(Type::new(Elem::F32, vec![grow, Dim::Const(D)]), Initial::Empty);
-        let position = Type::scalar(Elem::I32);
-        let position = if pool.iter().any(|&p| *r.ty(p) == position) {
-            self.pick(r, pool, &position)
-        } else {
-            self.op(r, Op::Constant(Literal::i32(7)), &[], None)
-        };
+        let position = self.position(r, pool);
         let old = self.op(r, Op::StateRead(s), &[], None);
         let keys = self.op(r, Op::Push { state: s }, &[old, x, position], None);
         self.op(r, Op::StateWrite(s), &[keys], None);

@@ -12,6 +12,11 @@ use crate::ir::verify::verify;
 
 const STEPS: usize = 7;
 
+/// How many cases to try: `PROPTEST_CASES`, or else so many.
+fn cases(otherwise: usize) -> usize {
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise)
+}
+
 /// Outputs of calls of so many steps each, and the stream after them.
 fn evaluate(module: &Module, weights: &Weights, calls: &[usize], seed: u64) -> (Vec<Outputs>, StreamState) {
     let store = MemoryWeights::new(module, weights.clone()).unwrap_or_else(|e| panic!("{e}"));
@@ -53,7 +58,7 @@ fn assert_same(a: &(Vec<Outputs>, StreamState), b: &(Vec<Outputs>, StreamState),
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(192)))]
+    #![proptest_config(ProptestConfig::with_cases(cases(192) as u32))]
 
     /// Every pass keeps the bits, step by step, all at once and in two calls.
     #[test]
@@ -104,7 +109,7 @@ fn broken_text_is_noticed() {
     use rand_core::Rng;
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
     let (mut noticed, mut all) = (0, 0);
-    for seed in 0..40 {
+    for seed in 0..cases(40) as u64 {
         let (mut module, _) = module(seed, 12);
         if seed % 2 == 0 {
             super::run_pipeline(&mut module, None).unwrap_or_else(|e| panic!("{e}"));
@@ -140,7 +145,7 @@ fn broken_text_is_noticed() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(cases(2000) as u32))]
 
     /// The reader takes any text without panic.
     #[test]
@@ -163,4 +168,55 @@ fn large_graphs_stay_fast() {
         times.push((pass.name, start.elapsed()));
     }
     println!("{nodes} nodes: {times:?}");
+}
+
+/// An inner entry gives the same bits once part of it is computed by the outer one.
+#[test]
+fn hoisting_to_the_outer_entry_keeps_the_bits() {
+    let text = r#"module "t" ""
+weight w0 "proj" f32[8, 4]
+entry e0 "step" {
+  in "x" value : f32[4]
+  out "y" : f32[4]
+  body(%0: f32[4]) {
+    %1 = exp %0 : f32[4]
+    yield %1
+  }
+}
+entry e1 "byte" within e0 {
+  in "y" outer("y") : f32[4]
+  in "position" position : i32
+  out "z" : f32[4]
+  body(%0: f32[4], %1: i32) {
+    %2 = weight(w0) : f32[8, 4]
+    %3 = linear %0, %2 : f32[8]
+    %4 = reshape %3 : f32[2, 4]
+    %5 = gather(0) %4, %1 : f32[4]
+    yield %5
+  }
+}
+"#;
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(9);
+    let proj = Tensor::f32(&[8, 4], floats(&mut rng, 32));
+    let x = Tensor::f32(&[1, 4], floats(&mut rng, 4));
+    let weights = Weights::from([("proj".to_string(), crate::interp::WeightValue::Dense(proj))]);
+    let inner = |module: &Module| -> Tensor {
+        let store = MemoryWeights::new(module, weights.clone()).unwrap_or_else(|e| panic!("{e}"));
+        let interpreter = Interpreter::new(module, &store);
+        let mut stream = StreamState::new(module);
+        let outer = interpreter.run(&module.entries[0], &mut stream, 1, &Arguments::new().with("x", x.clone()));
+        let outer = outer.unwrap_or_else(|e| panic!("{e}"));
+        let mut arguments = Arguments::new();
+        for (name, value) in outer {
+            arguments = arguments.with_outer(&name, value.row(0));
+        }
+        let mut stream = StreamState::new(module);
+        let out = interpreter.run(&module.entries[1], &mut stream, 2, &arguments);
+        out.unwrap_or_else(|e| panic!("{e}"))["z"].clone()
+    };
+    let mut module = read_module(text).unwrap_or_else(|e| panic!("{e}"));
+    let before = inner(&module);
+    super::run_pipeline(&mut module, None).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(module.entries[0].outputs.len(), 2, "nothing was hoisted");
+    assert!(inner(&module).same_bits(&before));
 }

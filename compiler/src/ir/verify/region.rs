@@ -203,8 +203,11 @@ impl Checker<'_> {
                     decl.path, around.repeats, decl.instances
                 ));
             }
-            if decl.growing().is_some() && !matches!(node.op, Op::StateRead(_) | Op::Positions { .. }) {
-                grown(region, node.inputs[0], id)?;
+            if decl.growing().is_some()
+                && !matches!(node.op, Op::StateRead(_) | Op::Positions { .. })
+                && let Some(&value) = node.inputs.first()
+            {
+                grown(region, value, id)?;
             }
         }
         match &node.op {
