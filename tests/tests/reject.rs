@@ -1,12 +1,14 @@
 //! Mistakes and what is said about them: each `tests/files/reject/*.case` puts one into a graph, a
 //! config or a list of tensors, and `*.expected` holds the rendered diagnostics.
 //!
-//! `STERNA_BLESS=1` rewrites the expectations.
+//! The graphs are frozen copies beside the cases, so that work on the model library does not move the
+//! lines that diagnostics name. `STERNA_BLESS=1` rewrites the expectations.
 //!
 //! A case has lines `config MODEL/PRESET` or `config FILE.json` (of `tests/files/configs`),
 //! `edit FILE` followed by `-` and `+` lines (the text to find, once, and what stands there instead),
 //! `tensor rename GLOB GLOB` and `tensor shape NAME N...`, which change the tensors the module asks
-//! for before they are bound to it again.
+//! for before they are bound to it again. A case may instead write its own model: lines after `|` are
+//! the text of `case.graph`, and the line after `json` is its config.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,6 +30,8 @@ fn read(path: &Path) -> String {
 #[derive(Default)]
 struct Case {
     config: String,
+    graph: String,
+    json: String,
     edits: BTreeMap<String, Vec<(String, String)>>,
     tensors: Vec<Vec<String>>,
 }
@@ -37,7 +41,12 @@ fn parse(text: &str) -> Case {
     let mut file = String::new();
     let mut open = false;
     for line in text.lines() {
-        if let Some(old) = line.strip_prefix('-') {
+        if let Some(text) = line.strip_prefix('|') {
+            case.graph.push_str(text.strip_prefix(' ').unwrap_or(text));
+            case.graph.push('\n');
+        } else if let Some(json) = line.strip_prefix("json ") {
+            case.json = json.to_string();
+        } else if let Some(old) = line.strip_prefix('-') {
             let edits = case.edits.get_mut(&file).expect("an `edit` line comes first");
             edits.push((old.to_string(), String::new()));
             open = false;
@@ -74,10 +83,16 @@ fn edited(case: &Case, name: &str, mut text: String) -> String {
 }
 
 fn compile(case: &Case, files: &mut SourceFiles) -> Result<Compiled, Diagnostics> {
-    let mut library = Library::embedded();
+    let graphs = root().join("files/reject/graphs");
+    let mut library = Library::with_directory(&graphs).expect("the graphs are part of the project");
     for name in case.edits.keys().filter(|n| n.ends_with(".graph")) {
-        let text = read(&root().join("../graphs").join(name));
+        let text = read(&graphs.join(name));
         library.add(name.clone(), edited(case, name, text));
+    }
+    if !case.graph.is_empty() {
+        library.add("case.graph", case.graph.clone());
+        let id = files.add("config.json", case.json.clone());
+        return library.compile_config(files, Some("case"), id, &Options::default());
     }
     if !case.config.ends_with(".json") {
         return library.compile_preset(files, &case.config, &Options::default());

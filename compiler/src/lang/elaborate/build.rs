@@ -107,6 +107,9 @@ impl<'a> Elaborator<'a> {
     /// Appends a node to the current region.
     pub(super) fn emit(&mut self, op: Op, inputs: &[Value], types: Vec<Type>, span: Span) -> R<Vec<Value>> {
         self.count_node(span)?;
+        if self.regions.is_empty() {
+            return self.outside_of_step(span);
+        }
         for ty in &types {
             self.check_size(&ty.shape, span)?;
         }
@@ -114,6 +117,12 @@ impl<'a> Elaborator<'a> {
         let region = &mut self.regions.last_mut().expect("a region is open").region;
         let node = region.push(op, inputs, types, origin);
         Ok(region.node(node).results.clone())
+    }
+
+    /// A tensor is computed where only static values exist.
+    fn outside_of_step<T>(&mut self, span: Span) -> R<T> {
+        let diagnostic = Diagnostic::error(Code::NotStatic, "this must be known before running");
+        self.fail(diagnostic.at(span, "computed with tensors"))
     }
 
     /// Appends a node with one result.
@@ -149,6 +158,10 @@ impl<'a> Elaborator<'a> {
         let product =
             shape.iter().try_fold(1usize, |n, d| n.checked_mul(d.constant().unwrap_or(1)).filter(|&n| n <= most));
         match product {
+            Some(0) => self.fail(
+                Diagnostic::error(Code::StaticValue, "an axis of length 0")
+                    .at(span, format!("[{}]", shape.iter().map(super::value::show_dim).collect::<Vec<_>>().join(", "))),
+            ),
             Some(_) => Ok(()),
             None => self.fail(
                 Diagnostic::error(Code::TooBig, "a tensor with too many elements")
@@ -159,6 +172,9 @@ impl<'a> Elaborator<'a> {
 
     /// The node of a weight in the current region, with the element of its encoding.
     pub(super) fn weight_value(&mut self, id: WeightId, span: Span) -> R<Tensor> {
+        if self.regions.is_empty() {
+            return self.outside_of_step(span);
+        }
         self.weight_used[id.index()] = true;
         let weight = self.module.weight(id);
         let (elem, shape) = (weight.encoding.elem(), weight.ty().shape);

@@ -227,15 +227,19 @@ impl<'a> Elaborator<'a> {
     }
 
     pub(super) fn new_path(&mut self, path: &str, span: Span, state: bool) -> R<()> {
+        let part = self.frame().part.as_ref().map_or(span, |part| part.declared);
         let paths = if state { &mut self.state_paths } else { &mut self.paths };
-        if let Some(before) = paths.insert(path.to_string(), span) {
-            return self.fail(
-                Diagnostic::error(Code::DuplicatePath, format!("two owners of `{path}`"))
-                    .at(span, "declared here")
-                    .and_at(before, "and here"),
-            );
-        }
-        Ok(())
+        let Some((before, before_part)) = paths.insert(path.to_string(), (span, part)) else {
+            return Ok(());
+        };
+        // Two parts of one block meet in one path: the parts are what differs.
+        let (here, there) = if before == span { (part, before_part) } else { (span, before) };
+        self.fail(
+            Diagnostic::error(Code::DuplicatePath, format!("two owners of `{path}`"))
+                .at(here, "declared here")
+                .and_at(there, "and here")
+                .help("give one of them another path with `at`"),
+        )
     }
 
     fn encoding_of(&mut self, element: &'a ast::Name) -> R<Encoding> {

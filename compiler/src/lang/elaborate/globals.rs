@@ -169,7 +169,7 @@ impl<'a> Elaborator<'a> {
             | StmtKind::Input { .. }
             | StmtKind::Host { .. } => {}
             _ => self.diagnostics.push(
-                Diagnostic::error(Code::Misplaced, "this statement belongs into a block or entry")
+                Diagnostic::error(Code::Misplaced, "this statement belongs into a block")
                     .at(stmt.span, "at model level"),
             ),
         }

@@ -230,7 +230,7 @@ impl<'a> Elaborator<'a> {
             StaticKind::Float => (value.as_f64().is_some(), "a number"),
             StaticKind::Bool => (matches!(value, Val::Bool(_)), "true or false"),
             StaticKind::String => (matches!(value, Val::Text(_)), "a text"),
-            StaticKind::List => (matches!(value, Val::List(_)), "a list"),
+            StaticKind::List => (matches!(value, Val::List(_)) && value.is_static(), "a list"),
             StaticKind::Encoding => (matches!(value, Val::Encoding(_) | Val::Elem(_)), "an encoding"),
             StaticKind::Axis => (matches!(value, Val::Axis(_) | Val::Int(_) | Val::Grow(_)), "an axis"),
             StaticKind::Part => (matches!(value, Val::Part(_)), "a part"),

@@ -127,8 +127,9 @@ struct Elaborator<'a> {
     /// Where each weight is declared: its name.
     weight_spans: Vec<Span>,
     weight_shapes: Vec<Span>,
-    paths: HashMap<String, Span>,
-    state_paths: HashMap<String, Span>,
+    /// Weights and states by path: where the name is declared, and the part that owns it.
+    paths: HashMap<String, (Span, Span)>,
+    state_paths: HashMap<String, (Span, Span)>,
     /// Model-level checks that read what is known only at the end.
     deferred: Vec<&'a ast::Stmt>,
     tensors: Option<HashSet<String>>,

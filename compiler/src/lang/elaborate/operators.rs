@@ -87,6 +87,12 @@ impl<'a> Elaborator<'a> {
         let b = self.eval(right, super::build::known_elem(&a).or(inner));
         self.guards.truncate(open);
         let b = b?;
+        for (value, side) in [(&a, left), (&b, right)] {
+            if let Val::Optional(_) = value {
+                // Reported at the name, not at the whole operation.
+                self.tensor_of(value, None, side.span)?;
+            }
+        }
         self.combine(op, &a, &b, span, hint)
     }
 

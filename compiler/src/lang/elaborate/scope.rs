@@ -313,6 +313,8 @@ impl<'a> Elaborator<'a> {
                     );
                     self.find_in_branches(&arm.body.stmts, name, Some(&text))
                 }),
+                // Names of an entry are its own: what decides about the entry does not decide about them.
+                ast::StmtKind::Entry(entry) => self.find_in_branches(&entry.body.stmts, name, None),
                 _ => None,
             };
             if found.is_some() {

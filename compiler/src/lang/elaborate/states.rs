@@ -32,7 +32,7 @@ impl<'a> Elaborator<'a> {
             match self.eval(axis, None)? {
                 Val::Axis(kind) if capacity.is_none() => {
                     capacity = Some((i, kind));
-                    shape.push(Dim::Const(0));
+                    shape.push(Dim::Const(1));
                 }
                 Val::Axis(_) | Val::Grow(_) => {
                     return self.fail(
