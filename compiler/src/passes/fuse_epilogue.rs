@@ -5,7 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::rewrite::{Units, each_region, is_elementwise};
+use super::rewrite::{each_region, is_elementwise};
+use super::units::Units;
 use super::{Context, PassError, Report};
 use crate::ir::{Dim, FusedKind, Module, NodeId, Op, Region, Type};
 

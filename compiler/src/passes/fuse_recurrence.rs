@@ -7,7 +7,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::fuse_epilogue::{grow, row};
-use super::rewrite::{Units, each_region, is_elementwise, is_leaf};
+use super::rewrite::{each_region, is_elementwise, is_leaf};
+use super::units::Units;
 use super::{Context, PassError, Report};
 use crate::ir::{FusedKind, Module, NodeId, Op, Region, Value};
 

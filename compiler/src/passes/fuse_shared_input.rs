@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::rewrite::{Copy, Units, each_region, is_leaf};
+use super::rewrite::{Copy, each_region, is_leaf};
+use super::units::Units;
 use super::{Context, PassError, Report};
 use crate::ir::print::op_text;
 use crate::ir::{Module, NodeId, Op, Region, Value};

@@ -30,6 +30,7 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 mod time_lift;
+mod units;
 
 use crate::ir::Module;
 use crate::ir::infer::TypeError;

@@ -155,19 +155,13 @@ proptest! {
     }
 }
 
-/// A large graph goes through all passes in seconds.
+/// A large graph goes through all passes; were one of them quadratic, this would be the slowest test by far.
 #[test]
-fn large_graphs_stay_fast() {
-    let (mut module, _) = module(3, 3000);
+fn large_graphs_go_through_all_passes() {
+    let (mut module, _) = module(3, 1500);
     let nodes = module.entries[0].body.nodes().len();
-    assert!(nodes > 10_000, "{nodes}");
-    let mut times = Vec::new();
-    for pass in PASSES {
-        let start = std::time::Instant::now();
-        run_pass(&mut module, pass.name).unwrap_or_else(|e| panic!("{e}"));
-        times.push((pass.name, start.elapsed()));
-    }
-    println!("{nodes} nodes: {times:?}");
+    assert!(nodes > 5_000, "{nodes}");
+    super::run_pipeline(&mut module, None).unwrap_or_else(|e| panic!("{e}"));
 }
 
 /// An inner entry gives the same bits once part of it is computed by the outer one.

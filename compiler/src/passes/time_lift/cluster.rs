@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::rewrite::Units;
+use super::super::units::Units;
 use crate::ir::{AxisId, Dim, Module, NodeId, Op, Region, StateId, Type};
 
 /// States and growing axes that a node touches, in nested regions too.

@@ -9,7 +9,8 @@ mod lift;
 
 use std::collections::HashSet;
 
-use super::rewrite::{Copy, Units, compose_broadcasts, extract};
+use super::rewrite::{Copy, compose_broadcasts, extract};
+use super::units::Units;
 use super::{Context, PassError, Report};
 use crate::ir::{Module, NodeId, Op, OriginId, Region, Value};
 use cluster::Resources;
