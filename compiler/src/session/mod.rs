@@ -7,6 +7,7 @@
 mod constants;
 mod cost;
 mod error;
+mod hosts;
 mod load;
 mod oracle;
 mod tables;
@@ -197,6 +198,7 @@ impl Session {
     /// The module after all passes.
     fn finished(&self) -> Result<Module> {
         let mut module = (*self.prepared).clone();
+        hosts::absent(&mut module);
         for &name in passes::names().iter().skip_while(|n| **n != PREPARED).skip(1) {
             passes::run_pass(&mut module, name)?;
         }

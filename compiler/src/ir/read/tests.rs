@@ -86,7 +86,7 @@ fn the_sample_reads_verifies_and_prints_back() {
 fn errors_have_their_place() {
     let text = SAMPLE.replace("%7 = mul %6", "%7 = mul %66");
     let error = read_module(&text).unwrap_err();
-    assert_eq!((error.line, error.column), (31, 14));
+    assert_eq!((error.line, error.column), (32, 14));
     assert_eq!(error.message, "%66 is not defined before this");
     let text = SAMPLE.replace("= mul", "= mull");
     assert_eq!(read_module(&text).unwrap_err().message, "'mull' is no operation");

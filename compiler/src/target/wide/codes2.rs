@@ -139,16 +139,16 @@ fn more_tokens(a: &mut CodeAssembler, blocks: u32, tokens: usize, stride: i32) -
                 for (token, &reg) in activation[..tokens].iter().enumerate() {
                     a.vmovdqu32(reg, zmmword_ptr(r8 + (x + 64 * field + stride * token as i32)))?;
                 }
-                for row in 0..4usize {
+                for (row, &codes) in temporary.iter().enumerate() {
                     let source = zmmword_ptr(rdi + (w + 64 * row as i32));
                     if field == 0 {
-                        a.vpandd(temporary[row], mask, source)?;
+                        a.vpandd(codes, mask, source)?;
                     } else {
-                        a.vpsrlw(temporary[row], source, 2 * field as u32)?;
-                        a.vpandd(temporary[row], mask, temporary[row])?;
+                        a.vpsrlw(codes, source, 2 * field as u32)?;
+                        a.vpandd(codes, mask, codes)?;
                     }
                     for (token, &reg) in activation[..tokens].iter().enumerate() {
-                        a.vpdpbusd(acc(row, token), temporary[row], reg)?;
+                        a.vpdpbusd(acc(row, token), codes, reg)?;
                     }
                 }
             }
