@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 /// The project's root.
 pub fn root() -> PathBuf {
@@ -14,20 +13,11 @@ pub fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("files").join(path)
 }
 
-/// The `sterna` command, built once with the profile of the tests.
+/// The `sterna` command, from the binary of this crate: cargo builds it with the tests, with the same features.
 pub fn sterna() -> Command {
-    static BUILT: OnceLock<escargot::CargoRun> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        escargot::CargoBuild::new()
-            .manifest_path(root().join("Cargo.toml"))
-            .package("sterna-compiler")
-            .bin("sterna")
-            .current_release()
-            .current_target()
-            .run()
-            .expect("the command builds")
-    });
-    built.command()
+    let test = std::env::current_exe().expect("a running test");
+    let folder = test.parent().and_then(Path::parent).expect("target/PROFILE/deps");
+    Command::new(folder.join(format!("sterna-command{}", std::env::consts::EXE_SUFFIX)))
 }
 
 /// Runs the command with these arguments.

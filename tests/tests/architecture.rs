@@ -54,7 +54,7 @@ fn no_rust_file_names_a_model() {
     assert!(models.len() >= 3, "{models:?}");
     for (name, text) in sources() {
         // Examples of preset names in help texts are data for people.
-        if name.starts_with("compiler/src/cli/") || name.contains("/tests") {
+        if name.starts_with("compiler/src/cli/") || name.contains("/tests") || name.ends_with("/fuzz.rs") {
             continue;
         }
         for line in product(&text).lines().filter(|l| !l.trim_start().starts_with("//")) {
@@ -66,10 +66,12 @@ fn no_rust_file_names_a_model() {
 }
 
 #[test]
-fn petgraph_stays_in_one_file() {
+fn petgraph_stays_where_graphs_are() {
+    // Regions live in the first; the second has a graph of its own, of clusters.
+    let allowed = ["compiler/src/ir/graph.rs", "compiler/src/passes/time_lift/cluster.rs"];
     for (name, text) in sources() {
         let uses = product(&text).lines().any(|l| l.contains("petgraph::") && !l.trim_start().starts_with("//"));
-        assert!(!uses || name == "compiler/src/ir/graph.rs", "{name}");
+        assert!(!uses || allowed.contains(&name.as_str()), "{name}");
     }
 }
 
