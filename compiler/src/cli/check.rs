@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::options::{self, EngineArguments, ModelArguments, WeightArguments};
-use super::{Outcome, output};
+use super::{Failure, Outcome, output};
 use crate::ir::{Treatment, WeightSource};
-use crate::session::Session;
+use crate::session::{self, Session, SessionError};
 
 /// Arguments of `sterna check`.
 #[derive(clap::Args)]
@@ -16,14 +16,27 @@ pub struct Arguments {
     weights: WeightArguments,
     #[command(flatten)]
     engine: EngineArguments,
+    /// Instead: parameters and file sizes of all presets of a model.
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["config", "weights"])]
+    all: Option<String>,
     /// Print JSON to stdout.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
+    if let Some(model) = &arguments.all {
+        return sizes(model, &arguments);
+    }
     let weights = arguments.weights.weights.is_some().then_some(&arguments.weights);
-    let session = options::session(&arguments.model, weights)?;
+    let session = match options::session(&arguments.model, weights) {
+        Err(SessionError::Tensors { text, rename }) if arguments.json => {
+            let rename: Map<String, Value> = rename.into_iter().map(|(from, to)| (from, json!(to))).collect();
+            println!("{}", json!({ "rename": rename }));
+            return Err(Failure::Input(text));
+        }
+        loaded => loaded?,
+    };
     let options = arguments.engine.compile_options()?;
     let cost = session.cost(&options)?;
     let module = session.module();
@@ -62,6 +75,37 @@ pub fn run(arguments: Arguments) -> Outcome {
     }
     if let Some(why) = cost.not_compiled {
         println!("not compiled: {why}");
+    }
+    Ok(())
+}
+
+/// The table of a model's presets.
+fn sizes(model: &str, arguments: &Arguments) -> Outcome {
+    let rows = session::preset_sizes(model, arguments.model.graphs.as_deref())?;
+    if arguments.json {
+        let rows: Vec<Value> = rows
+            .iter()
+            .map(|row| {
+                json!({
+                    "presets": row.presets,
+                    "parameters": row.parameters,
+                    "fp32_bytes": row.fp32_bytes,
+                    "compact_bytes": row.compact_bytes,
+                })
+            })
+            .collect();
+        println!("{}", json!({ "model": model, "sizes": rows }));
+        return Ok(());
+    }
+    println!("{:>16}  {:>12}  {:>12}  presets", "parameters", "fp32", "compact");
+    for row in rows {
+        println!(
+            "{:>16}  {:>12}  {:>12}  {}",
+            output::grouped(row.parameters),
+            format!("{:.3} MB", row.fp32_bytes as f64 / 1e6),
+            format!("{:.2} MiB", row.compact_bytes as f64 / f64::from(1 << 20)),
+            row.presets.join(", ")
+        );
     }
     Ok(())
 }

@@ -19,6 +19,9 @@ pub struct Arguments {
     /// A folder of graph files that replace or add to the built-in ones.
     #[arg(long, value_name = "DIR")]
     graphs: Option<PathBuf>,
+    /// A JSON object from regular expressions over the checkpoint's tensor names to the graph's names; $1 is a group.
+    #[arg(long, value_name = "MAP.json")]
+    rename: Option<PathBuf>,
     /// Load weights that are not finite.
     #[arg(long)]
     allow_nan: bool,
@@ -39,6 +42,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         graphs: arguments.graphs,
         weights: WeightsSource::File(arguments.checkpoint),
         allow_nan: arguments.allow_nan,
+        rename: arguments.rename,
     };
     super::compile::write(&options::load(&source, &load)?, &arguments.output)
 }

@@ -14,6 +14,7 @@ mod options;
 mod output;
 mod presets;
 mod run;
+mod sweep;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -85,6 +86,8 @@ enum Command {
     Logits(logits::Arguments),
     /// Loss, perplexity and bits per byte on a text.
     Eval(eval::Arguments),
+    /// Evaluate many checkpoints on one text: a result for each, a table and a chart.
+    Sweep(sweep::Arguments),
     /// Measure tokens per second and the share of the memory's bandwidth.
     Bench(bench::Arguments),
     /// Pack a checkpoint with its own config into a .sterna package.
@@ -113,6 +116,7 @@ pub fn main() -> u8 {
         Command::Verify(a) => verify::run(a),
         Command::Logits(a) => logits::run(a),
         Command::Eval(a) => eval::run(a),
+        Command::Sweep(a) => sweep::run(a),
         Command::Bench(a) => bench::run(a),
         Command::Import(a) => import::run(a),
         Command::Presets(a) => presets::run(a),

@@ -1,12 +1,12 @@
 //! Options that several commands share, and how they become a session.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sterna_runtime::Pool;
+use sterna_runtime::{Decoder, Pool};
 
 use super::{Failure, output};
-use crate::session::{CompileOptions, LoadOptions, ModelSource, Session, WeightsSource};
+use crate::session::{self, CompileOptions, LoadOptions, ModelSource, Session, SessionError, Tokenizer, WeightsSource};
 
 /// Which model.
 #[derive(clap::Args, Clone)]
@@ -27,12 +27,45 @@ pub struct WeightArguments {
     /// A checkpoint: .pt, .safetensors or .bit2.
     #[arg(long, short, value_name = "FILE")]
     pub weights: Option<PathBuf>,
+    /// A JSON object from regular expressions over the checkpoint's tensor names to the graph's names; $1 is a group.
+    #[arg(long, value_name = "MAP.json", requires = "weights")]
+    pub rename: Option<PathBuf>,
     /// Load weights that are not finite.
     #[arg(long)]
     pub allow_nan: bool,
     /// Seed of the random weights that are used without a checkpoint.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub weight_seed: u64,
+}
+
+/// How text becomes tokens, for models that take them.
+#[derive(clap::Args, Clone)]
+pub struct TokenizerArguments {
+    /// The tokenizer of a token model; by default the tokenizer.json beside the config or the checkpoint, and without
+    /// one texts are JSON arrays of token ids.
+    #[arg(long, value_name = "tokenizer.json")]
+    pub tokenizer: Option<PathBuf>,
+}
+
+impl TokenizerArguments {
+    /// The tokenizer, if the model takes tokens and there is one.
+    pub fn open(
+        &self,
+        decoder: &Decoder,
+        model: &ModelArguments,
+        weights: &WeightArguments,
+    ) -> Result<Option<Tokenizer>, Failure> {
+        if decoder.is_bytes() {
+            return match self.tokenizer {
+                Some(_) => Err(Failure::Usage("error: --tokenizer: this model takes bytes".into())),
+                None => Ok(None),
+            };
+        }
+        let config = model.config.as_ref().map(Path::new);
+        let files = config.into_iter().chain(weights.weights.as_deref());
+        let path = session::find_tokenizer(self.tokenizer.as_deref(), files);
+        Ok(path.map(|path| Tokenizer::open(&path, decoder.vocabulary())).transpose()?)
+    }
 }
 
 /// How to compile and run.
@@ -80,7 +113,7 @@ impl EngineArguments {
 }
 
 /// Loads the model of these arguments; warnings go to stderr.
-pub fn session(model: &ModelArguments, weights: Option<&WeightArguments>) -> Result<Session, Failure> {
+pub fn session(model: &ModelArguments, weights: Option<&WeightArguments>) -> Result<Session, SessionError> {
     let source = match &model.config {
         Some(name) => ModelSource::named(name),
         None => ModelSource::Bundled,
@@ -95,12 +128,13 @@ pub fn session(model: &ModelArguments, weights: Option<&WeightArguments>) -> Res
         graphs: model.graphs.clone(),
         weights: chosen,
         allow_nan: weights.is_some_and(|w| w.allow_nan),
+        rename: weights.and_then(|w| w.rename.clone()),
     };
     load(&source, &options)
 }
 
 /// Loads a model; warnings go to stderr.
-pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Session, Failure> {
+pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Session, SessionError> {
     let bar = output::spinner("loading");
     let session = Session::load(source, options)?;
     bar.finish_and_clear();

@@ -6,8 +6,9 @@ use std::time::Instant;
 use serde_json::json;
 use sterna_runtime::{Decoder, Engine, Sampler, generate, text::Utf8Stream};
 
-use super::options::{self, EngineArguments, ModelArguments, WeightArguments};
+use super::options::{self, EngineArguments, ModelArguments, TokenizerArguments, WeightArguments};
 use super::{Failure, Outcome};
+use crate::session;
 
 /// Arguments of `sterna run`.
 #[derive(clap::Args)]
@@ -18,7 +19,9 @@ pub struct Arguments {
     weights: WeightArguments,
     #[command(flatten)]
     engine: EngineArguments,
-    /// The text to continue; for token models a JSON array of ids.
+    #[command(flatten)]
+    tokenizer: TokenizerArguments,
+    /// The text to continue; for token models without a tokenizer a JSON array of ids.
     #[arg(long, short, default_value = "", value_name = "TEXT")]
     prompt: String,
     /// Bytes or tokens to generate.
@@ -60,13 +63,8 @@ pub fn run(arguments: Arguments) -> Outcome {
     let session = options::session(&arguments.model, Some(&arguments.weights))?;
     let mut engine = session.native(&arguments.engine.compile_options()?, arguments.engine.pool()?)?;
     let decoder = Decoder::new(engine.table())?;
-    let prompt: Vec<u32> = match () {
-        () if decoder.is_bytes() => arguments.prompt.bytes().map(u32::from).collect(),
-        () if arguments.prompt.trim().is_empty() => Vec::new(),
-        () => serde_json::from_str(&arguments.prompt).map_err(|e| {
-            Failure::Input(format!("error: this model takes tokens, and the prompt is no JSON array of ids: {e}"))
-        })?,
-    };
+    let tokenizer = arguments.tokenizer.open(&decoder, &arguments.model, &arguments.weights)?;
+    let prompt = session::elements(arguments.prompt.as_bytes(), decoder.is_bytes(), tokenizer.as_ref())?;
     let mut stream = decoder.stream(&engine)?;
     let begin = Instant::now();
     decoder.prompt(&mut engine, &mut stream, &prompt)?;
@@ -75,6 +73,8 @@ pub fn run(arguments: Arguments) -> Outcome {
 
     let mut stdout = std::io::stdout();
     let mut shown = Utf8Stream::default();
+    let mut tokens = tokenizer.as_ref().map(session::Tokenizer::stream);
+    let is_text = decoder.is_bytes() || tokenizer.is_some();
     let mut elements = Vec::new();
     let mut broken = None;
     let mut say = |text: &str| match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -85,15 +85,16 @@ pub fn run(arguments: Arguments) -> Outcome {
         }
     };
     let begin = Instant::now();
-    if !arguments.json && decoder.is_bytes() {
+    if !arguments.json && is_text {
         say(&arguments.prompt);
     }
     generate(&decoder, &mut engine, &mut stream, &mut sampler, arguments.max_new, |element| {
         elements.push(element);
-        match (arguments.json, decoder.is_bytes()) {
-            (true, _) => true,
-            (false, true) => say(&shown.push(element as u8)),
-            (false, false) => say(&format!("{element} ")),
+        match &mut tokens {
+            _ if arguments.json => true,
+            Some(tokens) => say(&tokens.push(element)),
+            None if decoder.is_bytes() => say(&shown.push(element as u8)),
+            None => say(&format!("{element} ")),
         }
     })?;
     let seconds = begin.elapsed().as_secs_f64();
@@ -102,10 +103,13 @@ pub fn run(arguments: Arguments) -> Outcome {
         if decoder.is_bytes() {
             let bytes: Vec<u8> = elements.iter().map(|&e| e as u8).collect();
             report["text"] = json!(String::from_utf8_lossy(&bytes));
+        } else if let Some(tokenizer) = &tokenizer {
+            report["text"] = json!(tokenizer.decode(&elements));
         }
         say(&format!("{report}\n"));
     } else {
-        say(&format!("{}\n", shown.finish()));
+        let rest = tokens.as_mut().map_or_else(|| shown.finish(), session::TokenStream::finish);
+        say(&format!("{rest}\n"));
     }
     match broken {
         // A reader that has seen enough closes the pipe; that is no mistake of the input.

@@ -41,7 +41,7 @@ pub fn matches_glob(glob: &str, name: &str) -> bool {
 }
 
 /// What the stars of a glob stand for in a name, each as short as the rest allows.
-fn stars<'n>(glob: &str, name: &'n str) -> Option<Vec<&'n str>> {
+pub(super) fn stars<'n>(glob: &str, name: &'n str) -> Option<Vec<&'n str>> {
     let mut pieces = glob.split('*');
     let first = pieces.next().unwrap_or_default();
     let mut rest = name.strip_prefix(first)?;
@@ -240,7 +240,7 @@ fn missing_and_left(
 }
 
 /// A name with its numbers as `*`.
-fn pattern(name: &str) -> String {
+pub(super) fn pattern(name: &str) -> String {
     let segments = name.split('.').map(|segment| {
         let number = !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit());
         if number { "*" } else { segment }

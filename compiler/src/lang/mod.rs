@@ -8,6 +8,7 @@ pub mod checkpoint;
 mod elaborate;
 mod library;
 mod parse;
+pub mod rename;
 
 pub use elaborate::{Limits, Options};
 pub use library::{Compiled, Graph, Library};

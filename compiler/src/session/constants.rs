@@ -1,6 +1,8 @@
 //! Float constants with axes become computed weights, so that a package holds them and kernels read one section.
 
-use crate::ir::{Data, Encoding, Literal, Module, NodeId, Op, OriginId, Region, Type, WeightDecl, WeightId, WeightSource};
+use crate::ir::{
+    Data, Encoding, Literal, Module, NodeId, Op, OriginId, Region, Type, WeightDecl, WeightId, WeightSource,
+};
 
 /// Moves every such constant of the entries into the weight section, equal ones once.
 pub fn place(module: &mut Module) {

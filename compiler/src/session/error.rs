@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::ir::Module;
 use crate::kernel::lower::NotCompiled;
+use crate::lang::rename::RenameError;
 use crate::package::{ImageError, PackageError};
 use crate::passes::PassError;
 use crate::target::clif::CompileError;
@@ -18,6 +19,18 @@ pub enum SessionError {
     /// Mistakes in a config or a graph, drawn with their places.
     #[error("{0}")]
     Diagnostics(String),
+    /// A checkpoint's tensors are not those of the graph; with a rename map that would make them so, if one is certain.
+    #[error("{text}{}", proposal(rename))]
+    Tensors { text: String, rename: Vec<(String, String)> },
+    /// A rename map cannot be read.
+    #[error("{}: {source}", path.display())]
+    Rename { path: PathBuf, source: RenameError },
+    /// A tokenizer cannot be read, or is that of another model.
+    #[error("{}: {what}", path.display())]
+    Tokenizer { path: PathBuf, what: String },
+    /// A text that the model cannot take.
+    #[error("{0}")]
+    Text(String),
     /// The name is neither a file nor a preset.
     #[error("{0}")]
     NoModel(String),
@@ -50,6 +63,16 @@ pub enum SessionError {
     Incomplete,
     #[error(transparent)]
     Runtime(#[from] sterna_runtime::Error),
+}
+
+/// A rename map as the file that `--rename` takes.
+fn proposal(rules: &[(String, String)]) -> String {
+    if rules.is_empty() {
+        return String::new();
+    }
+    let rules: std::collections::BTreeMap<_, _> = rules.iter().cloned().collect();
+    let text = serde_json::to_string_pretty(&rules).unwrap_or_default();
+    format!("\nhelp: the shapes fit with this map; save it and give it to --rename\n{text}")
 }
 
 impl SessionError {

@@ -10,6 +10,7 @@ use super::{Held, PREPARED, Result, Session, SessionError, constants};
 use crate::diagnostics::{Diagnostics, SourceFiles, Style, nearest, render};
 use crate::ir::{CheckpointRule, Module, Treatment, verify::verify};
 use crate::lang::checkpoint::{self, TensorInfo};
+use crate::lang::rename::{RenameMap, propose};
 use crate::lang::{self, Library};
 use crate::package::module_of;
 use crate::passes;
@@ -69,6 +70,8 @@ pub struct LoadOptions {
     pub weights: WeightsSource,
     /// Take weights that are not finite as they are.
     pub allow_nan: bool,
+    /// A map of tensor names that comes before the graph's own rules.
+    pub rename: Option<PathBuf>,
 }
 
 /// What became of a checkpoint's tensors.
@@ -92,19 +95,33 @@ pub fn preset_names(graphs: Option<&Path>) -> Result<Vec<String>> {
 /// The config that a checkpoint carries, or the `config.json` beside it.
 ///
 /// # Errors
-/// The checkpoint cannot be opened.
+/// The checkpoint cannot be opened, or both are there and differ in a key that both have.
 pub fn config_of_checkpoint(path: &Path) -> Result<Option<ModelSource>> {
     let checkpoint = Checkpoint::open(path)?;
-    if let Some(config) = checkpoint.config() {
-        let name = format!("config of {}", path.file_name().unwrap_or_default().to_string_lossy());
-        let text = serde_json::to_string_pretty(config).unwrap_or_default();
-        return Ok(Some(ModelSource::Text { name, text }));
-    }
     let beside = path.with_file_name("config.json");
-    Ok(beside.is_file().then_some(ModelSource::File(beside)))
+    let Some(config) = checkpoint.config() else {
+        return Ok(beside.is_file().then_some(ModelSource::File(beside)));
+    };
+    if beside.is_file() {
+        let text = std::fs::read(&beside).map_err(|source| SessionError::Read { path: beside.clone(), source })?;
+        // What is wrong with a file that is not needed is not this command's business.
+        if let (Some(own), Ok(Value::Object(other))) = (config.as_object(), serde_json::from_slice(&text)) {
+            let differing = own.iter().filter_map(|(key, value)| Some((key, value, other.get(key)?)));
+            let wrong: Vec<String> = differing
+                .filter(|(_, value, theirs)| !same(value, theirs))
+                .map(|(key, value, theirs)| format!("`{key}` is {value}, in {} {theirs}", beside.display()))
+                .collect();
+            if !wrong.is_empty() {
+                return Err(SessionError::Disagreement(wrong.join("; ")));
+            }
+        }
+    }
+    let name = format!("config of {}", path.file_name().unwrap_or_default().to_string_lossy());
+    let text = serde_json::to_string_pretty(config).unwrap_or_default();
+    Ok(Some(ModelSource::Text { name, text }))
 }
 
-fn library(graphs: Option<&Path>) -> Result<Library> {
+pub(super) fn library(graphs: Option<&Path>) -> Result<Library> {
     match graphs {
         None => Ok(Library::embedded()),
         Some(folder) => Library::with_directory(folder).map_err(|d| drawn(&d, &SourceFiles::new())),
@@ -117,7 +134,7 @@ fn style() -> Style {
     if std::io::stderr().is_terminal() { Style::Coloured } else { Style::Plain }
 }
 
-fn drawn(diagnostics: &Diagnostics, files: &SourceFiles) -> SessionError {
+pub(super) fn drawn(diagnostics: &Diagnostics, files: &SourceFiles) -> SessionError {
     SessionError::Diagnostics(render(diagnostics, files, style()))
 }
 
@@ -172,7 +189,8 @@ impl Session {
             WeightsSource::File(path) => Some(Checkpoint::open(path)?),
             _ => None,
         };
-        let tensors = checkpoint.as_ref().map(|c| c.tensors().iter().map(|t| t.name.clone()).collect());
+        let renames = options.rename.as_deref().map(rename_map).transpose()?.unwrap_or_default();
+        let tensors = checkpoint.as_ref().map(|c| c.tensors().iter().map(|t| renames.apply(&t.name)).collect());
         let elaborating = lang::Options { tensors, ..lang::Options::default() };
         let compiled = match config {
             Config::Preset(name) => {
@@ -193,18 +211,8 @@ impl Session {
         let mut tensors = None;
         let held = match checkpoint {
             Some(checkpoint) => {
-                if let Some(own) = checkpoint.config() {
-                    agree(&elaborated, own)?;
-                }
-                let binding = bound(&prepared, &checkpoint, &files)?;
-                let name = |index: &usize| checkpoint.tensors()[*index].name.clone();
-                let ignored = binding.ignored.iter().map(|(index, why)| (name(index), why.clone()));
-                let report = TensorReport {
-                    read: binding.tensors.iter().flatten().map(name).collect(),
-                    ignored: ignored.collect(),
-                };
-                tensors = Some(report);
-                Held::Checkpoint { checkpoint: Box::new(checkpoint), allow_nan: options.allow_nan }
+                tensors = Some(fitted(&elaborated, &prepared, &checkpoint, &renames, &files)?);
+                Held::Checkpoint { checkpoint: Box::new(checkpoint), renames, allow_nan: options.allow_nan }
             }
             None => Held::Random(if let WeightsSource::Random(seed) = options.weights { seed } else { 0 }),
         };
@@ -216,6 +224,31 @@ impl Session {
             prepared: Arc::new(prepared),
             held,
             tensors,
+            memory_weights: OnceLock::new(),
+        })
+    }
+
+    /// The same model with another checkpoint, whose tensors have the same names.
+    ///
+    /// # Errors
+    /// The checkpoint does not fit, or this model has not come from one.
+    pub fn with_checkpoint(&self, checkpoint: Checkpoint) -> Result<Session> {
+        let Held::Checkpoint { renames, allow_nan, .. } = &self.held else {
+            return Err(SessionError::NoModel("the model has not come from a checkpoint".into()));
+        };
+        let tensors = fitted(&self.elaborated, &self.prepared, &checkpoint, renames, &self.files)?;
+        Ok(Session {
+            files: self.files.clone(),
+            warnings: self.warnings.clone(),
+            config: self.config.clone(),
+            elaborated: self.elaborated.clone(),
+            prepared: self.prepared.clone(),
+            held: Held::Checkpoint {
+                checkpoint: Box::new(checkpoint),
+                renames: renames.clone(),
+                allow_nan: *allow_nan,
+            },
+            tensors: Some(tensors),
             memory_weights: OnceLock::new(),
         })
     }
@@ -256,21 +289,54 @@ fn find_preset(library: &Library, name: &str, model: Option<&str>) -> Result<Str
     }
 }
 
+/// What becomes of a checkpoint's tensors, if it is one of this model.
+fn fitted(
+    elaborated: &Module,
+    prepared: &Module,
+    checkpoint: &Checkpoint,
+    renames: &RenameMap,
+    files: &SourceFiles,
+) -> Result<TensorReport> {
+    if let Some(own) = checkpoint.config() {
+        agree(elaborated, own)?;
+    }
+    let binding = bound(prepared, checkpoint, renames, files)?;
+    let name = |index: &usize| checkpoint.tensors()[*index].name.clone();
+    let ignored = binding.ignored.iter().map(|(index, why)| (name(index), why.clone()));
+    Ok(TensorReport { read: binding.tensors.iter().flatten().map(name).collect(), ignored: ignored.collect() })
+}
+
 /// Matches a checkpoint with a module; what does not fit is drawn with its place in the graph.
-pub(super) fn bound(module: &Module, checkpoint: &Checkpoint, files: &SourceFiles) -> Result<Binding> {
-    let describe = |entry: &TensorEntry| TensorInfo {
-        name: entry.name.clone(),
-        shape: entry.shape.clone(),
-        detail: entry.stored.name().to_owned(),
+pub(super) fn bound(
+    module: &Module,
+    checkpoint: &Checkpoint,
+    renames: &RenameMap,
+    files: &SourceFiles,
+) -> Result<Binding> {
+    let described = |name: fn(&RenameMap, &str) -> String| -> Vec<TensorInfo> {
+        let describe = |entry: &TensorEntry| TensorInfo {
+            name: name(renames, &entry.name),
+            shape: entry.shape.clone(),
+            detail: entry.stored.name().to_owned(),
+        };
+        checkpoint.tensors().iter().map(describe).collect()
     };
-    let tensors: Vec<TensorInfo> = checkpoint.tensors().iter().map(describe).collect();
-    checkpoint::bind(files, module, &tensors).map_err(|d| drawn(&d, files))
+    checkpoint::bind(files, module, &described(RenameMap::apply)).map_err(|diagnostics| SessionError::Tensors {
+        text: drawn(&diagnostics, files).to_string(),
+        rename: propose(module, &described(|_, name| name.to_owned())).unwrap_or_default(),
+    })
+}
+
+fn rename_map(path: &Path) -> Result<RenameMap> {
+    let text = std::fs::read_to_string(path).map_err(|source| SessionError::Read { path: path.into(), source })?;
+    RenameMap::parse(&text).map_err(|source| SessionError::Rename { path: path.into(), source })
 }
 
 /// Keys that both configs have must have one value, unless the graph does not read the key or leaves the choice open.
 fn agree(module: &Module, own: &Value) -> Result<()> {
     let Some(own) = own.as_object() else { return Ok(()) };
-    let open = |key: &str| module.checkpoint.iter().any(|r| matches!(r, CheckpointRule::Choose { key: k, .. } if k == key));
+    let open =
+        |key: &str| module.checkpoint.iter().any(|r| matches!(r, CheckpointRule::Choose { key: k, .. } if k == key));
     let mut wrong = Vec::new();
     for used in module.config.iter().filter(|u| u.treatment == Treatment::Used) {
         let Some(theirs) = own.get(&used.key) else { continue };

@@ -4,14 +4,20 @@
 //! [`Session::native`] compiled code; both are engines of the runtime, driven by the same streams. No option of the
 //! command line and no file format is known here beyond their names.
 
+pub mod chart;
 mod constants;
 mod cost;
 mod error;
+mod evaluate;
 mod hosts;
 mod load;
 mod oracle;
+mod sizes;
+pub mod sweep;
+pub mod sweep_results;
 mod tables;
 mod text;
+mod tokens;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -22,13 +28,17 @@ use sterna_runtime::{Buffer, Code, Mode, NativeEngine, Pool, Weights};
 
 pub use cost::Cost;
 pub use error::SessionError;
+pub use evaluate::{Evaluation, evaluate};
 pub use load::{LoadOptions, ModelSource, TensorReport, WeightsSource, config_of_checkpoint, preset_names};
 pub use oracle::InterpreterEngine;
+pub use sizes::{PresetSizes, preset_sizes};
+pub use tokens::{TokenStream, Tokenizer, elements, find_tokenizer};
 
 use crate::diagnostics::{Diagnostics, SourceFiles};
 use crate::interp::MemoryWeights;
 use crate::ir::{Module, WeightId};
 use crate::kernel::lower::{self, Lowered};
+use crate::lang::rename::RenameMap;
 use crate::package::{self, Values};
 use crate::passes;
 use crate::target::clif::jit::Jit;
@@ -60,7 +70,7 @@ impl Default for CompileOptions {
 
 /// Where a session's weights come from.
 enum Held {
-    Checkpoint { checkpoint: Box<Checkpoint>, allow_nan: bool },
+    Checkpoint { checkpoint: Box<Checkpoint>, renames: RenameMap, allow_nan: bool },
     Random(u64),
     Package { package: Arc<Package>, section: Section },
 }
@@ -241,8 +251,8 @@ impl Session {
         let values = match &self.held {
             Held::Package { package, section } => Values::Packed { section, bytes: package.weights() },
             Held::Random(seed) => Values::Source(ValueSource::Random { seed: *seed }),
-            Held::Checkpoint { checkpoint, allow_nan } => {
-                let binding: Binding = load::bound(&self.prepared, checkpoint, &self.files)?;
+            Held::Checkpoint { checkpoint, renames, allow_nan } => {
+                let binding: Binding = load::bound(&self.prepared, checkpoint, renames, &self.files)?;
                 Values::Source(ValueSource::Checkpoint { checkpoint, binding, allow_non_finite: *allow_nan })
             }
         };

@@ -110,8 +110,7 @@ impl Engine for InterpreterEngine {
                 .run(&self.module.entries[entry], state, call.len(), &arguments)
                 .map_err(|e| Error::Engine(e.to_string()))?;
             for (port, buffer) in table.outputs.iter().zip(outputs.iter_mut()) {
-                let value =
-                    results.get(&port.name).ok_or_else(|| Error::Missing(format!("output `{}`", port.name)))?;
+                let value = results.get(&port.name).ok_or_else(|| Error::Missing(format!("output `{}`", port.name)))?;
                 store(port, &value.data, call.clone(), buffer);
             }
         }

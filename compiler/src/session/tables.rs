@@ -19,10 +19,7 @@ fn entry(entry: &Entry) -> Result<EntryTable, String> {
     Ok(EntryTable {
         name: entry.name.clone(),
         within: entry.within,
-        start: entry
-            .start
-            .as_ref()
-            .map(|s| Start { elements: s.elements.clone(), only_if_empty: s.only_if_empty }),
+        start: entry.start.as_ref().map(|s| Start { elements: s.elements.clone(), only_if_empty: s.only_if_empty }),
         inputs: entry.params.iter().map(input).collect::<Result<_, _>>()?,
         outputs: entry.outputs.iter().map(|o| port(&o.name, &o.ty)).collect::<Result<_, _>>()?,
         group: 0,
