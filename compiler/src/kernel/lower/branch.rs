@@ -79,7 +79,16 @@ impl<'a> Emit<'a> {
         body: &Body,
     ) -> Result<(), NotCompiled> {
         let current = self.targets(b, step)?;
-        let next = self.targets(b, step)?;
+        // Not `targets`, which may be an output of the kernel, as `current` is.
+        let next: Vec<Buffer> = step
+            .results
+            .iter()
+            .map(|&v| {
+                let elem = self.graph.ty(v).elem;
+                let shape = self.shape(v);
+                self.allocate_shape(b, elem, &shape)
+            })
+            .collect();
         for (&init, target) in step.inputs[1..].iter().zip(&current) {
             let sink = Sink { value: init, buffer: target.clone(), padded: true };
             self.store_all(b, &[sink])?;

@@ -224,7 +224,9 @@ impl<'m> Maker<'m> {
                 continue;
             }
             let ty = region.ty(result);
-            let stored = self.result(scope, result, ty)?;
+            let mut stored = self.result(scope, result, ty)?;
+            stored.place.code_sum = has_code_sum(&import.graph, env[&result])
+                && stored.place.row_stride >= 64;
             outputs.push((env[&result], stored.place.clone()));
             self.scopes[scope].bound.insert(result, Bound::Stored(stored));
         }
@@ -426,6 +428,15 @@ pub struct Import {
     known: HashMap<(usize, Value), Vec<V>>,
 }
 
+/// Whether a value is the maximum of one block of codes, in a kernel that works row by row.
+fn has_code_sum(graph: &Graph, v: V) -> bool {
+    let Some((step, 1)) = graph.defs[v.index()] else {
+        return false;
+    };
+    let step = &graph.steps[step];
+    matches!(step.act, Act::Op(Op::QuantizeInput { .. })) && graph.ty(v).elements() == Some(1) && graph.ty(v).rank() == 1
+}
+
 /// Whether a node launches nothing of its own.
 fn is_virtual(region: &Region, id: NodeId) -> bool {
     let node = region.node(id);
@@ -443,8 +454,40 @@ fn is_virtual(region: &Region, id: NodeId) -> bool {
         | Op::Host(_)
         | Op::Check { .. }
         | Op::Probe { .. } => false,
+        // A narrow layer is cheaper to compute in the epilogue that adds it than to launch.
+        Op::Linear => !lifted || joins_epilogue(region, id),
         _ => !lifted && !node.results.is_empty(),
     }
+}
+
+/// Whether a linear layer of few inputs is used once, by a kernel of linear layers with as many rows.
+fn joins_epilogue(region: &Region, id: NodeId) -> bool {
+    let node = region.node(id);
+    let &[x, w] = &node.inputs[..] else {
+        return false;
+    };
+    let narrow = region.ty(w).shape.last().and_then(|d| d.constant());
+    let from_memory = region.producer(x).is_none_or(|source| !is_virtual(region, source));
+    let is_weight = region
+        .producer(w)
+        .is_some_and(|source| matches!(region.node(source).op, Op::Weight(_)));
+    let dense = !super::weights::is_packed(region.ty(w).elem);
+    let result = node.results[0];
+    let users = region.users(result);
+    let &[user] = &users[..] else {
+        return false;
+    };
+    let user = region.node(user);
+    let epilogue = matches!(&user.op, Op::Fused { kind: crate::ir::FusedKind::LinearEpilogue, .. });
+    let same = user.results.iter().all(|&r| region.ty(r) == region.ty(result));
+    narrow.is_some_and(|k| k <= super::linear::NARROW)
+        && from_memory
+        && is_weight
+        && dense
+        && epilogue
+        && same
+        && region.ty(result).rank() == 2
+        && !region.results().contains(&result)
 }
 
 fn name_of(op: &Op) -> &'static str {

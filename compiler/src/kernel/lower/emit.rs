@@ -73,6 +73,10 @@ pub struct Emit<'a> {
     pub live_lanes: usize,
     /// The step being emitted.
     pub origin: OriginId,
+    /// Outputs of the kernel, which results may be computed right into.
+    pub direct: HashMap<V, Buffer>,
+    /// The sum of the codes that belong to a block maximum.
+    pub code_sums: HashMap<V, Value>,
     memo: Vec<HashMap<MemoKey, Value>>,
 }
 
@@ -114,6 +118,8 @@ impl<'a> Emit<'a> {
             max_context: start.max_context,
             live_lanes: LANES,
             origin: OriginId(0),
+            direct: HashMap::new(),
+            code_sums: HashMap::new(),
             memo: vec![HashMap::new()],
         }
     }
@@ -152,6 +158,9 @@ impl<'a> Emit<'a> {
 
     /// Memory for an array of the type of `v`, on the stack if small.
     pub fn allocate(&mut self, b: &mut Builder, v: V) -> Buffer {
+        if let Some(output) = self.direct.get(&v) {
+            return output.clone();
+        }
         let ty = self.graph.ty(v).clone();
         let shape: Vec<usize> = ty.shape.iter().map(|dim| self.most(*dim)).collect();
         self.allocate_shape(b, ty.elem, &shape)
@@ -234,6 +243,9 @@ impl<'a> Emit<'a> {
         }
         let mut exposed = Vec::new();
         for sink in sinks {
+            if self.is_in_place(sink) {
+                continue;
+            }
             if add_to_group(&mut late, self.graph, sink, false) {
                 let safe = self.states_read(sink.value).iter().all(|(read, in_place)| {
                     let together = writes
@@ -275,6 +287,14 @@ impl<'a> Emit<'a> {
         self.store_all(b, &[sink])?;
         self.locs[v.index()] = Some(Loc::Buf(buffer.clone()));
         Ok(buffer)
+    }
+
+    /// Whether a value was computed right where it is to be stored.
+    fn is_in_place(&self, sink: &Sink) -> bool {
+        match (&self.locs[sink.value.index()], self.direct.get(&sink.value)) {
+            (Some(Loc::Buf(found)), Some(direct)) => found.pointer == direct.pointer,
+            _ => false,
+        }
     }
 
     /// Like [`Emit::ensure_buffer`], the last axis without gaps and all axes row-major.

@@ -20,12 +20,17 @@ pub struct Place {
     pub arg: Arg,
     /// Bytes from one row to the next; 0 if all rows share one value.
     pub row_stride: i64,
+    /// Whether each row, a block maximum, is followed by the i32 sum of its block's codes.
+    pub code_sum: bool,
 }
+
+/// Where in a row the sum of codes stands.
+pub const CODE_SUM: i32 = 4;
 
 impl Place {
     /// At a constant offset.
     pub fn at(base: Base, offset: u64, row_stride: i64) -> Place {
-        Place { arg: Arg::at(base, offset), row_stride }
+        Place { arg: Arg::at(base, offset), row_stride, code_sum: false }
     }
 }
 
@@ -340,7 +345,23 @@ pub fn build(spec: &Spec, context: &Context<'_>, messages: &mut Vec<String>) -> 
             emit.scratch = b.offset_by(frame.scratch, bytes);
         }
         let sinks = emit.enter_row(b, spec, &frame, row)?;
-        emit.body(b, &spec.body, &sinks)
+        emit.direct.clear();
+        for sink in &sinks {
+            let times = sinks.iter().filter(|s| s.value == sink.value).count();
+            // A value that is also an input has a place already.
+            if times == 1 && emit.locs[sink.value.index()].is_none() {
+                emit.direct.insert(sink.value, sink.buffer.clone());
+            }
+        }
+        emit.body(b, &spec.body, &sinks)?;
+        for ((_, place), sink) in spec.outputs.iter().zip(&sinks) {
+            if place.code_sum {
+                let sum = emit.code_sums[&sink.value];
+                let (pointer, offset) = sink.buffer.base.address(b, sink.buffer.pointer);
+                b.store_n(pointer, offset + CODE_SUM, sum);
+            }
+        }
+        Ok(())
     })?;
     let scratch_bytes = emit.scratch_used;
     Ok(Built { kernel: b.finish(), args: frame.args, scratch: frame.scratch_args, scratch_bytes, form })

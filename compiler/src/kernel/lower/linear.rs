@@ -9,10 +9,14 @@ use super::emit::{Emit, Loc, Sink};
 use super::eval::uniform;
 use super::graph::{Act, Step, V};
 use super::index::Ix;
-use super::kernels::{Built, Context, Form, Frame, Spec, open};
-use crate::ir::{BinaryOp, Dim, Elem, Op, Type, WeightId};
+use super::kernels::{Built, CODE_SUM, Context, Form, Frame, Spec, open};
+use super::weights::scale_group;
+use crate::ir::{BinaryOp, Dim, Elem, Group, Op, Type, WeightId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{LANES, MAX_TOKENS, Value};
+
+/// Inputs of a layer that is computed with its rows in the lanes.
+pub const NARROW: usize = 16;
 
 /// A linear layer of the kernel.
 struct Layer {
@@ -21,6 +25,13 @@ struct Layer {
     input: V,
     /// Block maxima, for int8 products.
     maxima: Option<V>,
+}
+
+/// What is known of each token before the strips: i32 sums of codes unless they stand with the maxima, and
+/// for each layer with one scale what its totals are multiplied with.
+struct Tables {
+    sums: Option<Value>,
+    factors: Vec<Option<Value>>,
 }
 
 struct Plan {
@@ -125,28 +136,44 @@ pub fn build(spec: &Spec, context: &Context<'_>, messages: &mut Vec<String>) -> 
     let sums = b.stack((context.max_rows * 4).next_multiple_of(64) as u32);
     let zero = b.const_n(0);
     let codes = plan.layers.iter().find(|l| l.maxima.is_some());
+    let mut known = true;
     if let Some(layer) = codes {
-        let same = plan.layers.iter().all(|l| l.maxima.is_none() || l.input == layer.input);
+        let same = plan
+            .layers
+            .iter()
+            .all(|l| l.maxima.is_none() || l.input == layer.input);
         if !same {
             return Ok(None);
         }
         let input = layer.input;
+        let maxima = layer.maxima;
+        known = spec
+            .inputs
+            .iter()
+            .any(|(v, place)| Some(*v) == maxima && place.code_sum);
         let n = emit.shape(input)[0];
-        emit.each(&mut b, zero, frame.rows, &mut |emit, b, row| {
-            emit.enter_row(b, spec, &frame, row)?;
-            let sum = emit.code_sum(b, input, &[], 0, n)?;
-            let (pointer, offset) = row.times(4).address(b, sums);
-            b.store_n(pointer, offset, sum);
-            Ok(())
-        })?;
+        if !known {
+            emit.each(&mut b, zero, frame.rows, &mut |emit, b, row| {
+                emit.enter_row(b, spec, &frame, row)?;
+                let sum = emit.code_sum(b, input, &[], 0, n)?;
+                let (pointer, offset) = row.times(4).address(b, sums);
+                b.store_n(pointer, offset, sum);
+                Ok(())
+            })?;
+        }
     }
+    let factors = emit.token_factors(&mut b, spec, &frame, &plan, context)?;
+    let tables = Tables {
+        sums: (!known).then_some(sums),
+        factors,
+    };
     let (begin, end) = (b.begin(), b.end());
     let tile = MAX_TOKENS as i32;
     let rest = b.const_n(!(tile - 1));
     let whole = b.and(frame.rows, rest);
     emit.each(&mut b, begin, end, &mut |emit, b, strip| {
         let tokens = |emit: &mut Emit<'_>, b: &mut Builder, row: &Ix, count: u32| {
-            emit.tile(b, spec, &frame, &plan, strip, row, count, sums)
+            emit.tile(b, spec, &frame, &plan, strip, row, count, &tables)
         };
         emit.fold(b, (zero, whole, tile), &[], &mut |emit, b, row, _| {
             tokens(emit, b, row, MAX_TOKENS)?;
@@ -177,7 +204,7 @@ impl Emit<'_> {
         strip: &Ix,
         row: &Ix,
         count: u32,
-        sums: Value,
+        tables: &Tables,
     ) -> Result<(), NotCompiled> {
         let place = [strip.times(LANES as i64)];
         self.enter_row(b, spec, frame, row)?;
@@ -195,12 +222,71 @@ impl Emit<'_> {
             let locs = self.locs.clone();
             self.open();
             let result =
-                self.epilogue(b, spec, frame, plan, strip, &row, &place, sums, |layer| totals[layer][token as usize]);
+                self.epilogue(b, spec, frame, plan, strip, &row, &place, tables, |layer| totals[layer][token as usize]);
             self.close();
             self.locs = locs;
             result?;
         }
         Ok(())
+    }
+
+    /// Tables of the factors that depend on the token alone.
+    fn token_factors(
+        &mut self,
+        b: &mut Builder,
+        spec: &Spec,
+        frame: &Frame,
+        plan: &Plan,
+        context: &Context<'_>,
+    ) -> Result<Vec<Option<Value>>, NotCompiled> {
+        let mut tables = vec![None; plan.layers.len()];
+        let mut wanted = Vec::new();
+        for (number, layer) in plan.layers.iter().enumerate() {
+            let step = spec.graph.def(layer.result);
+            let Some(Act::Op(Op::LinearInt8 { quant })) = step.map(|s| &s.act) else {
+                continue;
+            };
+            let Some(Act::Op(Op::Weight(weight))) =
+                spec.graph.def(layer.weight_value).map(|s| &s.act)
+            else {
+                continue;
+            };
+            if scale_group(context.weights.layout(*weight)) == Group::Tensor {
+                let table = b.stack((context.max_rows * 4).next_multiple_of(64) as u32);
+                tables[number] = Some(table);
+                wanted.push((*weight, layer.maxima, table, *quant));
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(tables);
+        }
+        let zero = b.const_n(0);
+        self.each(b, zero, frame.rows, &mut |emit, b, row| {
+            emit.enter_row(b, spec, frame, row)?;
+            for &(weight, maxima, table, quant) in &wanted {
+                let maxima = maxima.expect("an int8 product");
+                let factor = emit.token_factor(b, weight, maxima, &[], quant)?;
+                let (pointer, offset) = row.times(4).address(b, table);
+                b.store_s(pointer, offset, factor);
+            }
+            Ok(())
+        })?;
+        Ok(tables)
+    }
+
+    /// The sum of a token's codes.
+    fn token_sum(&mut self, b: &mut Builder, maxima: V, row: &Ix, tables: &Tables) -> Value {
+        match (tables.sums, &self.locs[maxima.index()]) {
+            (None, Some(Loc::Buf(buffer))) => {
+                let (pointer, offset) = buffer.base.address(b, buffer.pointer);
+                b.load_n(pointer, offset + CODE_SUM)
+            }
+            (Some(sums), _) => {
+                let (pointer, offset) = row.times(4).address(b, sums);
+                b.load_n(pointer, offset)
+            }
+            _ => unreachable!("maxima lie in memory"),
+        }
     }
 
     /// Gives the weights of a linear kernel their places.
@@ -228,7 +314,7 @@ impl Emit<'_> {
         strip: &Ix,
         row: &Ix,
         place: &[Ix],
-        sums: Value,
+        tables: &Tables,
         total: impl Fn(usize) -> Value,
     ) -> Result<(), NotCompiled> {
         let mut stores = self.enter_row(b, spec, frame, row)?;
@@ -249,9 +335,15 @@ impl Emit<'_> {
                         let weight: WeightId =
                             self.packed(layer_plan.weight_value).expect("the plan looked at the weights");
                         let maxima = layer_plan.maxima.expect("an int8 product");
-                        let factor = self.undo(b, weight, maxima, &[], strip, *quant)?;
-                        let (pointer, offset) = row.times(4).address(b, sums);
-                        let sum = b.load_n(pointer, offset);
+                        let factor = match tables.factors[layer] {
+                            Some(table) => {
+                                let (pointer, offset) = row.times(4).address(b, table);
+                                let factor = b.load_s(pointer, offset);
+                                b.splat(factor)
+                            }
+                            None => self.undo(b, weight, maxima, &[], strip, *quant)?,
+                        };
+                        let sum = self.token_sum(b, maxima, row, tables);
                         let value = self.scaled(b, weight, total(layer), sum, factor);
                         self.remember(result, place, true, value);
                         layer += 1;
@@ -317,11 +409,14 @@ impl Emit<'_> {
         if self.packed(w).is_none() {
             self.prepare(b, w)?;
         }
+        if self.packed(w).is_none() && self.shape(layer.input)[0] <= NARROW {
+            return self.narrow_rows(b, layer, rows, strip, &input, count, stride);
+        }
         let temporary = b.stack(64 * count);
-        let (zero, lanes) = (b.const_n(0), b.const_n(LANES as i32));
+        let (zero, lanes) = (b.const_n(0), b.const_n(LANES.min(rows) as i32));
         self.each(b, zero, lanes, &mut |emit, b, lane| {
             let mut number = strip.times(LANES as i64).plus(lane);
-            if rows % LANES != 0 {
+            if rows > LANES && rows % LANES != 0 {
                 // Rows behind the last repeat it; their results lie in padding.
                 let (value, last) = (number.scalar(b), b.const_n(rows as i32 - 1));
                 number = Ix::value(b.smin(value, last));
@@ -334,6 +429,58 @@ impl Emit<'_> {
             Ok(())
         })?;
         Ok((0..count).map(|token| b.load_f(temporary, 64 * token as i32)).collect())
+    }
+
+    /// A strip of rows of few inputs: rows in the lanes, the tree of the lane-axis sum over the inputs. Lanes
+    /// without an input would be +0, and no partial is -0, so they are left out.
+    #[allow(clippy::too_many_arguments)]
+    fn narrow_rows(
+        &mut self,
+        b: &mut Builder,
+        layer: &Layer,
+        rows: usize,
+        strip: &Ix,
+        input: &super::access::Buffer,
+        count: u32,
+        stride: i64,
+    ) -> Result<Vec<Value>, NotCompiled> {
+        let inputs = self.shape(layer.input)[0];
+        let mut columns = Vec::new();
+        for k in 0..inputs {
+            let k = Ix::constant(k as i64);
+            let first = [strip.times(LANES as i64)];
+            columns.push(self.by_lane(b, &first, |emit, b, place| {
+                let mut number = place[0].clone();
+                if rows % LANES != 0 {
+                    let (value, last) = (number.scalar(b), b.const_n(rows as i32 - 1));
+                    number = Ix::value(b.smin(value, last));
+                }
+                emit.eval(b, layer.weight_value, &[number, k.clone()], false)
+            })?);
+        }
+        let zero = b.const_f(0.0);
+        let mut totals = Vec::new();
+        for token in 0..i64::from(count) {
+            let mut partials = Vec::new();
+            for (k, &column) in columns.iter().enumerate() {
+                let mut buffer = input.clone();
+                buffer.base = buffer.base.offset(token * stride);
+                let x = self.load(b, &buffer, &[Ix::constant(k as i64)], false);
+                let x = b.splat(x);
+                let product = b.mul(column, x);
+                partials.push(b.add(zero, product));
+            }
+            let mut width = LANES / 2;
+            while width > 0 {
+                for i in 0..width.min(partials.len().saturating_sub(width)) {
+                    partials[i] = b.add(partials[i], partials[i + width]);
+                }
+                partials.truncate(width);
+                width /= 2;
+            }
+            totals.push(partials.first().copied().unwrap_or(zero));
+        }
+        Ok(totals)
     }
 
     /// One row times some tokens.

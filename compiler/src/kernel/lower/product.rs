@@ -180,7 +180,7 @@ impl<'a> Emit<'a> {
         };
         let x = step.inputs[0];
         self.prepare(b, x)?;
-        if self.cost(x) > 8 {
+        if self.cost(x) > 4 {
             self.ensure_buffer(b, x)?;
         }
         let (q, a) = (step.results[0], step.results[1]);
@@ -213,16 +213,22 @@ impl<'a> Emit<'a> {
                 let mut place = at.to_vec();
                 place.push(Ix::constant(index as i64));
                 emit.store(b, &a_buffer, &place, most, None);
+                let none = b.const_i(0);
                 let factor = quantise::factor(&mut Math::like(b, most), most);
                 let factor = b.splat(factor);
-                emit.strips(b, &len, &[], &mut |emit, b, base, tail, _| {
+                let sum = emit.strips(b, &len, &[none], &mut |emit, b, base, tail, carried| {
                     let mut place = at.to_vec();
                     place.push(base.offset(start));
                     let value = emit.eval(b, x, &place, true)?;
                     let code = quantise::int8(&mut Math::like(b, value), value, factor);
                     emit.store(b, &q_buffer, &place, code, Some(tail));
-                    Ok(Vec::new())
-                })?;
+                    let counted = emit.masked(b, tail, code, none);
+                    Ok(vec![b.add(carried[0], counted)])
+                })?[0];
+                if leading.is_empty() && block == n {
+                    let sum = b.red_iadd(sum);
+                    emit.code_sums.insert(a, sum);
+                }
             }
             Ok(())
         })?;
@@ -344,20 +350,42 @@ impl<'a> Emit<'a> {
         let InputQuant::Int8 { undo, .. } = quant else {
             unreachable!("int8 products have int8 inputs");
         };
+        if scale_group(self.weights.layout(weight)) == Group::Tensor {
+            let factor = self.token_factor(b, weight, a, at, quant)?;
+            return Ok(b.splat(factor));
+        }
         let mut place = at.to_vec();
         place.push(Ix::constant(0));
         let a = self.eval(b, a, &place, false)?;
-        let layout = self.weights.layout(weight);
-        if scale_group(layout) == Group::Tensor {
-            let start = Ix::constant(layout.scales().start as i64);
-            let (pointer, offset) = start.address(b, self.weight_pointers[&weight]);
-            let scale = b.load_s(pointer, offset);
-            let factor = quantise::undo_factor(&mut Math::like(b, scale), undo, scale, a);
-            return Ok(b.splat(factor));
-        }
         let scale = self.scales(b, weight, strip, 0);
         let a = b.splat(a);
         Ok(quantise::undo_factor(&mut Math::like(b, scale), undo, scale, a))
+    }
+
+    /// What the totals of a token are multiplied with, for a weight of one scale.
+    pub fn token_factor(
+        &mut self,
+        b: &mut Builder,
+        weight: WeightId,
+        a: V,
+        at: &[Ix],
+        quant: InputQuant,
+    ) -> Result<Value, NotCompiled> {
+        let InputQuant::Int8 { undo, .. } = quant else {
+            unreachable!("int8 products have int8 inputs");
+        };
+        let mut place = at.to_vec();
+        place.push(Ix::constant(0));
+        let a = self.eval(b, a, &place, false)?;
+        let start = Ix::constant(self.weights.layout(weight).scales().start as i64);
+        let (pointer, offset) = start.address(b, self.weight_pointers[&weight]);
+        let scale = b.load_s(pointer, offset);
+        Ok(quantise::undo_factor(
+            &mut Math::like(b, scale),
+            undo,
+            scale,
+            a,
+        ))
     }
 
     /// Totals of stored fields, corrected to those of codes and scaled.

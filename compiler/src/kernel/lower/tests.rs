@@ -3,6 +3,7 @@
 mod control;
 mod operations;
 mod presets;
+mod profile;
 mod recurrent;
 
 use std::collections::HashMap;

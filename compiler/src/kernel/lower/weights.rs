@@ -7,7 +7,7 @@ use super::NotCompiled;
 use super::emit::Emit;
 use super::eval::uniform;
 use super::index::Ix;
-use crate::ir::{Data, Group, Literal, Module, Op, Region, WeightId};
+use crate::ir::{Data, Elem, Group, Literal, Module, Op, Region, WeightId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{LANES, Mem, Packing, Shift, Value};
 use crate::weights::layout::{Layout, Section};
@@ -100,6 +100,11 @@ fn literal_bytes(literal: &Literal) -> Vec<u8> {
         Data::U8(v) => v.clone(),
         Data::Bool(v) => v.iter().map(|&x| u8::from(x)).collect(),
     }
+}
+
+/// Whether values of the element are stored as codes.
+pub fn is_packed(elem: Elem) -> bool {
+    matches!(elem, Elem::Ternary | Elem::Sign)
 }
 
 /// The weights that share a scale; one group per row where a group is no shorter than a row.
