@@ -7,6 +7,7 @@
 //! | layout | used for | rows |
 //! | --- | --- | --- |
 //! | [`Layout::Rows`] | f32, f16, bf16 | row-major, little-endian, each row zero-padded to 64 bytes |
+//! | [`Layout::Columns`] | the same, 16 rows and more of at most 16 columns | column-major, each column zero-padded to 64 bytes, so that kernels keep 16 rows in their lanes |
 //! | [`Layout::Blocks`] of [`Packing::Codes2`] | ternary | 2-bit codes plus one, four rows interleaved by 64-byte blocks |
 //! | [`Layout::Blocks`] of [`Packing::Bits1`] | sign, int8 input | bits, interleaved likewise |
 //! | [`Layout::SignRows`] | sign, float input | bits in natural order, each row zero-padded to 64 bytes |
@@ -44,6 +45,13 @@ pub enum Layout {
         /// The matrix.
         shape: MatrixShape,
     },
+    /// Dense columns of `F32`, `F16` or `Bf16`, for a narrow matrix.
+    Columns {
+        /// The element stored.
+        element: Elem,
+        /// The matrix.
+        shape: MatrixShape,
+    },
     /// Interleaved blocks of codes, with scales.
     Blocks {
         /// What a block holds.
@@ -68,7 +76,14 @@ impl Layout {
     pub fn of(encoding: &Encoding, shape: &[usize]) -> Self {
         let shape = MatrixShape::of(shape);
         match *encoding {
-            Encoding::F32 | Encoding::F16 | Encoding::Bf16 => Self::Rows { element: encoding.elem(), shape },
+            Encoding::F32 | Encoding::F16 | Encoding::Bf16 => {
+                let element = encoding.elem();
+                if shape.rows >= ROW_GROUP && (1..=ROW_GROUP).contains(&shape.columns) {
+                    Self::Columns { element, shape }
+                } else {
+                    Self::Rows { element, shape }
+                }
+            }
             Encoding::Ternary { group, .. } => Self::Blocks { packing: Packing::Codes2, shape, group },
             Encoding::Sign { group, input: InputQuant::None, .. } => Self::SignRows { shape, group },
             Encoding::Sign { group, input: InputQuant::Int8 { .. }, .. } => {
@@ -82,6 +97,7 @@ impl Layout {
     pub fn name(self) -> &'static str {
         match self {
             Self::Rows { .. } => "rows",
+            Self::Columns { .. } => "columns",
             Self::Blocks { packing: Packing::Codes2, .. } => "codes2-blocks",
             Self::Blocks { packing: Packing::Bits1, .. } => "bits1-blocks",
             Self::Blocks { packing: Packing::Bytes8, .. } => "bytes8-blocks",
@@ -93,7 +109,10 @@ impl Layout {
     #[must_use]
     pub fn shape(self) -> MatrixShape {
         match self {
-            Self::Rows { shape, .. } | Self::Blocks { shape, .. } | Self::SignRows { shape, .. } => shape,
+            Self::Rows { shape, .. }
+            | Self::Columns { shape, .. }
+            | Self::Blocks { shape, .. }
+            | Self::SignRows { shape, .. } => shape,
         }
     }
 
@@ -105,8 +124,21 @@ impl Layout {
             Self::Rows { element, .. } => {
                 (columns * element.bytes().expect("a dense element")).next_multiple_of(ALIGNMENT)
             }
+            Self::Columns { element, .. } => element.bytes().expect("a dense element"),
             Self::Blocks { packing, .. } => packing.blocks(columns) * ALIGNMENT,
             Self::SignRows { .. } => columns.div_ceil(8).next_multiple_of(ALIGNMENT),
+        }
+    }
+
+    /// Bytes from one column to the next of dense elements.
+    #[must_use]
+    pub fn column_bytes(self) -> usize {
+        match self {
+            Self::Rows { element, .. } => element.bytes().expect("a dense element"),
+            Self::Columns { element, shape } => {
+                (shape.rows * element.bytes().expect("a dense element")).next_multiple_of(ALIGNMENT)
+            }
+            Self::Blocks { .. } | Self::SignRows { .. } => 0,
         }
     }
 
@@ -116,6 +148,7 @@ impl Layout {
         let rows = self.shape().rows;
         match self {
             Self::Rows { .. } | Self::SignRows { .. } => rows * self.row_bytes(),
+            Self::Columns { shape, .. } => shape.columns * self.column_bytes(),
             Self::Blocks { packing, .. } => packing.packed_bytes(rows, self.shape().columns),
         }
     }
@@ -125,7 +158,7 @@ impl Layout {
     pub fn scales(self) -> Range<usize> {
         let start = self.code_bytes();
         let length = match self {
-            Self::Rows { .. } => 0,
+            Self::Rows { .. } | Self::Columns { .. } => 0,
             Self::Blocks { shape, group, .. } | Self::SignRows { shape, group } => match group {
                 Group::Tensor => ALIGNMENT,
                 Group::Row | Group::Inputs(_) => shape.rows.next_multiple_of(ROW_GROUP) * shape.groups(group) * 4,
@@ -138,7 +171,7 @@ impl Layout {
     #[must_use]
     pub fn scale_offset(self, row: usize, column: usize) -> Option<usize> {
         let (shape, group) = match self {
-            Self::Rows { .. } => return None,
+            Self::Rows { .. } | Self::Columns { .. } => return None,
             Self::Blocks { shape, group, .. } | Self::SignRows { shape, group } => (shape, group),
         };
         let float = match group {
@@ -163,9 +196,7 @@ impl Layout {
     #[must_use]
     pub fn field(self, row: usize, column: usize) -> (usize, usize) {
         match self {
-            Self::Rows { element, .. } => {
-                (row * self.row_bytes() + column * element.bytes().expect("a dense element"), 0)
-            }
+            Self::Rows { .. } | Self::Columns { .. } => (row * self.row_bytes() + column * self.column_bytes(), 0),
             Self::Blocks { packing, .. } => {
                 let (block, within) = (column / packing.block_weights(), column % packing.block_weights());
                 let quad = row / QUAD * QUAD * self.row_bytes();
@@ -216,6 +247,13 @@ pub fn pack(value: &WeightValue, layout: Layout, out: &mut [u8]) {
             assert_eq!(values.len(), shape.elements(), "values of another shape than the layout");
             pack_rows(values, element, layout, out);
         }
+        (Layout::Columns { element, .. }, WeightValue::Dense(values)) => {
+            assert_eq!(values.len(), shape.elements(), "values of another shape than the layout");
+            for (at, &value) in values.iter().enumerate() {
+                let (byte, _) = layout.field(at / shape.columns, at % shape.columns);
+                pack_row(&[value], element, &mut out[byte..]);
+            }
+        }
         (Layout::Blocks { packing, group, .. }, WeightValue::Codes { codes, scales }) => {
             assert_eq!(codes.len(), shape.elements(), "codes of another shape than the layout");
             pack_blocks(codes, packing, layout, &mut out[..layout.code_bytes()]);
@@ -239,13 +277,16 @@ pub fn pack(value: &WeightValue, layout: Layout, out: &mut [u8]) {
 fn pack_rows(values: &[f32], element: Elem, layout: Layout, out: &mut [u8]) {
     let (columns, stride) = (layout.shape().columns.max(1), layout.row_bytes());
     for (row, values) in values.chunks_exact(columns).enumerate() {
-        let out = &mut out[row * stride..(row + 1) * stride];
-        match element {
-            Elem::F32 => store(values, out, |value| value.to_le_bytes()),
-            Elem::F16 => store(values, out, |value| half::f16::from_f32(value).to_le_bytes()),
-            Elem::Bf16 => store(values, out, |value| half::bf16::from_f32(value).to_le_bytes()),
-            other => unreachable!("{} in dense rows", other.name()),
-        }
+        pack_row(values, element, &mut out[row * stride..(row + 1) * stride]);
+    }
+}
+
+fn pack_row(values: &[f32], element: Elem, out: &mut [u8]) {
+    match element {
+        Elem::F32 => store(values, out, |value| value.to_le_bytes()),
+        Elem::F16 => store(values, out, |value| half::f16::from_f32(value).to_le_bytes()),
+        Elem::Bf16 => store(values, out, |value| half::bf16::from_f32(value).to_le_bytes()),
+        other => unreachable!("{} in dense rows", other.name()),
     }
 }
 
@@ -295,7 +336,7 @@ fn pack_scales(scales: &[f32], group: Group, layout: Layout, out: &mut [u8]) {
 pub fn decode_row(bytes: &[u8], layout: Layout, row: usize) -> WeightValue {
     let columns = layout.shape().columns;
     let (group, code): (_, &dyn Fn(usize) -> i8) = match layout {
-        Layout::Rows { element, .. } => {
+        Layout::Rows { element, .. } | Layout::Columns { element, .. } => {
             return WeightValue::Dense(
                 (0..columns).map(|column| dense(bytes, element, layout.field(row, column).0)).collect(),
             );
@@ -341,7 +382,7 @@ fn dense(bytes: &[u8], element: Elem, at: usize) -> f32 {
 pub fn unpack(bytes: &[u8], layout: Layout) -> WeightValue {
     let shape = layout.shape();
     let rows = (0..shape.rows).map(|row| decode_row(bytes, layout, row));
-    if let Layout::Rows { .. } = layout {
+    if let Layout::Rows { .. } | Layout::Columns { .. } = layout {
         let mut all = Vec::with_capacity(shape.elements());
         for row in rows {
             if let WeightValue::Dense(values) = row {

@@ -72,6 +72,11 @@ impl Buffer {
         self.elem.bytes().expect("an element of memory") as i64
     }
 
+    /// Whether neighbours along the last axis are neighbours in memory.
+    pub fn is_contiguous(&self) -> bool {
+        self.strides.last() == Some(&self.bytes())
+    }
+
     /// The same array seen with its axes in another order.
     pub fn permuted(&self, axes: &[usize]) -> Buffer {
         let mut view = self.clone();

@@ -60,7 +60,7 @@ pub struct Maker<'m> {
 /// Lowers all entries.
 pub fn lower(module: &Module, options: &Options) -> Result<Lowered, NotCompiled> {
     let weights = WeightLayout::new(module);
-    let states = StateLayout::new(module, &weights, options.max_context);
+    let states = StateLayout::new(module, &weights, options.max_context)?;
     let mut maker = Maker {
         module,
         context: Context {
@@ -225,8 +225,7 @@ impl<'m> Maker<'m> {
             }
             let ty = region.ty(result);
             let mut stored = self.result(scope, result, ty)?;
-            stored.place.code_sum = has_code_sum(&import.graph, env[&result])
-                && stored.place.row_stride >= 64;
+            stored.place.code_sum = has_code_sum(&import.graph, env[&result]) && stored.place.row_stride >= 64;
             outputs.push((env[&result], stored.place.clone()));
             self.scopes[scope].bound.insert(result, Bound::Stored(stored));
         }
@@ -434,7 +433,9 @@ fn has_code_sum(graph: &Graph, v: V) -> bool {
         return false;
     };
     let step = &graph.steps[step];
-    matches!(step.act, Act::Op(Op::QuantizeInput { .. })) && graph.ty(v).elements() == Some(1) && graph.ty(v).rank() == 1
+    matches!(step.act, Act::Op(Op::QuantizeInput { .. }))
+        && graph.ty(v).elements() == Some(1)
+        && graph.ty(v).rank() == 1
 }
 
 /// Whether a node launches nothing of its own.
@@ -468,9 +469,7 @@ fn joins_epilogue(region: &Region, id: NodeId) -> bool {
     };
     let narrow = region.ty(w).shape.last().and_then(|d| d.constant());
     let from_memory = region.producer(x).is_none_or(|source| !is_virtual(region, source));
-    let is_weight = region
-        .producer(w)
-        .is_some_and(|source| matches!(region.node(source).op, Op::Weight(_)));
+    let is_weight = region.producer(w).is_some_and(|source| matches!(region.node(source).op, Op::Weight(_)));
     let dense = !super::weights::is_packed(region.ty(w).elem);
     let result = node.results[0];
     let users = region.users(result);

@@ -443,8 +443,9 @@ impl<'a> Emit<'a> {
         let loc = match decl.encoding.elem() {
             Elem::Ternary | Elem::Sign => Loc::Packed(weight),
             elem => {
-                // Rows are padded, so only the last axis is dense.
-                let row = self.weights.layout(weight).row_bytes() as i64;
+                // Rows, or columns, are padded.
+                let layout = self.weights.layout(weight);
+                let row = layout.row_bytes() as i64;
                 let bytes = elem.bytes().unwrap_or(4);
                 let pointer = self.weight_pointers[&weight];
                 let mut buffer = Buffer::dense(pointer, elem, bytes, &decl.shape);
@@ -454,6 +455,7 @@ impl<'a> Emit<'a> {
                         buffer.strides[axis] = next;
                         next *= n as i64;
                     }
+                    buffer.strides[leading.len()] = layout.column_bytes() as i64;
                 }
                 Loc::Buf(buffer)
             }

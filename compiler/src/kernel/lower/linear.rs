@@ -138,19 +138,13 @@ pub fn build(spec: &Spec, context: &Context<'_>, messages: &mut Vec<String>) -> 
     let codes = plan.layers.iter().find(|l| l.maxima.is_some());
     let mut known = true;
     if let Some(layer) = codes {
-        let same = plan
-            .layers
-            .iter()
-            .all(|l| l.maxima.is_none() || l.input == layer.input);
+        let same = plan.layers.iter().all(|l| l.maxima.is_none() || l.input == layer.input);
         if !same {
             return Ok(None);
         }
         let input = layer.input;
         let maxima = layer.maxima;
-        known = spec
-            .inputs
-            .iter()
-            .any(|(v, place)| Some(*v) == maxima && place.code_sum);
+        known = spec.inputs.iter().any(|(v, place)| Some(*v) == maxima && place.code_sum);
         let n = emit.shape(input)[0];
         if !known {
             emit.each(&mut b, zero, frame.rows, &mut |emit, b, row| {
@@ -163,10 +157,7 @@ pub fn build(spec: &Spec, context: &Context<'_>, messages: &mut Vec<String>) -> 
         }
     }
     let factors = emit.token_factors(&mut b, spec, &frame, &plan, context)?;
-    let tables = Tables {
-        sums: (!known).then_some(sums),
-        factors,
-    };
+    let tables = Tables { sums: (!known).then_some(sums), factors };
     let (begin, end) = (b.begin(), b.end());
     let tile = MAX_TOKENS as i32;
     let rest = b.const_n(!(tile - 1));
@@ -246,9 +237,7 @@ impl Emit<'_> {
             let Some(Act::Op(Op::LinearInt8 { quant })) = step.map(|s| &s.act) else {
                 continue;
             };
-            let Some(Act::Op(Op::Weight(weight))) =
-                spec.graph.def(layer.weight_value).map(|s| &s.act)
-            else {
+            let Some(Act::Op(Op::Weight(weight))) = spec.graph.def(layer.weight_value).map(|s| &s.act) else {
                 continue;
             };
             if scale_group(context.weights.layout(*weight)) == Group::Tensor {
@@ -445,11 +434,19 @@ impl Emit<'_> {
         stride: i64,
     ) -> Result<Vec<Value>, NotCompiled> {
         let inputs = self.shape(layer.input)[0];
+        let by_column = match &self.locs[layer.weight_value.index()] {
+            Some(Loc::Buf(weight)) => Some(weight.permuted(&[1, 0])).filter(|w| w.is_contiguous()),
+            _ => None,
+        };
         let mut columns = Vec::new();
         for k in 0..inputs {
             let k = Ix::constant(k as i64);
-            let first = [strip.times(LANES as i64)];
-            columns.push(self.by_lane(b, &first, |emit, b, place| {
+            let first = strip.times(LANES as i64);
+            if let Some(weight) = &by_column {
+                columns.push(self.load(b, weight, &[k, first], true));
+                continue;
+            }
+            columns.push(self.by_lane(b, &[first], |emit, b, place| {
                 let mut number = place[0].clone();
                 if rows % LANES != 0 {
                     let (value, last) = (number.scalar(b), b.const_n(rows as i32 - 1));

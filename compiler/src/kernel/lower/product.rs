@@ -380,12 +380,7 @@ impl<'a> Emit<'a> {
         let start = Ix::constant(self.weights.layout(weight).scales().start as i64);
         let (pointer, offset) = start.address(b, self.weight_pointers[&weight]);
         let scale = b.load_s(pointer, offset);
-        Ok(quantise::undo_factor(
-            &mut Math::like(b, scale),
-            undo,
-            scale,
-            a,
-        ))
+        Ok(quantise::undo_factor(&mut Math::like(b, scale), undo, scale, a))
     }
 
     /// Totals of stored fields, corrected to those of codes and scaled.

@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 
+use super::NotCompiled;
 use super::weights::WeightLayout;
-use crate::ir::{AxisCapacity, AxisId, Dim, Elem, Initial, Module, Op, Region, StateDecl, StateId};
+use crate::ir::{AxisCapacity, AxisId, Dim, Elem, Encoding, Initial, Module, Op, Region, StateDecl, StateId, WeightId};
 use crate::kernel::ir::LANES;
+use crate::weights::layout::Layout;
 
 /// Where the instances of a state lie.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +81,7 @@ pub struct StateLayout {
 
 impl StateLayout {
     /// Lays out the states that the entries use.
-    pub fn new(module: &Module, weights: &WeightLayout, max_context: usize) -> StateLayout {
+    pub fn new(module: &Module, weights: &WeightLayout, max_context: usize) -> Result<StateLayout, NotCompiled> {
         let uses: Vec<Uses> = module
             .entries
             .iter()
@@ -117,10 +119,10 @@ impl StateLayout {
         };
         for (entry, uses) in uses.iter().enumerate() {
             for &state in &uses.states {
-                layout.add(module, weights, entry_group[entry], state, uses, max_context);
+                layout.add(module, weights, entry_group[entry], state, uses, max_context)?;
             }
         }
-        layout
+        Ok(layout)
     }
 
     /// Entries that an axis has room for.
@@ -141,9 +143,9 @@ impl StateLayout {
         id: StateId,
         uses: &Uses,
         max_context: usize,
-    ) {
+    ) -> Result<(), NotCompiled> {
         if self.states.contains_key(&id) {
-            return;
+            return Ok(());
         }
         let state = module.state(id);
         let count: usize = state.instances.iter().product();
@@ -167,20 +169,26 @@ impl StateLayout {
         if state.growing().is_none() {
             let fill = match &state.initial {
                 Initial::Fill(value) => pattern(state.ty.elem, *value),
-                Initial::Weight(weight) => Fill::Weights(weights.offset(*weight)),
-                Initial::Empty => Fill::Zero,
+                Initial::Weight(_) | Initial::Empty => Fill::Zero,
             };
-            if matches!(fill, Fill::Weights(_)) {
-                let one = (state.ty.elements().unwrap_or(0) * bytes) as u64;
-                for i in 0..count as u64 {
-                    self.groups[group].resets.push(Reset { offset: offset + i * size, bytes: one, fill: fill.clone() });
+            match state.initial {
+                Initial::Weight(weight) => {
+                    let pieces = pieces(module, weights, weight)?;
+                    let resets = &mut self.groups[group].resets;
+                    for i in 0..count as u64 {
+                        resets.extend(pieces.iter().map(|piece| Reset {
+                            offset: offset + i * size + piece.0,
+                            bytes: piece.1,
+                            fill: Fill::Weights(piece.2),
+                        }));
+                    }
                 }
-            } else {
-                self.groups[group].resets.push(Reset { offset, bytes: size * count as u64, fill });
+                _ => self.groups[group].resets.push(Reset { offset, bytes: size * count as u64, fill }),
             }
         }
         let place = StatePlace { group, offset, instance_strides, strides, bytes: size };
         self.states.insert(id, place);
+        Ok(())
     }
 
     fn add_axis(
@@ -237,6 +245,31 @@ fn entry_major(state: &StateDecl, growing: usize, bytes: usize, slots: usize) ->
     }
     strides[growing] = next as i64;
     (strides, next * slots)
+}
+
+/// The dense pieces of a weight that starts a state: byte in the state, bytes, byte of the weights image.
+fn pieces(module: &Module, weights: &WeightLayout, id: WeightId) -> Result<Vec<(u64, u64, u64)>, NotCompiled> {
+    let decl = module.weight(id);
+    let layout = weights.layout(id);
+    if decl.encoding != Encoding::F32 {
+        let what = format!("a state that starts as {}, which is not f32", decl.path);
+        return Err(NotCompiled { origin: decl.origin, what });
+    }
+    let (rows, columns) = (layout.shape().rows, layout.shape().columns);
+    let (run, runs) = match layout {
+        Layout::Rows { .. } => (columns, rows),
+        _ => (1, rows * columns),
+    };
+    let mut pieces: Vec<(u64, u64, u64)> = Vec::new();
+    for at in (0..runs).map(|i| i * run) {
+        let from = weights.offset(id) + layout.field(at / columns, at % columns).0 as u64;
+        let (to, bytes) = (at as u64 * 4, run as u64 * 4);
+        match pieces.last_mut() {
+            Some(last) if last.2 + last.1 == from && last.0 + last.1 == to => last.1 += bytes,
+            _ => pieces.push((to, bytes, from)),
+        }
+    }
+    Ok(pieces)
 }
 
 fn strides_of(counts: &[usize], bytes: u64) -> Vec<u64> {

@@ -3,7 +3,6 @@
 mod control;
 mod operations;
 mod presets;
-mod profile;
 mod recurrent;
 
 use std::collections::HashMap;

@@ -110,7 +110,7 @@ pub fn is_packed(elem: Elem) -> bool {
 /// The weights that share a scale; one group per row where a group is no shorter than a row.
 pub fn scale_group(layout: Layout) -> Group {
     match layout {
-        Layout::Rows { .. } => Group::Tensor,
+        Layout::Rows { .. } | Layout::Columns { .. } => Group::Tensor,
         Layout::Blocks { group, shape, .. } | Layout::SignRows { group, shape } => match group {
             Group::Inputs(n) if n >= shape.columns => Group::Row,
             group => group,
@@ -154,7 +154,7 @@ impl Emit<'_> {
         let pointer = self.weight_pointers[&weight];
         let row_bytes = layout.row_bytes() as i64;
         match layout {
-            Layout::Rows { .. } => unreachable!("a packed weight"),
+            Layout::Rows { .. } | Layout::Columns { .. } => unreachable!("a packed weight"),
             Layout::SignRows { .. } => {
                 let place = divided(b, column, 8);
                 let at = row.times(row_bytes).plus(&place);

@@ -167,3 +167,22 @@ fn delays() {
          yield %6",
     ));
 }
+
+#[test]
+fn states_that_start_as_weights() {
+    for shape in ["5, 7", "20, 16", "32, 3"] {
+        let n: usize = shape.split(", ").map(|n| n.parse::<usize>().expect("a number")).product();
+        check(&entry(
+            &format!("weight w0 \"w\" f32[{shape}] state s0 \"m\" f32[{shape}] weight(w0)"),
+            n,
+            &format!("f32[{shape}]"),
+            &format!(
+                "%2 = state_read(s0) : f32[{shape}]
+                 %3 = reshape %0 : f32[{shape}]
+                 %4 = add %2, %3 : f32[{shape}]
+                 state_write(s0) %4
+                 yield %4"
+            ),
+        ));
+    }
+}
