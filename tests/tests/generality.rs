@@ -48,3 +48,10 @@ fn attention_over_a_ring_and_skipped_layers() {
 fn pointers_with_a_tie_rule() {
     verify("pointer/small");
 }
+
+#[test]
+fn a_full_cache_is_an_error_with_its_place() {
+    let graphs = file("run");
+    let said = sterna_tests::failure(&["verify", "pointer/small", "--graphs", text(&graphs), "--elements", "81"], 1);
+    assert!(said.contains("layers.0.point.keys") && said.contains("80"), "{said}");
+}
