@@ -43,6 +43,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         weights: WeightsSource::File(arguments.checkpoint),
         allow_nan: arguments.allow_nan,
         rename: arguments.rename,
+        ..LoadOptions::default()
     };
     super::compile::write(&options::load(&source, &load)?, &arguments.output)
 }

@@ -65,7 +65,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         print!("{}", session.kernel_text(&options, arguments.clif, arguments.asm)?);
         return Ok(());
     }
-    let (module, reports) = session.optimised(arguments.after.as_deref())?;
+    let (module, reports) = session.optimised(arguments.after.as_deref(), &options)?;
     if arguments.list {
         for report in reports {
             println!("{report}");

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sterna_runtime::package::WeightsMemory;
 use sterna_runtime::{Decoder, Pool};
 
 use super::{Failure, output};
@@ -36,6 +37,30 @@ pub struct WeightArguments {
     /// Seed of the random weights that are used without a checkpoint.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub weight_seed: u64,
+    /// Where the weights of a package lie while it runs.
+    #[arg(long, default_value = "auto", value_name = "WHERE")]
+    pub weights_memory: WeightsMemoryName,
+}
+
+/// Where weights lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WeightsMemoryName {
+    /// In the mapped file, shared between processes.
+    Mmap,
+    /// Copied once into memory for which huge pages are asked.
+    Huge,
+    /// Huge for weights that no cache holds, else mmap.
+    Auto,
+}
+
+impl From<WeightsMemoryName> for WeightsMemory {
+    fn from(name: WeightsMemoryName) -> WeightsMemory {
+        match name {
+            WeightsMemoryName::Mmap => WeightsMemory::Mmap,
+            WeightsMemoryName::Huge => WeightsMemory::Huge,
+            WeightsMemoryName::Auto => WeightsMemory::Auto,
+        }
+    }
 }
 
 /// How text becomes tokens, for models that take them.
@@ -129,6 +154,7 @@ pub fn session(model: &ModelArguments, weights: Option<&WeightArguments>) -> Res
         weights: chosen,
         allow_nan: weights.is_some_and(|w| w.allow_nan),
         rename: weights.and_then(|w| w.rename.clone()),
+        memory: weights.map_or(WeightsMemory::Auto, |w| w.weights_memory.into()),
     };
     load(&source, &options)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
-use sterna_runtime::package::{Mapping, Package};
+use sterna_runtime::package::{Mapping, Package, WeightsMemory};
 
 use super::{Held, PREPARED, Result, Session, SessionError, constants};
 use crate::diagnostics::{Diagnostics, SourceFiles, Style, nearest, render};
@@ -70,6 +70,8 @@ pub struct LoadOptions {
     pub weights: WeightsSource,
     /// Take weights that are not finite as they are.
     pub allow_nan: bool,
+    /// Where the weights of a package lie while it runs.
+    pub memory: WeightsMemory,
     /// A map of tensor names that comes before the graph's own rules.
     pub rename: Option<PathBuf>,
 }
@@ -146,10 +148,10 @@ impl Session {
     pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Session> {
         match source {
             ModelSource::Bundled if options.weights == WeightsSource::None || is_random(options) => {
-                Session::from_package(Package::from_mapping(Mapping::copy_of(BUNDLED)?)?)
+                Session::from_package(Package::from_mapping(Mapping::copy_of(BUNDLED)?)?.with_weights_in(options.memory)?)
             }
             ModelSource::Package(path) if options.weights == WeightsSource::None || is_random(options) => {
-                Session::from_package(Package::open(path)?)
+                Session::from_package(Package::open(path)?.with_weights_in(options.memory)?)
             }
             ModelSource::Bundled | ModelSource::Package(_) => {
                 Err(SessionError::NoModel("a package has its own weights; leave out the checkpoint".into()))

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use sterna_runtime::model::{Fill, ModelTable, Reset, StateTable};
-use sterna_runtime::package::{Package, WeightsMemory};
+use sterna_runtime::package::Package;
 use sterna_runtime::{Buffer, Code, Mode, NativeEngine, Pool, Weights};
 
 pub use cost::Cost;
@@ -38,6 +38,7 @@ use crate::diagnostics::{Diagnostics, SourceFiles};
 use crate::interp::MemoryWeights;
 use crate::ir::{Module, WeightId};
 use crate::kernel::lower::{self, Lowered};
+use crate::kernel::program::Step;
 use crate::lang::rename::RenameMap;
 use crate::package::{self, Values};
 use crate::passes;
@@ -113,12 +114,21 @@ impl Session {
         self.tensors.as_ref()
     }
 
-    /// The module after a pass (all of them if none is named), with what each pass did.
-    pub fn optimised(&self, after: Option<&str>) -> Result<(Module, Vec<String>)> {
+    /// The module after a pass (all of them if none is named), with what each pass did; after all, also how the lowering
+    /// planned memory and launches.
+    pub fn optimised(&self, after: Option<&str>, options: &CompileOptions) -> Result<(Module, Vec<String>)> {
         let mut module = (*self.elaborated).clone();
         let reports = passes::run_pipeline(&mut module, after)?;
-        let lines = reports.iter().map(|(name, report)| format!("{name:<18} {}", report.text));
-        Ok((module, lines.collect()))
+        let mut lines: Vec<String> =
+            reports.iter().map(|(name, report)| format!("{name:<18} {}", report.text)).collect();
+        if after.is_none() {
+            match self.lowered(options) {
+                Ok(lowered) => lines.extend(plan_lines(&lowered)),
+                Err(SessionError::NotCompiled(why)) => lines.push(format!("{:<18} {why}", "plan_memory")),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((module, lines))
     }
 
     /// Kernels and their places in memory, from the prepared module.
@@ -272,12 +282,23 @@ impl Session {
     }
 }
 
-/// Where the weights of a package are kept while it runs.
-pub fn weights_memory(name: &str) -> Option<WeightsMemory> {
-    match name {
-        "mmap" => Some(WeightsMemory::Mmap),
-        "huge" => Some(WeightsMemory::Huge),
-        "auto" => Some(WeightsMemory::Auto),
-        _ => None,
+/// What planning memory and scheduling did, a line each.
+fn plan_lines(lowered: &Lowered) -> [String; 2] {
+    fn launches(steps: &[Step]) -> usize {
+        let inner = |step: &Step| match step {
+            Step::Launch { .. } => 1,
+            Step::IfRows { body, .. } | Step::Loop { body, .. } => launches(body),
+            Step::LoadRows { .. } => 0,
+        };
+        steps.iter().map(inner).sum()
     }
+    let program = &lowered.program;
+    let state: u64 = lowered.states.groups.iter().map(|g| g.bytes).sum();
+    let entries: Vec<String> =
+        program.entries.iter().map(|e| format!("{} launches in {}", launches(&e.steps), e.name)).collect();
+    let (scratch, rows) = (program.scratch_bytes, program.max_rows);
+    [
+        format!("{:<18} one arena of {scratch} bytes for {rows} rows, {state} bytes of state a stream", "plan_memory"),
+        format!("{:<18} {} of {} kernels", "schedule", entries.join(", "), program.kernels.len()),
+    ]
 }
