@@ -79,7 +79,10 @@ fn petgraph_stays_where_graphs_are() {
 fn arrows_point_one_way() {
     // Folder of `compiler/src` and the rooms it must not know.
     let forbidden = [
-        ("diagnostics", &["config", "lang", "ir", "interp", "passes", "kernel", "target", "weights", "package", "cli"][..]),
+        (
+            "diagnostics",
+            &["config", "lang", "ir", "interp", "passes", "kernel", "target", "weights", "package", "cli"][..],
+        ),
         ("ir", &["lang", "config", "interp", "passes", "kernel", "target", "weights", "package", "session", "cli"]),
         ("numerics", &["lang", "interp", "passes", "kernel", "target", "weights", "package", "session", "cli"]),
         ("lang", &["interp", "passes", "kernel", "target", "package", "session", "cli"]),

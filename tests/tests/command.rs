@@ -26,7 +26,8 @@ fn the_bundled_model_writes_words() {
     let report = json(&["run", "--prompt", "This function ", "-n", "400", "--temperature", "0.6", "--json"]);
     let generated = report["text"].as_str().unwrap();
     assert_eq!(report["elements"].as_array().unwrap().len(), 400);
-    let words = generated.split_whitespace().filter(|w| w.chars().all(|c| c.is_ascii_alphabetic() || ",.`'".contains(c)));
+    let words =
+        generated.split_whitespace().filter(|w| w.chars().all(|c| c.is_ascii_alphabetic() || ",.`'".contains(c)));
     assert!(words.count() > 40, "{generated}");
 }
 

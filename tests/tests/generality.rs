@@ -12,7 +12,8 @@ fn verify(preset: &str) {
         assert!(stdout(&arguments).starts_with("equal bits"));
     }
     // Calls of few rows cut the same stream elsewhere.
-    let said = stdout(&["verify", preset, "--graphs", text(&graphs), "--elements", "40", "--rows", "3", "--all-levels"]);
+    let said =
+        stdout(&["verify", preset, "--graphs", text(&graphs), "--elements", "40", "--rows", "3", "--all-levels"]);
     assert!(said.starts_with("equal bits"));
 }
 

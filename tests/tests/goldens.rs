@@ -46,8 +46,7 @@ fn largest_difference(found: &[Vec<f64>], expected: &[Vec<f64>]) -> f64 {
 fn largest_row_error(found: &[Vec<f64>], expected: &[Vec<f64>]) -> f64 {
     let norm = |row: &mut dyn Iterator<Item = f64>| row.map(|x| x * x).sum::<f64>().sqrt();
     let rows = found.iter().zip(expected);
-    rows.map(|(a, b)| norm(&mut a.iter().zip(b).map(|(x, y)| x - y)) / norm(&mut b.iter().copied()))
-        .fold(0.0, f64::max)
+    rows.map(|(a, b)| norm(&mut a.iter().zip(b).map(|(x, y)| x - y)) / norm(&mut b.iter().copied())).fold(0.0, f64::max)
 }
 
 /// Greedy continuation read off the rows that predict it; stops at an excused difference.

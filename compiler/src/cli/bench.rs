@@ -98,7 +98,11 @@ pub fn run(arguments: Arguments) -> Outcome {
     println!("decode   {:>10.1} steps/s{patches}", steps / decode);
     println!("prefill  {:>10.1} steps/s", steps / prefill);
     println!("weights  {:>10.2} GB/s, {} a step", weights, output::bytes(per_step));
-    println!("memory   {bandwidth:>10.2} GB/s read by {} threads: decoding uses {:.0} %", pool.threads(), 100.0 * weights / bandwidth);
+    println!(
+        "memory   {bandwidth:>10.2} GB/s read by {} threads: decoding uses {:.0} %",
+        pool.threads(),
+        100.0 * weights / bandwidth
+    );
     println!("compile  {compile_ms:>10.1} ms");
     Ok(())
 }

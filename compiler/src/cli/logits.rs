@@ -62,8 +62,12 @@ pub fn run(arguments: Arguments) -> Outcome {
     let session = options::session(&arguments.model, Some(&arguments.weights))?;
     let compile = arguments.engine.compile_options()?;
     match arguments.backend {
-        Backend::Interp => print(&mut session.interpreter(&compile, arguments.mode.into())?, &elements, arguments.mode.into()),
-        Backend::Jit => print(&mut session.native(&compile, arguments.engine.pool()?)?, &elements, arguments.mode.into()),
+        Backend::Interp => {
+            print(&mut session.interpreter(&compile, arguments.mode.into())?, &elements, arguments.mode.into())
+        }
+        Backend::Jit => {
+            print(&mut session.native(&compile, arguments.engine.pool()?)?, &elements, arguments.mode.into())
+        }
     }
 }
 

@@ -68,13 +68,17 @@ pub fn run(arguments: Arguments) -> Outcome {
         None => vec![1, 2],
     };
     let mut passed = session.interpreter(&compile, Mode::Batch)?;
-    let mut cases = vec![("interpreter, after all passes, batch".to_string(), bits(&mut passed, &elements, Mode::Batch)?)];
+    let mut cases =
+        vec![("interpreter, after all passes, batch".to_string(), bits(&mut passed, &elements, Mode::Batch)?)];
     for level in levels {
         for &threads in &threads {
             let options = crate::session::CompileOptions { cpu: level, ..compile.clone() };
             let mut engine = session.native(&options, Arc::new(Pool::new(threads, !arguments.engine.no_pin)))?;
             for (name, mode) in [("step", Mode::Step), ("batch", Mode::Batch)] {
-                cases.push((format!("{}, {threads} threads, {name}", level.name()), bits(&mut engine, &elements, mode)?));
+                cases.push((
+                    format!("{}, {threads} threads, {name}", level.name()),
+                    bits(&mut engine, &elements, mode)?,
+                ));
             }
         }
     }

@@ -160,9 +160,7 @@ impl SourceFiles {
         let range = file.line_range(line as usize);
         let text = file.text.get(range.clone())?;
         let skip = text.char_indices().nth(column.saturating_sub(1) as usize)?.0;
-        let word = text[skip..]
-            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .unwrap_or(text.len() - skip);
+        let word = text[skip..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len() - skip);
         let start = range.start + skip;
         Some(Span::new(FileId(index as u32), start..start + word.max(1)))
     }

@@ -95,8 +95,13 @@ impl Picture<'_> {
             }
             for nested in Region::nested(&node.op) {
                 self.open(&format!("{} {path}", node.op.name()));
-                let mut inner: HashMap<Value, usize> =
-                    nested.params().iter().rev().zip(node.inputs.iter().rev()).filter_map(|(&p, v)| Some((p, *names.get(v)?))).collect();
+                let mut inner: HashMap<Value, usize> = nested
+                    .params()
+                    .iter()
+                    .rev()
+                    .zip(node.inputs.iter().rev())
+                    .filter_map(|(&p, v)| Some((p, *names.get(v)?)))
+                    .collect();
                 self.region(nested, &mut inner);
                 self.line("  }");
             }

@@ -75,11 +75,13 @@ fn region(module: &Module, view: &View, region_: &Region) -> Vec<Json> {
             }
             let nested: Vec<Json> = Region::nested(&node.op)
                 .into_iter()
-                .map(|r| json!({
-                    "params": r.params().iter().map(ToString::to_string).collect::<Vec<_>>(),
-                    "nodes": region(module, view, r),
-                    "results": r.results().iter().map(ToString::to_string).collect::<Vec<_>>(),
-                }))
+                .map(|r| {
+                    json!({
+                        "params": r.params().iter().map(ToString::to_string).collect::<Vec<_>>(),
+                        "nodes": region(module, view, r),
+                        "results": r.results().iter().map(ToString::to_string).collect::<Vec<_>>(),
+                    })
+                })
                 .collect();
             if !nested.is_empty() {
                 out["regions"] = Json::Array(nested);

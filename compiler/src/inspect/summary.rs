@@ -67,7 +67,8 @@ fn write(module: &Module, view: &View, out: &mut String) -> std::fmt::Result {
 fn count<'a>(region: &'a Region, counts: &mut BTreeMap<&'static str, usize>, probes: &mut Vec<&'a str>) {
     for id in region.nodes() {
         let node = region.node(id);
-        let leaf = matches!(node.op, Op::Weight(_) | Op::Constant(_)) || node.results.iter().any(|&v| region.ty(v).elem == Elem::Ternary);
+        let leaf = matches!(node.op, Op::Weight(_) | Op::Constant(_))
+            || node.results.iter().any(|&v| region.ty(v).elem == Elem::Ternary);
         if !leaf {
             *counts.entry(node.op.name()).or_default() += 1;
         }

@@ -148,7 +148,9 @@ impl Session {
     pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Session> {
         match source {
             ModelSource::Bundled if options.weights == WeightsSource::None || is_random(options) => {
-                Session::from_package(Package::from_mapping(Mapping::copy_of(BUNDLED)?)?.with_weights_in(options.memory)?)
+                Session::from_package(
+                    Package::from_mapping(Mapping::copy_of(BUNDLED)?)?.with_weights_in(options.memory)?,
+                )
             }
             ModelSource::Package(path) if options.weights == WeightsSource::None || is_random(options) => {
                 Session::from_package(Package::open(path)?.with_weights_in(options.memory)?)
