@@ -37,7 +37,6 @@ impl<'a> Emit<'a> {
                 side(emit, b, otherwise)
             },
         );
-        drop(cell);
         if let Some(problem) = failure {
             return Err(problem);
         }

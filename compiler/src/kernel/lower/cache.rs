@@ -212,10 +212,10 @@ impl<'a> Emit<'a> {
         if self.module.state(state).growing().is_some() {
             return Ok(None);
         }
-        if let Some(Act::Op(Op::StateRead(read))) = self.graph.def(value).map(|s| &s.act) {
-            if *read == state {
-                return Ok(None);
-            }
+        if let Some(Act::Op(Op::StateRead(read))) = self.graph.def(value).map(|s| &s.act)
+            && *read == state
+        {
+            return Ok(None);
         }
         Ok(Some(Sink { value, buffer: self.state_buffer(state), padded: true }))
     }

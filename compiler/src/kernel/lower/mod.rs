@@ -2,7 +2,7 @@
 //!
 //! [`driver`] walks an entry and turns each node into a launch, or into the compaction, gathering and scattering
 //! that control over many rows needs ([`control`]). A kernel's graph is made in step form ([`graph`]) and emitted
-//! row by row ([`kernels`], [`emit`]): elementwise steps and views are evaluated where they are used ([`eval`],
+//! row by row ([`kernels`], [`emit`], or for linear layers strip by strip, [`linear`]): elementwise steps and views are evaluated where they are used ([`eval`],
 //! [`elementwise`]), the others each in their file. [`state`] and [`weights`] say where things lie, [`plan`] reuses the
 //! arena by liveness. What has no kernel form yet is an error with the node's origin, never a wrong result.
 
@@ -14,16 +14,22 @@ mod driver;
 mod elementwise;
 mod emit;
 mod eval;
+mod float_rows;
 mod graph;
+mod import;
 mod index;
+mod inline;
 mod kernels;
 mod linear;
 mod loops;
 mod plan;
 mod product;
+mod quantised;
 mod reduce;
+mod rounds;
 mod stages;
 pub mod state;
+mod store;
 pub mod weights;
 
 #[cfg(test)]

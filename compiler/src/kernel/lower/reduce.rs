@@ -11,6 +11,7 @@ use crate::kernel::ir::{Reduce, Value};
 
 impl<'a> Emit<'a> {
     /// Stores scalars, one per place of the leading axes; in a register if there are none.
+    #[allow(clippy::type_complexity)]
     pub fn scalars(
         &mut self,
         b: &mut Builder,

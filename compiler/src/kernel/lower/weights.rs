@@ -127,11 +127,12 @@ impl Emit<'_> {
             return self.fail(origin, "elements of an encoded weight that is not a matrix");
         }
         let (row, column) = (&at[0], &at[1]);
-        if let Group::Inputs(n) = scale_group(layout) {
-            if wide && n % LANES != 0 {
-                let origin = self.module.weight(weight).origin;
-                return self.fail(origin, format!("elements of a weight with groups of {n}"));
-            }
+        if let Group::Inputs(n) = scale_group(layout)
+            && wide
+            && n % LANES != 0
+        {
+            let origin = self.module.weight(weight).origin;
+            return self.fail(origin, format!("elements of a weight with groups of {n}"));
         }
         if wide && column.constant % LANES as i64 != 0 {
             return self.by_lane(b, at, |emit, b, place| emit.decode(b, weight, place, false));
