@@ -1,0 +1,233 @@
+//! Checkpoints from outside, through the command: names that differ, tables of sizes, and what is said to files that
+//! are damaged or of another model. The files are copies of real ones with one thing changed.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use sterna_compiler::weights::Checkpoint;
+use sterna_tests::{failure, file, run, stdout, text};
+
+/// A tensor that may be changed before it is written again.
+struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+fn folder(run: &str) -> PathBuf {
+    file("goldens/cpu1").join(run)
+}
+
+/// All tensors of a run's checkpoint of floats.
+fn tensors() -> Vec<Tensor> {
+    let checkpoint = Checkpoint::open(&folder("run_04").join("run_04_fp32_latent.pt")).unwrap();
+    let read = |t: &sterna_compiler::weights::TensorEntry| Tensor {
+        name: t.name.clone(),
+        shape: t.shape.clone(),
+        values: checkpoint.read_f32(t).unwrap(),
+    };
+    checkpoint.tensors().iter().map(read).collect()
+}
+
+fn write(path: &Path, tensors: &[Tensor]) {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for tensor in tensors {
+        let begin = data.len();
+        data.extend(tensor.values.iter().flat_map(|v| v.to_le_bytes()));
+        let entry = json!({ "dtype": "F32", "shape": tensor.shape, "data_offsets": [begin, data.len()] });
+        header.insert(tensor.name.clone(), entry);
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header);
+    file.extend(data);
+    std::fs::write(path, file).unwrap();
+}
+
+/// Writes the checkpoint after a change and gives its path.
+fn changed(scratch: &tempfile::TempDir, change: impl FnOnce(&mut Vec<Tensor>)) -> PathBuf {
+    let mut all = tensors();
+    change(&mut all);
+    let path = scratch.path().join("changed.safetensors");
+    write(&path, &all);
+    path
+}
+
+fn config() -> PathBuf {
+    folder("run_04").join("config.json")
+}
+
+fn logits(config: &Path, weights: &Path, ids: &Path, more: &[&str]) -> String {
+    let mut arguments = vec!["logits", text(config), "--weights", text(weights), "--tokens", text(ids)];
+    arguments.extend(more);
+    stdout(&arguments)
+}
+
+#[test]
+fn a_proposed_map_makes_other_names_fit() {
+    let scratch = tempfile::tempdir().unwrap();
+    let ids = scratch.path().join("ids.json");
+    std::fs::write(&ids, "[79, 110, 99, 101, 32]").unwrap();
+    let same = changed(&scratch, |_| {});
+    let expected = logits(&config(), &same, &ids, &[]);
+    // Other blocks' names throughout, and one kind of tensor that only its shape tells.
+    let other = changed(&scratch, |all| {
+        for tensor in all {
+            tensor.name = format!("net.{}", tensor.name.replace("layers.", "blk."));
+            tensor.name = tensor.name.replace("ffn.down_norm.weight", "ffn.middle.scale");
+        }
+    });
+    let (config, other) = (config(), text(&other).to_owned());
+    let output = run(&["check", text(&config), "--weights", &other, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the checkpoint lacks") && !said.contains("panicked"), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        report["rename"][r"net\.blk\.(\d+)\.ffn\.middle\.scale"], "layers.${1}.ffn.down_norm.weight",
+        "{report}"
+    );
+    assert!(failure(&["check", text(&config), "--weights", &other], 1).contains("--rename"));
+    let map = scratch.path().join("map.json");
+    std::fs::write(&map, report["rename"].to_string()).unwrap();
+    assert_eq!(logits(&config, Path::new(&other), &ids, &["--rename", text(&map)]), expected);
+    // One rule with a group does the same for the prefix; what it does not reach is said.
+    std::fs::write(&map, r#"{"net\\.blk\\.(\\d+)\\.(.*)": "layers.${1}.$2", "net\\.(.*)": "$1"}"#).unwrap();
+    let said = failure(&["check", text(&config), "--weights", &other, "--rename", text(&map)], 1);
+    assert!(said.contains("layers.0.ffn.down_norm.weight") && !said.contains("w_gate"), "{said}");
+    std::fs::write(&map, r#"{"(": "x"}"#).unwrap();
+    assert!(failure(&["check", text(&config), "--weights", &other, "--rename", text(&map)], 1).contains("map.json"));
+    failure(&["check", text(&config), "--rename", text(&map)], 2);
+}
+
+#[test]
+fn equal_shapes_propose_no_map() {
+    let scratch = tempfile::tempdir().unwrap();
+    let other = changed(&scratch, |all| {
+        for tensor in all {
+            tensor.name = tensor.name.replace("w_f.weight", "first").replace("w_c.weight", "second");
+        }
+    });
+    let config = config();
+    let output = run(&["check", text(&config), "--weights", text(&other), "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["rename"], json!({}));
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("--rename"));
+}
+
+#[test]
+fn sizes_are_those_of_the_published_table() {
+    let report: Value = serde_json::from_str(&stdout(&["check", "--all", "cpu1", "--json"])).unwrap();
+    let rows = report["sizes"].as_array().unwrap();
+    for (preset, parameters, mib) in [
+        ("run_01", 54_735_360, 104.43),
+        ("run_02a", 38_500_864, 73.46),
+        ("run_02", 38_829_696, 74.09),
+        ("run_03", 38_829_696, 74.09),
+        ("run_04", 38_852_352, 9.38),
+        ("run_05", 38_999_808, 9.67),
+        ("run_05b", 35_847_936, 8.90),
+        ("run_06", 39_004_352, 9.67),
+        ("run_07", 39_037_249, 9.74),
+        ("run_08", 38_852_352, 9.38),
+        ("run_09", 39_430_465, 9.84),
+        ("run_10", 39_436_609, 9.86),
+        ("run_13", 12_538_425, 3.18),
+        ("run_14", 10_688_633, 2.75),
+    ] {
+        let named = |row: &&Value| row["presets"].as_array().unwrap().contains(&json!(preset));
+        let row = rows.iter().find(named).unwrap_or_else(|| panic!("{preset}"));
+        assert_eq!(row["parameters"], parameters, "{preset}");
+        let found = row["compact_bytes"].as_f64().unwrap() / 1048576.0;
+        assert!((found - mib).abs() < 0.0151, "{preset}: {found} instead of {mib} MiB");
+    }
+    assert!(stdout(&["check", "--all", "cpu1"]).contains("156.149 MB"));
+    assert!(failure(&["check", "--all", "cpu2"], 1).contains("cpu1"));
+}
+
+#[test]
+fn weights_that_are_not_finite_are_counted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let bad = changed(&scratch, |all| {
+        let tensor = all.iter_mut().find(|t| t.name == "layers.1.ffn_norm.weight").unwrap();
+        tensor.values[3] = f32::NAN;
+        tensor.values[5] = f32::INFINITY;
+    });
+    let (config, ids) = (config(), scratch.path().join("ids.json"));
+    std::fs::write(&ids, "[79]").unwrap();
+    let arguments = ["logits", text(&config), "--weights", text(&bad), "--tokens", text(&ids)];
+    let said = failure(&arguments, 1);
+    assert!(said.contains("layers.1.ffn_norm.weight") && said.contains("2 of 64"), "{said}");
+    let mut allowed = arguments.to_vec();
+    allowed.push("--allow-nan");
+    assert!(stdout(&allowed).contains("null"));
+}
+
+#[test]
+fn wrong_missing_and_unknown_tensors_are_named() {
+    let scratch = tempfile::tempdir().unwrap();
+    let config = config();
+    let said = |path: &Path| failure(&["check", text(&config), "--weights", text(path)], 1);
+    let text = said(&changed(&scratch, |all| {
+        let tensor = all.iter_mut().find(|t| t.name == "norm.weight").unwrap();
+        tensor.shape = vec![32];
+        tensor.values.truncate(32);
+    }));
+    assert!(text.contains("norm.weight is [32]") && text.contains("[64]"), "{text}");
+    let text = said(&changed(&scratch, |all| all.retain(|t| t.name != "norm.weight")));
+    assert!(text.contains("the checkpoint lacks norm.weight"), "{text}");
+    let text = said(&changed(&scratch, |all| {
+        all.push(Tensor { name: "extra.weight".into(), shape: vec![2], values: vec![0.0; 2] });
+    }));
+    assert!(text.contains("nothing reads tensor extra.weight"), "{text}");
+}
+
+#[test]
+fn an_own_config_that_disagrees_is_an_error() {
+    let scratch = tempfile::tempdir().unwrap();
+    let weights = folder("run_04").join("checkpoint_run_04_final.pt");
+    let copy = scratch.path().join("checkpoint_run_04_final.pt");
+    std::fs::copy(&weights, &copy).unwrap();
+    let mut other: Value = serde_json::from_slice(&std::fs::read(config()).unwrap()).unwrap();
+    other["norm_eps"] = json!(1e-5);
+    let beside = scratch.path().join("config.json");
+    std::fs::write(&beside, other.to_string()).unwrap();
+    let package = scratch.path().join("p.sterna");
+    for arguments in [
+        &["check", text(&beside), "--weights", text(&weights)][..],
+        &["import", text(&copy), "--output", text(&package)],
+    ] {
+        let said = failure(arguments, 1);
+        assert!(said.contains("norm_eps"), "{said}");
+    }
+}
+
+#[test]
+fn the_code_that_means_nothing_is_found() {
+    let scratch = tempfile::tempdir().unwrap();
+    let good = std::fs::File::open(folder("run_04").join("checkpoint_run_04_final.pt")).unwrap();
+    let mut archive = zip::ZipArchive::new(good).unwrap();
+    let bad = scratch.path().join("bad.pt");
+    let mut out = zip::ZipWriter::new(std::fs::File::create(&bad).unwrap());
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let mut members: Vec<(String, Vec<u8>)> = Vec::new();
+    for index in 0..archive.len() {
+        let mut member = archive.by_index(index).unwrap();
+        let mut bytes = Vec::new();
+        member.read_to_end(&mut bytes).unwrap();
+        members.push((member.name().to_owned(), bytes));
+    }
+    // The largest storage holds packed codes.
+    let largest = members.iter_mut().filter(|(name, _)| name.contains("/data/")).max_by_key(|(_, b)| b.len()).unwrap();
+    largest.1[0] = 0b0000_1100;
+    for (name, bytes) in &members {
+        out.start_file(name.as_str(), stored).unwrap();
+        out.write_all(bytes).unwrap();
+    }
+    out.finish().unwrap();
+    let config = config();
+    let said = failure(&["verify", text(&config), "--weights", text(&bad)], 1);
+    assert!(said.contains("invalid ternary code 11 at row 0, column 1"), "{said}");
+}
