@@ -94,7 +94,7 @@ fn a_proposed_map_makes_other_names_fit() {
     std::fs::write(&map, report["rename"].to_string()).unwrap();
     assert_eq!(logits(&config, Path::new(&other), &ids, &["--rename", text(&map)]), expected);
     // One rule with a group does the same for the prefix; what it does not reach is said.
-    std::fs::write(&map, r#"{"net\\.blk\\.(\\d+)\\.(.*)": "layers.${1}.$2", "net\\.(.*)": "$1"}"#).unwrap();
+    std::fs::write(&map, r#"{"net\\.(.*)blk\\.(.*)": "${1}layers.$2", "net\\.(.*)": "$1"}"#).unwrap();
     let said = failure(&["check", text(&config), "--weights", &other, "--rename", text(&map)], 1);
     assert!(said.contains("layers.0.ffn.down_norm.weight") && !said.contains("w_gate"), "{said}");
     std::fs::write(&map, r#"{"(": "x"}"#).unwrap();
@@ -141,7 +141,7 @@ fn sizes_are_those_of_the_published_table() {
         let row = rows.iter().find(named).unwrap_or_else(|| panic!("{preset}"));
         assert_eq!(row["parameters"], parameters, "{preset}");
         let found = row["compact_bytes"].as_f64().unwrap() / 1048576.0;
-        assert!((found - mib).abs() < 0.0151, "{preset}: {found} instead of {mib} MiB");
+        assert!((found - mib).abs() <= 0.005, "{preset}: {found} instead of {mib} MiB");
     }
     assert!(stdout(&["check", "--all", "cpu1"]).contains("156.149 MB"));
     assert!(failure(&["check", "--all", "cpu2"], 1).contains("cpu1"));
@@ -217,7 +217,7 @@ fn the_code_that_means_nothing_is_found() {
         let mut member = archive.by_index(index).unwrap();
         let mut bytes = Vec::new();
         member.read_to_end(&mut bytes).unwrap();
-        members.push((member.name().to_owned(), bytes));
+        members.push((member.name().unwrap().into_owned(), bytes));
     }
     // The largest storage holds packed codes.
     let largest = members.iter_mut().filter(|(name, _)| name.contains("/data/")).max_by_key(|(_, b)| b.len()).unwrap();

@@ -64,16 +64,26 @@ pub fn preset_sizes(model: &str, graphs: Option<&Path>) -> Result<Vec<PresetSize
     Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
-/// Bytes of the tensors of a compact checkpoint: a ternary matrix has rows of ceil(columns / 4) bytes and one 2-byte
-/// scale, signs rows of ceil(columns / 8) bytes and a 2-byte scale each, and every other weight 2 bytes.
+/// What a torch archive adds to the data of a dense tensor: the headers of its member, padding to 64 bytes, its line in
+/// the directory and its record in the pickle; a mean over names of the usual length.
+const DENSE_OVERHEAD: usize = 250;
+/// The same for a packed tensor: two members (codes and scale), and a record with its shape.
+const PACKED_OVERHEAD: usize = 456;
+
+/// Bytes of a compact checkpoint file: a ternary matrix has rows of ceil(columns / 4) bytes and 2 bytes for each scale,
+/// signs rows of ceil(columns / 8) bytes and their scales, every other weight has 2 bytes; and to each tensor the
+/// archive adds its overhead, 456 bytes to a packed one and 250 to another.
 pub fn compact_bytes(module: &Module) -> usize {
     let stored = module.weights.iter().filter(|w| matches!(w.source, WeightSource::Checkpoint));
     let bytes = stored.map(|weight| {
         let matrix = MatrixShape::of(&weight.shape);
+        let packed = |per_byte: usize, group| {
+            matrix.rows * matrix.columns.div_ceil(per_byte) + 2 * matrix.scales(group) + PACKED_OVERHEAD
+        };
         match &weight.encoding {
-            Encoding::Ternary { group, .. } => matrix.rows * matrix.columns.div_ceil(4) + 2 * matrix.scales(*group),
-            Encoding::Sign { group, .. } => matrix.rows * matrix.columns.div_ceil(8) + 2 * matrix.scales(*group),
-            Encoding::F32 | Encoding::F16 | Encoding::Bf16 => 2 * matrix.elements(),
+            Encoding::Ternary { group, .. } => packed(4, *group),
+            Encoding::Sign { group, .. } => packed(8, *group),
+            Encoding::F32 | Encoding::F16 | Encoding::Bf16 => 2 * matrix.elements() + DENSE_OVERHEAD,
         }
     });
     bytes.sum()
