@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod diagnostics;
+pub mod health;
 pub mod inspect;
 pub mod interp;
 pub mod ir;

@@ -13,6 +13,7 @@ mod logits;
 mod options;
 mod output;
 mod presets;
+mod probe;
 mod run;
 mod sweep;
 mod verify;
@@ -90,6 +91,8 @@ enum Command {
     Sweep(sweep::Arguments),
     /// Measure tokens per second and the share of the memory's bandwidth.
     Bench(bench::Arguments),
+    /// Measure how the heads of a pointer model point: induction, diversity, margins.
+    Probe(probe::Arguments),
     /// Pack a checkpoint with its own config into a .sterna package.
     Import(import::Arguments),
     /// List the presets.
@@ -118,6 +121,7 @@ pub fn main() -> u8 {
         Command::Eval(a) => eval::run(a),
         Command::Sweep(a) => sweep::run(a),
         Command::Bench(a) => bench::run(a),
+        Command::Probe(a) => probe::run(a),
         Command::Import(a) => import::run(a),
         Command::Presets(a) => presets::run(a),
         Command::Completions(a) => completions::run(a),

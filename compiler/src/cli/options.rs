@@ -139,6 +139,15 @@ impl EngineArguments {
 
 /// Loads the model of these arguments; warnings go to stderr.
 pub fn session(model: &ModelArguments, weights: Option<&WeightArguments>) -> Result<Session, SessionError> {
+    observing(model, weights, Vec::new())
+}
+
+/// As [`session`], with the probes of these globs as outputs.
+pub fn observing(
+    model: &ModelArguments,
+    weights: Option<&WeightArguments>,
+    observe: Vec<String>,
+) -> Result<Session, SessionError> {
     let source = match &model.config {
         Some(name) => ModelSource::named(name),
         None => ModelSource::Bundled,
@@ -155,6 +164,7 @@ pub fn session(model: &ModelArguments, weights: Option<&WeightArguments>) -> Res
         allow_nan: weights.is_some_and(|w| w.allow_nan),
         rename: weights.and_then(|w| w.rename.clone()),
         memory: weights.map_or(WeightsMemory::Auto, |w| w.weights_memory.into()),
+        observe,
     };
     load(&source, &options)
 }

@@ -23,6 +23,7 @@ mod fuse_norm_quant;
 mod fuse_recurrence;
 mod fuse_shared_input;
 mod hoist_outer;
+pub mod probes;
 mod quantise;
 #[cfg(test)]
 mod random;
@@ -56,6 +57,7 @@ pub const PASSES: &[Pass] = &[
         doc: "what an inner entry computes alike in all its steps moves to the outer entry",
         run: hoist_outer::run,
     },
+    Pass { name: "drop_probes", doc: "probes that are no outputs, and what only they read, go", run: probes::drop },
     Pass {
         name: "time_lift",
         doc: "from one step to all steps of a call; recurrences become scans",

@@ -40,6 +40,9 @@ pub enum SessionError {
     /// The checkpoint's own config says something else.
     #[error("the checkpoint was saved with another config: {0}")]
     Disagreement(String),
+    /// A probe that cannot be observed.
+    #[error("no probe `{glob}`: {why}")]
+    NoProbe { glob: String, why: String },
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error(transparent)]

@@ -13,7 +13,10 @@ use crate::lang::checkpoint::{self, TensorInfo};
 use crate::lang::rename::{RenameMap, propose};
 use crate::lang::{self, Library};
 use crate::package::module_of;
-use crate::passes;
+use crate::passes::{
+    self,
+    probes::{self, Observation},
+};
 use crate::weights::{Binding, Checkpoint, TensorEntry};
 
 /// The model that runs when none is named.
@@ -74,6 +77,8 @@ pub struct LoadOptions {
     pub memory: WeightsMemory,
     /// A map of tensor names that comes before the graph's own rules.
     pub rename: Option<PathBuf>,
+    /// Globs of the probes to observe: they become outputs of their entries.
+    pub observe: Vec<String>,
 }
 
 /// What became of a checkpoint's tensors.
@@ -150,10 +155,11 @@ impl Session {
             ModelSource::Bundled if options.weights == WeightsSource::None || is_random(options) => {
                 Session::from_package(
                     Package::from_mapping(Mapping::copy_of(BUNDLED)?)?.with_weights_in(options.memory)?,
+                    options,
                 )
             }
             ModelSource::Package(path) if options.weights == WeightsSource::None || is_random(options) => {
-                Session::from_package(Package::open(path)?.with_weights_in(options.memory)?)
+                Session::from_package(Package::open(path)?.with_weights_in(options.memory)?, options)
             }
             ModelSource::Bundled | ModelSource::Package(_) => {
                 Err(SessionError::NoModel("a package has its own weights; leave out the checkpoint".into()))
@@ -171,8 +177,9 @@ impl Session {
         }
     }
 
-    fn from_package(package: Package) -> Result<Session> {
-        let (module, section) = module_of(&package)?;
+    fn from_package(package: Package, options: &LoadOptions) -> Result<Session> {
+        let (mut module, section) = module_of(&package)?;
+        let observation = observe(&mut module, &options.observe)?;
         let module = Arc::new(module);
         Ok(Session {
             files: SourceFiles::new(),
@@ -180,6 +187,7 @@ impl Session {
             config: package.header().config.clone(),
             elaborated: module.clone(),
             prepared: module,
+            observation,
             held: Held::Package { package: Arc::new(package), section },
             tensors: None,
             memory_weights: OnceLock::new(),
@@ -206,7 +214,8 @@ impl Session {
                 library.compile_config(&mut files, options.model.as_deref(), file, &elaborating)
             }
         };
-        let lang::Compiled { module: elaborated, config, warnings } = compiled.map_err(|d| drawn(&d, &files))?;
+        let lang::Compiled { module: mut elaborated, config, warnings } = compiled.map_err(|d| drawn(&d, &files))?;
+        let observation = observe(&mut elaborated, &options.observe)?;
         verify(&elaborated)?;
         let mut prepared = elaborated.clone();
         passes::run_pipeline(&mut prepared, Some(PREPARED))?;
@@ -226,6 +235,7 @@ impl Session {
             config: config.to_value(),
             elaborated: Arc::new(elaborated),
             prepared: Arc::new(prepared),
+            observation,
             held,
             tensors,
             memory_weights: OnceLock::new(),
@@ -261,6 +271,26 @@ impl Session {
     pub fn rendered_warnings(&self) -> String {
         if self.warnings.is_empty() { String::new() } else { render(&self.warnings, &self.files, style()) }
     }
+}
+
+/// Makes the probes that match the globs outputs; each glob must find one.
+fn observe(module: &mut Module, globs: &[String]) -> Result<Observation> {
+    if globs.is_empty() {
+        return Ok(Observation::default());
+    }
+    let wanted = |path: &str| globs.iter().any(|glob| checkpoint::matches_glob(glob, path));
+    let found = probes::observe(module, wanted);
+    for glob in globs {
+        if !found.observed.iter().any(|o| checkpoint::matches_glob(glob, &o.path)) {
+            let hidden = found.hidden.iter().find(|(path, _)| checkpoint::matches_glob(glob, path));
+            let why = hidden.map_or_else(
+                || "no probe of this model has such a path".to_owned(),
+                |(path, why)| format!("`{path}` cannot be observed: {why}"),
+            );
+            return Err(SessionError::NoProbe { glob: glob.clone(), why });
+        }
+    }
+    Ok(found)
 }
 
 enum Config {

@@ -11,6 +11,7 @@ mod error;
 mod evaluate;
 mod hosts;
 mod load;
+mod observe;
 mod oracle;
 mod sizes;
 pub mod sweep;
@@ -30,6 +31,7 @@ pub use cost::Cost;
 pub use error::SessionError;
 pub use evaluate::{Evaluation, evaluate};
 pub use load::{LoadOptions, ModelSource, TensorReport, WeightsSource, config_of_checkpoint, preset_names};
+pub use observe::Observations;
 pub use oracle::InterpreterEngine;
 pub use sizes::{PresetSizes, preset_sizes};
 pub use tokens::{TokenStream, Tokenizer, elements, find_tokenizer};
@@ -41,7 +43,7 @@ use crate::kernel::lower::{self, Lowered};
 use crate::kernel::program::Step;
 use crate::lang::rename::RenameMap;
 use crate::package::{self, Values};
-use crate::passes;
+use crate::passes::{self, probes::Observation};
 use crate::target::clif::jit::Jit;
 use crate::target::cpu::Cpu;
 use crate::weights::{Binding, Checkpoint, Section, ValueSource};
@@ -84,6 +86,7 @@ pub struct Session {
     elaborated: Arc<Module>,
     /// After the passes whose result a package stores.
     prepared: Arc<Module>,
+    observation: Observation,
     held: Held,
     tensors: Option<TensorReport>,
     memory_weights: OnceLock<Arc<MemoryWeights>>,
@@ -112,6 +115,19 @@ impl Session {
     /// What became of the checkpoint's tensors, if there is one.
     pub fn tensor_report(&self) -> Option<&TensorReport> {
         self.tensors.as_ref()
+    }
+
+    /// The config with all its defaults.
+    pub fn config(&self) -> &serde_json::Value {
+        &self.config
+    }
+
+    /// Plain values that the checkpoint has beside its weights, such as `step`.
+    pub fn metadata(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
+        match &self.held {
+            Held::Checkpoint { checkpoint, .. } => Some(checkpoint.metadata()),
+            _ => None,
+        }
     }
 
     /// The module after a pass (all of them if none is named), with what each pass did; after all, also how the lowering

@@ -1,0 +1,265 @@
+//! Models of sign weights and pointers against the reference: latent and packed checkpoints, changed configs, both
+//! backends and both modes, greedy continuation and bits per token.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sterna_tests::{failure, file, stdout, text};
+
+#[derive(Deserialize)]
+struct Golden {
+    runs: Vec<Run>,
+    probes: Map<String, Value>,
+    tolerance: Tolerance,
+}
+
+#[derive(Deserialize)]
+struct Run {
+    name: String,
+    weights: String,
+    overrides: Map<String, Value>,
+    tokens: Vec<u32>,
+    logits: Vec<Vec<f64>>,
+    survivors: Survivors,
+    greedy: Option<Greedy>,
+    val_bpc: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Greedy {
+    tokens: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Tolerance {
+    logits_abs: f64,
+    val_bpc: f64,
+    probe_ipmr: f64,
+    probe_hdr: f64,
+    probe_m4: f64,
+}
+
+/// By layer, head and position, best first.
+type Survivors = Vec<Vec<Vec<Vec<i32>>>>;
+
+#[derive(Deserialize)]
+struct Printed {
+    logits: Vec<Vec<f64>>,
+    survivors: Option<Survivors>,
+}
+
+/// One run of a case, with its config and tokens as files.
+struct Case {
+    scratch: tempfile::TempDir,
+    config: PathBuf,
+    weights: PathBuf,
+}
+
+impl Case {
+    fn new(folder: &Path, run: &Run) -> Case {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut config: Value = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+        for (key, value) in &run.overrides {
+            config[key] = value.clone();
+        }
+        let path = scratch.path().join("config.json");
+        std::fs::write(&path, config.to_string()).unwrap();
+        Case { config: path, weights: folder.join(&run.weights), scratch }
+    }
+
+    fn tokens(&self, ids: &[u32]) -> PathBuf {
+        let path = self.scratch.path().join("ids.json");
+        std::fs::write(&path, serde_json::to_string(ids).unwrap()).unwrap();
+        path
+    }
+
+    fn run(&self, command: &str, options: &[&str]) -> String {
+        let mut arguments = vec![command, text(&self.config), "--weights", text(&self.weights)];
+        arguments.extend(options);
+        stdout(&arguments)
+    }
+}
+
+fn golden(case: &str) -> (PathBuf, Golden) {
+    let folder = file(&format!("goldens/v76/{case}"));
+    let golden = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
+    (folder, golden)
+}
+
+fn largest_difference(found: &[Vec<f64>], expected: &[Vec<f64>]) -> f64 {
+    assert_eq!(found.len(), expected.len(), "rows");
+    let rows = found.iter().zip(expected);
+    rows.flat_map(|(a, b)| {
+        assert_eq!(a.len(), b.len(), "vocabulary");
+        a.iter().zip(b)
+    })
+    .fold(0.0, |worst, (a, b)| worst.max((a - b).abs()))
+}
+
+fn check_logits(case: &str) {
+    let (folder, golden) = golden(case);
+    assert_eq!(golden.runs.len(), 7);
+    for run in &golden.runs {
+        let case = Case::new(&folder, run);
+        let tokens = case.tokens(&run.tokens);
+        let mut all: Option<String> = None;
+        // 24 tokens at 7 rows a call are three whole chunks and a part of one.
+        for options in [
+            ["--backend", "interp", "--mode", "step"],
+            ["--backend", "jit", "--mode", "step"],
+            ["--backend", "jit", "--mode", "batch"],
+            ["--rows", "7", "--threads", "2"],
+        ] {
+            let mut arguments = vec!["--pointers", "--tokens", text(&tokens)];
+            arguments.extend(options);
+            let printed = case.run("logits", &arguments);
+            match &all {
+                Some(all) => assert!(*all == printed, "{}: other bits with {options:?}", run.name),
+                None => {
+                    let read: Printed = serde_json::from_str(&printed).expect("JSON");
+                    let worst = largest_difference(&read.logits, &run.logits);
+                    assert!(worst <= golden.tolerance.logits_abs, "{} {options:?}: {worst}", run.name);
+                    assert!(read.survivors.as_ref() == Some(&run.survivors), "{}: other survivors", run.name);
+                    all = Some(printed);
+                }
+            }
+        }
+    }
+}
+
+fn check_greedy(case: &str) {
+    let (folder, golden) = golden(case);
+    let mut checked = 0;
+    for run in &golden.runs {
+        let Some(greedy) = &run.greedy else { continue };
+        let case = Case::new(&folder, run);
+        let all: Vec<u32> = run.tokens.iter().chain(&greedy.tokens).copied().collect();
+        let tokens = case.tokens(&all);
+        let read: Printed = serde_json::from_str(&case.run("logits", &["--tokens", text(&tokens)])).expect("JSON");
+        for (place, &expected) in greedy.tokens.iter().enumerate() {
+            let row = &read.logits[run.tokens.len() - 1 + place];
+            let best = (0..row.len()).fold(0, |best, id| if row[id] > row[best] { id } else { best });
+            assert_eq!(best as u32, expected, "{}: greedy token {place}", run.name);
+        }
+        checked += 1;
+    }
+    assert_eq!(checked, 2);
+}
+
+fn check_bits_per_token(case: &str) {
+    let (folder, golden) = golden(case);
+    let mut checked = 0;
+    for run in &golden.runs {
+        let Some(expected) = run.val_bpc else { continue };
+        let case = Case::new(&folder, run);
+        let tokens = case.tokens(&run.tokens);
+        let report: Value =
+            serde_json::from_str(&case.run("eval", &["--text", text(&tokens), "--json"])).expect("JSON");
+        let found = report["bits_per_token"].as_f64().expect("a number");
+        assert!((found - expected).abs() <= golden.tolerance.val_bpc, "{}: {found}, expected {expected}", run.name);
+        checked += 1;
+    }
+    assert_eq!(checked, 2);
+}
+
+/// Largest differences of floats, by the first key of their place; everything else must be equal.
+fn compare(found: &Value, expected: &Value, place: &str, worst: &mut Map<String, Value>) {
+    match (found, expected) {
+        (Value::Object(a), Value::Object(b)) => {
+            assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>(), "{place}");
+            // The reference leaves out what the checkpoint says of its own validation.
+            for (key, b) in b.iter().filter(|(key, _)| *key != "val_bpc") {
+                compare(&a[key], b, &if place.is_empty() { key.clone() } else { format!("{place}.{key}") }, worst);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            assert_eq!(a.len(), b.len(), "{place}");
+            a.iter().zip(b).for_each(|(a, b)| compare(a, b, place, worst));
+        }
+        (Value::Number(a), Value::Number(b)) => {
+            let difference = (a.as_f64().unwrap() - b.as_f64().unwrap()).abs();
+            let section = place.split('.').next().unwrap_or_default().to_owned();
+            let before = worst.get(&section).and_then(Value::as_f64).unwrap_or(0.0);
+            worst.insert(section, before.max(difference).into());
+        }
+        _ => assert_eq!(found, expected, "{place}"),
+    }
+}
+
+fn check_health(case: &str) {
+    let (folder, golden) = golden(case);
+    assert_eq!(golden.probes.len(), 3);
+    for (name, expected) in &golden.probes {
+        let run = &golden.runs[1];
+        let case = Case { weights: folder.join(expected["checkpoint"].as_str().unwrap()), ..Case::new(&folder, run) };
+        let picture = case.scratch.path().join("pointers.svg");
+        let file = case.scratch.path().join("tokens.u16");
+        let bytes: Vec<u8> = run.tokens.iter().flat_map(|&t| (t as u16).to_le_bytes()).collect();
+        std::fs::write(&file, bytes).unwrap();
+        let probe = &expected["probe"];
+        let (sequences, length) = (probe["n_sequences"].to_string(), probe["seq_len"].to_string());
+        let (block, seed) = (probe["block"].to_string(), probe["seed"].to_string());
+        let mut options = vec!["--sequences", &sequences, "--output", "-", "--svg", text(&picture)];
+        match probe["kind"].as_str() {
+            Some("text") => options.extend(["--text", text(&file), "--length", &length]),
+            _ => options.extend(["--repeat", &block, "--seed", &seed]),
+        }
+        let found: Value = serde_json::from_str(&case.run("probe", &options)).expect("JSON");
+        let mut worst = Map::new();
+        compare(&found, expected, "", &mut worst);
+        let tolerance = &golden.tolerance;
+        for (section, worst) in &worst {
+            let limit = match section.as_str() {
+                "ipmr" => tolerance.probe_ipmr,
+                "hdr" => tolerance.probe_hdr,
+                "m4" => tolerance.probe_m4,
+                _ => 0.0,
+            };
+            assert!(worst.as_f64().unwrap() <= limit, "{name}: {section} differs by {worst}");
+        }
+        let drawn = std::fs::read_to_string(&picture).unwrap();
+        let framed = drawn.matches("stroke-width").count() as u64;
+        assert_eq!(Some(framed), expected["ipmr"]["specialists"].as_u64(), "{name}");
+    }
+}
+
+#[test]
+fn pointer_health() {
+    check_health("v76_tiny");
+    check_health("v75_tiny");
+}
+
+#[test]
+fn unknown_probes_and_models_without_pointers_are_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let tokens = scratch.path().join("ids.json");
+    std::fs::write(&tokens, "[1, 2]").unwrap();
+    let arguments = ["logits", "v76_tiny", "--tokens", text(&tokens), "--probe", "*.nowhere"];
+    assert!(failure(&arguments, 1).contains("nowhere"));
+    assert!(failure(&["probe", "--repeat", "4"], 1).contains("survivors"));
+    assert!(failure(&["probe", "v76_tiny", "--repeat", "97"], 1).contains("97"));
+    failure(&["probe", "v76_tiny"], 2);
+}
+
+#[test]
+fn soft_pointers_logits() {
+    check_logits("v76_tiny");
+}
+
+#[test]
+fn hard_pointers_logits() {
+    check_logits("v75_tiny");
+}
+
+#[test]
+fn greedy_tokens() {
+    check_greedy("v76_tiny");
+    check_greedy("v75_tiny");
+}
+
+#[test]
+fn bits_per_token() {
+    check_bits_per_token("v76_tiny");
+    check_bits_per_token("v75_tiny");
+}
