@@ -257,6 +257,7 @@ impl Session {
             config: self.config.clone(),
             elaborated: self.elaborated.clone(),
             prepared: self.prepared.clone(),
+            observation: self.observation.clone(),
             held: Held::Checkpoint {
                 checkpoint: Box::new(checkpoint),
                 renames: renames.clone(),
