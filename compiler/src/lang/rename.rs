@@ -145,8 +145,11 @@ impl Kind<'_> {
     }
 }
 
+/// The numbers in a tensor's name, and its shape.
+type Member<'a> = (Vec<&'a str>, &'a [usize]);
+
 fn kinds<'a>(names: impl Iterator<Item = (&'a str, &'a [usize])>) -> Vec<Kind<'a>> {
-    let mut kinds: BTreeMap<String, Vec<(Vec<&str>, &[usize])>> = BTreeMap::new();
+    let mut kinds: BTreeMap<String, Vec<Member<'_>>> = BTreeMap::new();
     for (name, shape) in names {
         let glob = pattern(name);
         let numbers = stars(&glob, name).unwrap_or_default();
