@@ -65,8 +65,11 @@ pub fn run(arguments: Arguments) -> Outcome {
         print!("{}", session.kernel_text(&options, arguments.clif, arguments.asm)?);
         return Ok(());
     }
-    let (module, reports) = session.optimised(arguments.after.as_deref(), &options)?;
+    let (module, mut reports) = session.optimised(arguments.after.as_deref())?;
     if arguments.list {
+        if arguments.after.is_none() {
+            reports.extend(session.planned(&options)?);
+        }
         for report in reports {
             println!("{report}");
         }

@@ -69,17 +69,9 @@ pub(super) fn elements(shape: &[usize]) -> Result<usize, Fault> {
     Ok(n as usize)
 }
 
-/// `n` zeros, or false.
+/// `n` zeros, or false; weights' elements are f32 here.
 pub(super) fn zeros(elem: Elem, n: usize) -> Data {
-    match elem {
-        Elem::F32 | Elem::F16 | Elem::Bf16 | Elem::Ternary | Elem::Sign => Data::F32(vec![0.0; n]),
-        Elem::I32 => Data::I32(vec![0; n]),
-        Elem::U32 => Data::U32(vec![0; n]),
-        Elem::U64 => Data::U64(vec![0; n]),
-        Elem::I8 => Data::I8(vec![0; n]),
-        Elem::U8 => Data::U8(vec![0; n]),
-        Elem::Bool => Data::Bool(vec![false; n]),
-    }
+    Data::zeros(elem, n).unwrap_or_else(|| Data::F32(vec![0.0; n]))
 }
 
 impl Tensor {

@@ -163,7 +163,8 @@ pub enum CompareOp {
     Ge,
 }
 
-/// Reductions of one axis. `Max` and `Min` of f32 fold with the elementwise rule, ascending.
+/// Reductions of one axis. `Max` and `Min` of f32 fold with the elementwise rule: over the last axis as sums do, 16 lanes
+/// and then their tree, over another axis ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReduceOp {
     Sum,

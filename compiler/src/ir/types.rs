@@ -311,4 +311,31 @@ impl Data {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// `n` zeros, or false; none for an element that exists only in weights.
+    pub fn zeros(elem: Elem, n: usize) -> Option<Data> {
+        Some(match elem {
+            Elem::F32 => Data::F32(vec![0.0; n]),
+            Elem::I32 => Data::I32(vec![0; n]),
+            Elem::U32 => Data::U32(vec![0; n]),
+            Elem::U64 => Data::U64(vec![0; n]),
+            Elem::I8 => Data::I8(vec![0; n]),
+            Elem::U8 => Data::U8(vec![0; n]),
+            Elem::Bool => Data::Bool(vec![false; n]),
+            Elem::F16 | Elem::Bf16 | Elem::Ternary | Elem::Sign => return None,
+        })
+    }
+
+    /// The elements as little-endian bytes; true is 1.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Data::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Data::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Data::U32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Data::U64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Data::I8(v) => v.iter().map(|&x| x as u8).collect(),
+            Data::U8(v) => v.clone(),
+            Data::Bool(v) => v.iter().map(|&x| u8::from(x)).collect(),
+        }
+    }
 }

@@ -145,12 +145,13 @@ pub fn memory_weights(module: &Module, values: &Values) -> Result<MemoryWeights,
     MemoryWeights::new(module, by_path).map_err(|error| computed(&module.name, error))
 }
 
-/// The packed weight section of a module, in memory of its own.
+/// The packed weight section of a module, in memory of its own with room for `bytes` in all: what may stand behind the
+/// section is zero.
 ///
 /// # Errors
 /// One of the weights cannot be read or computed, or there is no memory.
-pub fn weight_image(module: &Module, section: &Section, values: &Values) -> Result<Buffer, ImageError> {
-    let mut image = Buffer::zeroed(section.bytes)?;
+pub fn weight_image(module: &Module, section: &Section, bytes: usize, values: &Values) -> Result<Buffer, ImageError> {
+    let mut image = Buffer::zeroed(bytes)?;
     image.advise_huge();
     for index in 0..module.weights.len() {
         let (offset, layout) = (section.offsets[index], section.layouts[index]);

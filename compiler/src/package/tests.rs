@@ -65,7 +65,8 @@ fn packages_are_reproducible_and_equal_the_image_in_memory() {
     let bytes = written();
     assert_eq!(bytes, written());
     let module = module();
-    let image = weight_image(&module, &Section::of(&module.weights), &RANDOM).unwrap();
+    let section = Section::of(&module.weights);
+    let image = weight_image(&module, &section, section.bytes, &RANDOM).unwrap();
     assert_eq!(opened(&bytes).unwrap().weights(), &image[..]);
 }
 

@@ -1,7 +1,7 @@
 //! Host functions without a host. A stream of the runtime answers no questions in mid-step, and the language says what
 //! that means: the answer is absent. Said to the passes as constants, so that what would have used it folds away.
 
-use crate::ir::{Data, Elem, Literal, Module, NodeId, Op, Region, Type};
+use crate::ir::{Data, Literal, Module, NodeId, Op, Region, Type};
 
 /// Makes every answer of a host absent.
 pub fn absent(module: &mut Module) {
@@ -37,16 +37,6 @@ fn region(body: &mut Region) {
 
 fn zeros(ty: &Type) -> Option<Literal> {
     let shape = ty.constant_shape()?;
-    let n = shape.iter().product();
-    let data = match ty.elem {
-        Elem::F32 => Data::F32(vec![0.0; n]),
-        Elem::I32 => Data::I32(vec![0; n]),
-        Elem::U32 => Data::U32(vec![0; n]),
-        Elem::U64 => Data::U64(vec![0; n]),
-        Elem::I8 => Data::I8(vec![0; n]),
-        Elem::U8 => Data::U8(vec![0; n]),
-        Elem::Bool => Data::Bool(vec![false; n]),
-        Elem::F16 | Elem::Bf16 | Elem::Ternary | Elem::Sign => return None,
-    };
+    let data = Data::zeros(ty.elem, shape.iter().product())?;
     Some(Literal { shape, data: data.into() })
 }

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use sterna_runtime::model::{Fill, ModelTable, Reset, StateTable};
 use sterna_runtime::package::Package;
-use sterna_runtime::{Buffer, Code, Mode, NativeEngine, Pool, Weights};
+use sterna_runtime::{Code, Mode, NativeEngine, Pool, Weights};
 
 pub use cost::Cost;
 pub use error::SessionError;
@@ -38,7 +38,7 @@ pub use tokens::{TokenStream, Tokenizer, elements, find_tokenizer};
 
 use crate::diagnostics::{Diagnostics, SourceFiles};
 use crate::interp::MemoryWeights;
-use crate::ir::{Module, WeightId};
+use crate::ir::Module;
 use crate::kernel::lower::{self, Lowered};
 use crate::kernel::program::Step;
 use crate::lang::rename::RenameMap;
@@ -130,21 +130,21 @@ impl Session {
         }
     }
 
-    /// The module after a pass (all of them if none is named), with what each pass did; after all, also how the lowering
-    /// planned memory and launches.
-    pub fn optimised(&self, after: Option<&str>, options: &CompileOptions) -> Result<(Module, Vec<String>)> {
+    /// The module after a pass (all of them if none is named), with what each pass did in a line.
+    pub fn optimised(&self, after: Option<&str>) -> Result<(Module, Vec<String>)> {
         let mut module = (*self.elaborated).clone();
         let reports = passes::run_pipeline(&mut module, after)?;
-        let mut lines: Vec<String> =
-            reports.iter().map(|(name, report)| format!("{name:<18} {}", report.text)).collect();
-        if after.is_none() {
-            match self.lowered(options) {
-                Ok(lowered) => lines.extend(plan_lines(&lowered)),
-                Err(SessionError::NotCompiled(why)) => lines.push(format!("{:<18} {why}", "plan_memory")),
-                Err(error) => return Err(error),
-            }
+        let lines = reports.iter().map(|(name, report)| format!("{name:<18} {}", report.text));
+        Ok((module, lines.collect()))
+    }
+
+    /// How the lowering planned memory and launches after all passes, a line each; or why it could not.
+    pub fn planned(&self, options: &CompileOptions) -> Result<Vec<String>> {
+        match self.lowered(options) {
+            Ok(lowered) => Ok(plan_lines(&lowered).into()),
+            Err(SessionError::NotCompiled(why)) => Ok(vec![format!("{:<18} {why}", "plan_memory")]),
+            Err(error) => Err(error),
         }
-        Ok((module, lines))
     }
 
     /// Kernels and their places in memory, from the prepared module.
@@ -257,15 +257,8 @@ impl Session {
             return Ok(package.clone());
         }
         let section = &lowered.weights.section;
-        let mut image = Buffer::zeroed(lowered.weights.bytes as usize)?;
-        image.advise_huge();
-        self.with_values(|values| {
-            for (index, (&offset, &layout)) in section.offsets.iter().zip(&section.layouts).enumerate() {
-                let out = &mut image[offset..offset + layout.bytes()];
-                values.pack(&self.prepared, WeightId(index as u32), layout, out)?;
-            }
-            Ok::<(), package::ImageError>(())
-        })?;
+        let bytes = lowered.weights.bytes as usize;
+        let mut image = self.with_values(|values| package::weight_image(&self.prepared, section, bytes, values))?;
         image[section.bytes..].copy_from_slice(&lowered.weights.tail());
         Ok(Arc::new(image))
     }

@@ -119,7 +119,7 @@ impl Engine for InterpreterEngine {
 }
 
 fn store(port: &Port, data: &Data, rows: std::ops::Range<usize>, buffer: &mut Buffer) {
-    let bytes = tables::bytes_of(data);
+    let bytes = data.to_bytes();
     for (row, value) in rows.zip(bytes.chunks_exact(port.bytes().max(1))) {
         buffer[row * port.stride..][..value.len()].copy_from_slice(value);
     }

@@ -2,7 +2,7 @@
 
 use sterna_runtime::model::{Element, EntryTable, Port, Source, Start};
 
-use crate::ir::{Data, Elem, Entry, Literal, Module, Param, ParamKind, Type};
+use crate::ir::{Data, Elem, Entry, Module, Param, ParamKind, Type};
 
 /// Bytes from one row of a port to the next: rows start on multiples of this.
 const ROW_ALIGNMENT: usize = 64;
@@ -35,7 +35,7 @@ fn input(param: &Param) -> Result<Port, String> {
         ParamKind::Position => Source::Position,
         ParamKind::Outer { output } => Source::Outer(output.clone()),
         ParamKind::Input { default } => {
-            Source::Input(default.as_ref().map_or_else(|| vec![0; port.bytes()], literal_bytes))
+            Source::Input(default.as_ref().map_or_else(|| vec![0; port.bytes()], |literal| literal.data.to_bytes()))
         }
         ParamKind::Given { input } => Source::Given(input.clone()),
     });
@@ -67,23 +67,6 @@ pub fn element(elem: Elem) -> Option<Element> {
         Elem::Bool => Element::Bool,
         Elem::F16 | Elem::Bf16 | Elem::Ternary | Elem::Sign => return None,
     })
-}
-
-fn literal_bytes(literal: &Literal) -> Vec<u8> {
-    bytes_of(&literal.data)
-}
-
-/// Elements as little-endian bytes.
-pub fn bytes_of(data: &Data) -> Vec<u8> {
-    match data {
-        Data::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Data::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Data::U32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Data::U64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Data::I8(v) => v.iter().map(|&x| x as u8).collect(),
-        Data::U8(v) => v.clone(),
-        Data::Bool(v) => v.iter().map(|&x| u8::from(x)).collect(),
-    }
 }
 
 /// Little-endian bytes as elements.

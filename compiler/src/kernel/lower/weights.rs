@@ -7,7 +7,7 @@ use super::NotCompiled;
 use super::emit::Emit;
 use super::eval::uniform;
 use super::index::Ix;
-use crate::ir::{Data, Elem, Group, Literal, Module, Op, Region, WeightId};
+use crate::ir::{Elem, Group, Literal, Module, Op, Region, WeightId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{LANES, Mem, Packing, Shift, Value};
 use crate::weights::layout::{Layout, Section};
@@ -39,7 +39,7 @@ impl WeightLayout {
             .into_iter()
             .map(|literal| {
                 let at = bytes;
-                bytes += (literal_bytes(&literal).len() as u64 + PAD).next_multiple_of(64);
+                bytes += (literal.data.to_bytes().len() as u64 + PAD).next_multiple_of(64);
                 (literal, at)
             })
             .collect();
@@ -51,7 +51,7 @@ impl WeightLayout {
         let start = self.section.bytes as u64;
         let mut tail = vec![0; (self.bytes - start) as usize];
         for (literal, at) in &self.literals {
-            let bytes = literal_bytes(literal);
+            let bytes = literal.data.to_bytes();
             let at = (at - start) as usize;
             tail[at..at + bytes.len()].copy_from_slice(&bytes);
         }
@@ -87,19 +87,6 @@ fn collect(region: &Region, literals: &mut Vec<Literal>) {
 /// Whether a constant must lie in memory: it has axes and its elements differ.
 pub fn needs_memory(literal: &Literal) -> bool {
     !literal.shape.is_empty() && !literal.data.is_empty() && !uniform(&literal.data)
-}
-
-/// The bytes of a constant, row-major; truth is 1.
-fn literal_bytes(literal: &Literal) -> Vec<u8> {
-    match &*literal.data {
-        Data::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Data::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Data::U32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Data::U64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Data::I8(v) => v.iter().map(|&x| x as u8).collect(),
-        Data::U8(v) => v.clone(),
-        Data::Bool(v) => v.iter().map(|&x| u8::from(x)).collect(),
-    }
 }
 
 /// Whether values of the element are stored as codes.
