@@ -10,7 +10,7 @@
 //! | [`Layout::Columns`] | the same, 16 rows and more of at most 16 columns | column-major, each column zero-padded to 64 bytes, so that kernels keep 16 rows in their lanes |
 //! | [`Layout::Blocks`] of [`Packing::Codes2`] | ternary | 2-bit codes plus one, four rows interleaved by 64-byte blocks |
 //! | [`Layout::Blocks`] of [`Packing::Bits1`] | sign, int8 input | bits, interleaved likewise |
-//! | [`Layout::SignRows`] | sign, float input | bits in natural order, each row zero-padded to 64 bytes |
+//! | [`Layout::SignRows`] | sign, float input | bits in natural order, each row zero-padded to 8 bytes |
 //!
 //! **Blocks.** Rows are padded to a multiple of 16, columns to a multiple of the weights in a 64-byte block (256 for
 //! `Codes2`, 512 for `Bits1`). Four consecutive rows are a quad, interleaved by blocks: r0b0 r1b0 r2b0 r3b0 r0b1 ...
@@ -126,7 +126,7 @@ impl Layout {
             }
             Self::Columns { element, .. } => element.bytes().expect("a dense element"),
             Self::Blocks { packing, .. } => packing.blocks(columns) * ALIGNMENT,
-            Self::SignRows { .. } => columns.div_ceil(8).next_multiple_of(ALIGNMENT),
+            Self::SignRows { .. } => columns.div_ceil(64) * 8,
         }
     }
 
@@ -142,12 +142,13 @@ impl Layout {
         }
     }
 
-    /// Bytes of the rows or codes, without the scales.
+    /// Bytes of the rows or codes, without the scales: a multiple of 64.
     #[must_use]
     pub fn code_bytes(self) -> usize {
         let rows = self.shape().rows;
         match self {
-            Self::Rows { .. } | Self::SignRows { .. } => rows * self.row_bytes(),
+            Self::Rows { .. } => rows * self.row_bytes(),
+            Self::SignRows { .. } => (rows * self.row_bytes()).next_multiple_of(ALIGNMENT),
             Self::Columns { shape, .. } => shape.columns * self.column_bytes(),
             Self::Blocks { packing, .. } => packing.packed_bytes(rows, self.shape().columns),
         }
