@@ -80,6 +80,30 @@ pub struct Start {
     pub only_if_empty: bool,
 }
 
+/// A choice between two branches that each step makes for itself. A branch runs on the steps that take it, gathered.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Choice {
+    /// Where the model's text makes it, `file:line:column`.
+    pub place: String,
+    /// Path of the part that it belongs to.
+    pub path: String,
+    /// Whether the branches do work of their own, the one for a true condition first.
+    pub works: [bool; 2],
+    /// Scratch offset of two u32: after a call, how many of its steps took each branch.
+    pub tallies: usize,
+}
+
+impl Choice {
+    /// The branch that steps may skip: the only one of the two with work of its own.
+    pub fn skipped(&self) -> Option<usize> {
+        match self.works {
+            [true, false] => Some(0),
+            [false, true] => Some(1),
+            _ => None,
+        }
+    }
+}
+
 /// One entry: its ports and the state it advances.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EntryTable {
@@ -91,6 +115,8 @@ pub struct EntryTable {
     pub outputs: Vec<Port>,
     /// Index into [`ModelTable::states`]: entries that share a state block share a time axis.
     pub group: usize,
+    /// Choices that compiled code counts.
+    pub choices: Vec<Choice>,
 }
 
 impl EntryTable {

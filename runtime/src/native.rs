@@ -59,6 +59,8 @@ pub struct NativeEngine {
     pool: Arc<Pool>,
     scratch: Buffer,
     positions: Buffer,
+    /// Per entry and choice, how many steps took each branch.
+    taken: Vec<Vec<[u64; 2]>>,
 }
 
 /// State blocks of one group, one after the other.
@@ -94,9 +96,13 @@ impl NativeEngine {
         if ports > MAX_PORTS {
             return Err(Error::Limit { what: "ports of an entry", value: ports, limit: MAX_PORTS });
         }
+        if table.entries.iter().flat_map(|e| &e.choices).any(|c| c.tallies + 8 > table.scratch_bytes) {
+            return Err(Error::Missing("room for its tallies".into()));
+        }
         Ok(NativeEngine {
             scratch: Buffer::zeroed(table.scratch_bytes)?,
             positions: Buffer::zeroed(4 * table.max_rows)?,
+            taken: table.entries.iter().map(|e| vec![[0; 2]; e.choices.len()]).collect(),
             table,
             code,
             weights,
@@ -107,6 +113,30 @@ impl NativeEngine {
     /// The pool its launches run on.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// The weights it reads.
+    pub fn weights(&self) -> &Arc<dyn Weights> {
+        &self.weights
+    }
+
+    /// How many steps took each branch of the entry's choices, in all calls since the engine was made or the counts
+    /// were last taken.
+    pub fn take_counts(&mut self, entry: usize) -> Vec<[u64; 2]> {
+        self.taken.get_mut(entry).map_or_else(Vec::new, |taken| {
+            let none = vec![[0; 2]; taken.len()];
+            std::mem::replace(taken, none)
+        })
+    }
+
+    /// Adds what the call just made has tallied.
+    fn count(&mut self, entry: usize) {
+        for (choice, sum) in self.table.entries[entry].choices.iter().zip(&mut self.taken[entry]) {
+            let words = self.scratch[choice.tallies..].chunks_exact(4);
+            for (sum, word) in sum.iter_mut().zip(words) {
+                *sum += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+            }
+        }
     }
 
     fn fill(&self, group: usize, block: &mut [u8], fresh: bool) -> Result<()> {
@@ -218,7 +248,10 @@ impl Engine for NativeEngine {
         // context is aligned, padded and of the table's size for so many rows, as checked above, and outlives the call.
         let code = unsafe { self.code.entries[entry](&raw mut context) };
         match code {
-            0 => Ok(()),
+            0 => {
+                self.count(entry);
+                Ok(())
+            }
             code => Err(match self.table.messages.get((code as usize).wrapping_sub(1)) {
                 Some(message) => Error::Check(message.clone()),
                 None => Error::Code { entry: table.name.clone(), code },

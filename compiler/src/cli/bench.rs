@@ -6,11 +6,17 @@ use serde_json::json;
 use sterna_runtime::{Decoder, Engine, NativeEngine};
 
 use super::options::{self, EngineArguments, ModelArguments, WeightArguments};
+use super::skipping::Skipping;
 use super::{Failure, Outcome, output};
 use crate::measure;
+use crate::session::{self, Replay, Saving};
 
 /// Arguments of `sterna bench`.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Where steps may skip layers, the share of steps that keep them is counted, and the time saved is \
+                        measured: the same elements also run with nothing skipped, round by round in turn."
+)]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
@@ -29,18 +35,22 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Seconds of one round of a prompt of `elements` and of `count` greedily decoded elements.
-fn round(engine: &mut NativeEngine, decoder: &Decoder, elements: &[u32], count: usize) -> Result<(f64, f64), Failure> {
+/// Counts along the prompt and the elements decoded after it, with the times measured before.
+fn skipping(
+    engine: &mut NativeEngine,
+    decoder: &Decoder,
+    (prompt, decoded): (&[u32], &[u32]),
+    saving: Saving,
+) -> Result<Skipping, Failure> {
+    session::kept(engine);
     let mut stream = decoder.stream(engine)?;
-    let begin = Instant::now();
-    decoder.prompt(engine, &mut stream, elements)?;
-    let prefill = begin.elapsed().as_secs_f64();
-    let begin = Instant::now();
-    for _ in 0..count {
-        let next = sterna_runtime::sample::largest(decoder.logits(engine, &mut stream)?);
-        decoder.feed(engine, &mut stream, &[next])?;
+    decoder.prompt(engine, &mut stream, prompt)?;
+    let prompt = session::kept(engine);
+    for &element in decoded {
+        decoder.logits(engine, &mut stream)?;
+        decoder.feed(engine, &mut stream, &[element])?;
     }
-    Ok((prefill, begin.elapsed().as_secs_f64()))
+    Ok(Skipping { prompt, decode: session::kept(engine), saving })
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
@@ -59,24 +69,44 @@ pub fn run(arguments: Arguments) -> Outcome {
     let vocabulary = decoder.vocabulary() as u32;
     let elements: Vec<u32> = (0..arguments.steps * patch).map(|i| (i as u32 * 37 + 11) % vocabulary).collect();
 
+    let mut unskipped = session.unskipped(&options, &compiled, &engine)?;
     let bar = output::progress(arguments.rounds as u64, "measuring");
-    let (mut prefill, mut decode) = (f64::INFINITY, f64::INFINITY);
+    let (mut best, mut best_unskipped) = (Replay::SLOWEST, Replay::SLOWEST);
+    let mut decoded: Vec<u32> = Vec::new();
     let mut bandwidth = 0f64;
     for _ in 0..arguments.rounds {
-        let (p, d) = round(&mut engine, &decoder, &elements, elements.len())?;
-        (prefill, decode) = (prefill.min(p), decode.min(d));
+        // Every round takes the way of the first, also where other logits would lead elsewhere.
+        let mut next = |place: usize, logits: &[f32]| {
+            let largest = sterna_runtime::sample::largest(logits);
+            if place == decoded.len() {
+                decoded.push(largest);
+            }
+            decoded[place]
+        };
+        best = best.best(session::replay(&mut engine, &elements, elements.len(), &mut next)?);
+        if let Some(unskipped) = &mut unskipped {
+            best_unskipped = best_unskipped.best(session::replay(unskipped, &elements, elements.len(), &mut next)?);
+        }
         // Between the rounds, so that both meet the same neighbours on a shared machine.
         bandwidth = bandwidth.max(measure::read_bandwidth(&pool, 512 << 20, Duration::from_millis(50))?);
         bar.inc(1);
     }
     bar.finish_and_clear();
+    let (prefill, decode) = (best.prompt, best.decode);
+    let skipping = match unskipped {
+        Some(_) => {
+            let saving = Saving { skipping: best, unskipped: best_unskipped };
+            Some(skipping(&mut engine, &decoder, (&elements, &decoded), saving)?)
+        }
+        None => None,
+    };
     let steps = arguments.steps as f64;
     let per_step = session.cost(&options)?.weight_bytes_per_step;
     let weights = per_step as f64 * steps / decode / 1e9;
     let state: usize = engine.table().states.iter().map(|s| s.bytes).sum();
     let unit = if decoder.is_bytes() { "bytes" } else { "tokens" };
     if arguments.json {
-        let report = json!({
+        let mut report = json!({
             "decode_tokens_per_s": steps / decode,
             "prefill_tokens_per_s": steps / prefill,
             "elements_per_token": patch,
@@ -91,6 +121,9 @@ pub fn run(arguments: Arguments) -> Outcome {
             "compile_ms": compile_ms,
             "threads": pool.threads(),
         });
+        if let Some(skipping) = &skipping {
+            skipping.add_to(&mut report);
+        }
         println!("{report}");
         return Ok(());
     }
@@ -104,5 +137,6 @@ pub fn run(arguments: Arguments) -> Outcome {
         100.0 * weights / bandwidth
     );
     println!("compile  {compile_ms:>10.1} ms");
+    skipping.iter().flat_map(Skipping::lines).for_each(|line| println!("{line}"));
     Ok(())
 }

@@ -15,6 +15,7 @@ mod output;
 mod presets;
 mod probe;
 mod run;
+mod skipping;
 mod sweep;
 mod verify;
 

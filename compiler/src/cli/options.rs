@@ -123,7 +123,7 @@ impl EngineArguments {
             return Err(Failure::Usage("--context must lie in 1..=16777216".into()));
         }
         let cpu = self.cpu.parse().map_err(|e| Failure::Usage(format!("--cpu: {e}")))?;
-        Ok(CompileOptions { cpu, max_rows: self.rows, max_context: self.context })
+        Ok(CompileOptions { cpu, max_rows: self.rows, max_context: self.context, unskipped: false })
     }
 
     /// The thread pool.

@@ -7,6 +7,7 @@ use serde_json::json;
 use sterna_runtime::{Decoder, Engine, Sampler, generate, text::Utf8Stream};
 
 use super::options::{self, EngineArguments, ModelArguments, TokenizerArguments, WeightArguments};
+use super::skipping::Skipping;
 use super::{Failure, Outcome};
 use crate::session;
 
@@ -42,7 +43,8 @@ pub struct Arguments {
     /// The same seed gives the same text.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Report speed on stderr.
+    /// Report speed on stderr; where steps may skip layers also the share of steps that keep them and the time saved,
+    /// which is measured by running the same elements again with and without skipping.
     #[arg(long)]
     stats: bool,
     /// Print one JSON object instead of text.
@@ -61,7 +63,9 @@ pub fn run(arguments: Arguments) -> Outcome {
     })
     .map_err(|e| Failure::Usage(format!("error: {e}")))?;
     let session = options::session(&arguments.model, Some(&arguments.weights))?;
-    let mut engine = session.native(&arguments.engine.compile_options()?, arguments.engine.pool()?)?;
+    let options = arguments.engine.compile_options()?;
+    let compiled = session.compile(&options)?;
+    let mut engine = session.engine(&compiled, arguments.engine.pool()?)?;
     let decoder = Decoder::new(engine.table())?;
     let tokenizer = arguments.tokenizer.open(&decoder, &arguments.model, &arguments.weights)?;
     let prompt = session::elements(arguments.prompt.as_bytes(), decoder.is_bytes(), tokenizer.as_ref())?;
@@ -69,6 +73,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let begin = Instant::now();
     decoder.prompt(&mut engine, &mut stream, &prompt)?;
     let prefill = begin.elapsed();
+    let kept_of_prompt = session::kept(&mut engine);
     prompt.iter().for_each(|&e| sampler.see(e));
 
     let mut stdout = std::io::stdout();
@@ -98,8 +103,24 @@ pub fn run(arguments: Arguments) -> Outcome {
         }
     })?;
     let seconds = begin.elapsed().as_secs_f64();
+    if !arguments.json {
+        let rest = tokens.as_mut().map_or_else(|| shown.finish(), session::TokenStream::finish);
+        say(&format!("{rest}\n"));
+    }
+    let decode = session::kept(&mut engine);
+    let unskipped = if arguments.stats { session.unskipped(&options, &compiled, &engine)? } else { None };
+    let skipping = match unskipped {
+        Some(mut unskipped) => {
+            let saving = session::saving(&mut engine, &mut unskipped, &prompt, &elements)?;
+            Some(Skipping { prompt: kept_of_prompt, decode, saving })
+        }
+        None => None,
+    };
     if arguments.json {
         let mut report = json!({ "elements": elements, "prefill_s": prefill.as_secs_f64(), "decode_s": seconds });
+        if let Some(skipping) = &skipping {
+            skipping.add_to(&mut report);
+        }
         if decoder.is_bytes() {
             let bytes: Vec<u8> = elements.iter().map(|&e| e as u8).collect();
             report["text"] = json!(String::from_utf8_lossy(&bytes));
@@ -107,9 +128,6 @@ pub fn run(arguments: Arguments) -> Outcome {
             report["text"] = json!(tokenizer.decode(&elements));
         }
         say(&format!("{report}\n"));
-    } else {
-        let rest = tokens.as_mut().map_or_else(|| shown.finish(), session::TokenStream::finish);
-        say(&format!("{rest}\n"));
     }
     match broken {
         // A reader that has seen enough closes the pipe; that is no mistake of the input.
@@ -126,6 +144,7 @@ pub fn run(arguments: Arguments) -> Outcome {
             elements.len() as f64 / seconds.max(1e-9),
             engine.pool().threads(),
         );
+        skipping.iter().flat_map(Skipping::lines).for_each(|line| eprintln!("{line}"));
     }
     Ok(())
 }

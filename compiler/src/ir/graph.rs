@@ -277,6 +277,15 @@ impl Region {
         }
     }
 
+    /// Whether not running the region saves work worth counting: products, or the advance of a state.
+    pub fn works(&self) -> bool {
+        self.nodes().any(|id| {
+            let op = &self.node(id).op;
+            matches!(op, Op::Linear | Op::LinearInt8 { .. } | Op::MatMul { .. } | Op::StateWrite(_) | Op::Push { .. })
+                || Region::nested(op).into_iter().any(Region::works)
+        })
+    }
+
     /// The regions nested directly in a node.
     pub fn nested(op: &Op) -> Vec<&Region> {
         match op {

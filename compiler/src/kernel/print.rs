@@ -177,6 +177,7 @@ fn steps(f: &mut fmt::Formatter<'_>, program: &Program, list: &[Step], depth: us
                 writeln!(f, "{name}({}) {}", args.join(", "), units(work))?;
             }
             Step::LoadRows { into, offset } => writeln!(f, "{} = rows at scratch+{offset}", rows(*into))?,
+            Step::Tally { rows: count, tally } => writeln!(f, "tally{tally} += {}", rows(*count))?,
             Step::IfRows { rows: count, body } => {
                 writeln!(f, "if {} {{", rows(*count))?;
                 steps(f, program, body, depth + 1)?;

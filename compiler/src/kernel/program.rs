@@ -19,6 +19,9 @@ impl RowsId {
     pub const CONTEXT: RowsId = RowsId(0);
 }
 
+/// Where tallies begin in scratch: one u32 after the other, see [`Step::Tally`].
+pub const TALLIES: u64 = 64;
+
 /// The index of an enclosing [`Step::Loop`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LoopVar(pub u32);
@@ -56,6 +59,8 @@ pub struct Driver {
     pub input_bytes: Vec<u64>,
     /// Bytes of each output buffer for one row.
     pub output_bytes: Vec<u64>,
+    /// How many tallies its steps count in. The entry clears them first.
+    pub tallies: u32,
     /// The steps in order.
     pub steps: Vec<Step>,
 }
@@ -78,6 +83,13 @@ pub enum Step {
         into: RowsId,
         /// Scratch offset, 4-byte aligned.
         offset: u64,
+    },
+    /// Adds a row count to a tally, so that the host can see after the call how many rows took a branch.
+    Tally {
+        /// The count.
+        rows: RowsId,
+        /// Which of the entry's tallies.
+        tally: u32,
     },
     /// Runs the body unless the count is 0.
     IfRows {
@@ -205,6 +217,9 @@ impl Program {
             problems.push("the status word is outside scratch".into());
         }
         for entry in &self.entries {
+            if entry.tallies > 0 && TALLIES + 4 * u64::from(entry.tallies) > self.scratch_bytes {
+                problems.push(format!("entry {}: its tallies are outside scratch", entry.name));
+            }
             let mut check = Check { program: self, entry, loops: Vec::new(), problems: Vec::new() };
             check.steps(&entry.steps);
             problems.extend(check.problems.into_iter().map(|problem| format!("entry {}: {problem}", entry.name)));
@@ -229,6 +244,12 @@ impl Check<'_> {
                     self.rows(*into);
                     if *into == RowsId::CONTEXT || offset % 4 != 0 || offset + 4 > self.program.scratch_bytes {
                         self.problems.push(format!("bad row count load into {into:?} from {offset}"));
+                    }
+                }
+                Step::Tally { rows, tally } => {
+                    self.rows(*rows);
+                    if *tally >= self.entry.tallies {
+                        self.problems.push(format!("tally {tally} does not exist"));
                     }
                 }
                 Step::IfRows { rows, body } => {

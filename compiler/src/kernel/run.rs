@@ -3,7 +3,7 @@
 use super::interp::memory::{Memory, Pointer, Region, Trap};
 use super::interp::race::Watch;
 use super::interp::{self, Slot};
-use super::program::{Arg, Base, Count, Driver, LoopVar, Program, RowsId, Step, Work};
+use super::program::{Arg, Base, Count, Driver, LoopVar, Program, RowsId, Step, TALLIES, Work};
 
 /// The buffers of one call, as slices. Sizes include the padding that the ABI asks for.
 #[derive(Debug)]
@@ -67,6 +67,9 @@ pub fn run(program: &Program, entry: &Driver, buffers: Buffers<'_>, order: Order
     if let Some(offset) = program.status_offset {
         walk.scratch(offset)?.copy_from_slice(&[0; 4]);
     }
+    for tally in 0..entry.tallies {
+        walk.scratch(TALLIES + 4 * u64::from(tally))?.fill(0);
+    }
     walk.steps(&entry.steps)?;
     match program.status_offset {
         Some(offset) => walk.scratch(offset).map(word),
@@ -112,6 +115,12 @@ impl Walk<'_, '_> {
                 Step::LoadRows { into, offset } => {
                     let count = i64::from(word(self.scratch(*offset)?));
                     self.rows[into.0 as usize] = count.clamp(0, i64::from(self.program.max_rows));
+                }
+                Step::Tally { rows, tally } => {
+                    let rows = self.rows(*rows) as i32;
+                    let cell = self.scratch(TALLIES + 4 * u64::from(*tally))?;
+                    let sum = word(cell).wrapping_add(rows);
+                    cell.copy_from_slice(&sum.to_le_bytes());
                 }
                 Step::IfRows { rows, body } => {
                     if self.rows(*rows) != 0 {

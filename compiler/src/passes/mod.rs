@@ -32,6 +32,7 @@ mod rewrite;
 mod tests;
 mod time_lift;
 mod units;
+pub mod unskip;
 
 use crate::ir::Module;
 use crate::ir::infer::TypeError;

@@ -183,6 +183,22 @@ impl<'a> Copy<'a> {
         new
     }
 
+    /// Puts the nodes of a region in place of the node that runs it on `given`, values of the old region.
+    pub fn splice(&mut self, node: &Node, body: &Region, given: &[Value]) {
+        let mut inner = Copy::without_params(body);
+        inner.to = std::mem::take(&mut self.to);
+        for (&param, &value) in body.params().iter().zip(given) {
+            inner.set(param, self.value(value));
+        }
+        for id in body.nodes() {
+            inner.node(id);
+        }
+        for (&old, &result) in node.results.iter().zip(body.results()) {
+            self.set(old, inner.value(result));
+        }
+        self.to = inner.to;
+    }
+
     /// Appends a node of the new region, with inferred types.
     pub fn push(
         &mut self,
@@ -242,7 +258,7 @@ pub fn extract(region: &Region, members: &[NodeId], loose: &dyn Fn(NodeId) -> bo
             import(&mut copy, &mut captures, &|n| !set.contains(&n) && loose(n), v);
         }
         match &node.op {
-            Op::Fused { body, .. } => dissolve(&mut copy, node, body),
+            Op::Fused { body, .. } => copy.splice(node, body, &node.inputs),
             _ => {
                 copy.node(id);
             }
@@ -284,22 +300,6 @@ fn import(copy: &mut Copy, captures: &mut Vec<Value>, loose: &dyn Fn(NodeId) -> 
     let param = copy.to.add_param(copy.from.ty(value).clone());
     copy.set(value, param);
     captures.push(value);
-}
-
-/// Puts the nodes of a fused group in place of it.
-fn dissolve(copy: &mut Copy, node: &Node, body: &Region) {
-    let mut inner = Copy::without_params(body);
-    inner.to = std::mem::take(&mut copy.to);
-    for (&p, &v) in body.params().iter().zip(&node.inputs) {
-        inner.set(p, copy.value(v));
-    }
-    for id in body.nodes() {
-        inner.node(id);
-    }
-    for (&old, &result) in node.results.iter().zip(body.results()) {
-        copy.set(old, inner.value(result));
-    }
-    copy.to = inner.to;
 }
 
 /// Removes parameters that nothing in a body uses, with what is given for them.

@@ -5,6 +5,7 @@
 //! command line and no file format is known here beyond their names.
 
 pub mod chart;
+mod choices;
 mod constants;
 mod cost;
 mod error;
@@ -23,10 +24,11 @@ mod tokens;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use sterna_runtime::model::{Fill, ModelTable, Reset, StateTable};
+use sterna_runtime::model::{Choice, Fill, ModelTable, Reset, StateTable};
 use sterna_runtime::package::Package;
 use sterna_runtime::{Code, Mode, NativeEngine, Pool, Weights};
 
+pub use choices::{Kept, Replay, Saving, kept, replay, saving};
 pub use cost::Cost;
 pub use error::SessionError;
 pub use evaluate::{Evaluation, evaluate};
@@ -40,7 +42,7 @@ use crate::diagnostics::{Diagnostics, SourceFiles};
 use crate::interp::MemoryWeights;
 use crate::ir::Module;
 use crate::kernel::lower::{self, Lowered};
-use crate::kernel::program::Step;
+use crate::kernel::program::{Step, TALLIES};
 use crate::lang::rename::RenameMap;
 use crate::package::{self, Values};
 use crate::passes::{self, probes::Observation};
@@ -63,11 +65,13 @@ pub struct CompileOptions {
     pub max_rows: usize,
     /// Room of caches without a bound of their own, in entries.
     pub max_context: usize,
+    /// Make every step take the branches that steps may skip, see [`passes::unskip`].
+    pub unskipped: bool,
 }
 
 impl Default for CompileOptions {
     fn default() -> CompileOptions {
-        CompileOptions { cpu: Cpu::default(), max_rows: 64, max_context: 4096 }
+        CompileOptions { cpu: Cpu::default(), max_rows: 64, max_context: 4096, unskipped: false }
     }
 }
 
@@ -149,7 +153,7 @@ impl Session {
 
     /// Kernels and their places in memory, from the prepared module.
     fn lowered(&self, options: &CompileOptions) -> Result<Lowered> {
-        let module = self.finished()?;
+        let module = self.finished(options.unskipped)?;
         let options = lower::Options { max_rows: options.max_rows, max_context: options.max_context };
         lower::lower(&module, &options).map_err(|e| SessionError::not_compiled(&module, &e))
     }
@@ -172,6 +176,7 @@ impl Session {
         let mut entries = tables::entries(&self.prepared).map_err(SessionError::Border)?;
         for (index, entry) in entries.iter_mut().enumerate() {
             entry.group = lowered.states.entry_group[index];
+            entry.choices = self.choices(&lowered.choices[index]);
             let (inputs, outputs) = (&lowered.inputs[index], &lowered.outputs[index]);
             for (port, placed) in entry.inputs.iter_mut().zip(inputs).chain(entry.outputs.iter_mut().zip(outputs)) {
                 port.stride = placed.stride as usize;
@@ -204,6 +209,18 @@ impl Session {
         })
     }
 
+    /// The runtime's table of an entry's choices.
+    fn choices(&self, lowered: &[lower::Choice]) -> Vec<Choice> {
+        let table = lowered.iter().zip(0..).map(|(choice, index)| {
+            let (place, path) = match self.prepared.origins.get(choice.origin.index()) {
+                Some(o) => (format!("{}:{}:{}", o.file, o.line, o.column), o.path.clone()),
+                None => Default::default(),
+            };
+            Choice { place, path, works: choice.works, tallies: (TALLIES + 8 * index) as usize }
+        });
+        table.collect()
+    }
+
     /// Bytes that kernels read as weights; constants behind the section count where there are any.
     fn weight_bytes(&self, lowered: &Lowered) -> usize {
         if lowered.weights.literals.is_empty() { lowered.weights.section.bytes } else { lowered.weights.bytes as usize }
@@ -225,16 +242,20 @@ impl Session {
     pub fn interpreter(&self, options: &CompileOptions, mode: Mode) -> Result<InterpreterEngine> {
         let module = match mode {
             Mode::Step => self.elaborated.clone(),
-            Mode::Batch => Arc::new(self.finished()?),
+            Mode::Batch => Arc::new(self.finished(options.unskipped)?),
         };
         let weights = self.memory_weights()?;
         InterpreterEngine::new(module, weights, options.max_rows).map_err(SessionError::Border)
     }
 
     /// The module after all passes.
-    fn finished(&self) -> Result<Module> {
+    fn finished(&self, unskipped: bool) -> Result<Module> {
         let mut module = (*self.prepared).clone();
         hosts::absent(&mut module);
+        if unskipped {
+            passes::unskip::unskip(&mut module);
+            crate::ir::verify::verify(&module)?;
+        }
         for &name in passes::names().iter().skip_while(|n| **n != PREPARED).skip(1) {
             passes::run_pass(&mut module, name)?;
         }
@@ -297,7 +318,7 @@ fn plan_lines(lowered: &Lowered) -> [String; 2] {
         let inner = |step: &Step| match step {
             Step::Launch { .. } => 1,
             Step::IfRows { body, .. } | Step::Loop { body, .. } => launches(body),
-            Step::LoadRows { .. } => 0,
+            Step::LoadRows { .. } | Step::Tally { .. } => 0,
         };
         steps.iter().map(inner).sum()
     }

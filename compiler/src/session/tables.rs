@@ -7,7 +7,7 @@ use crate::ir::{Data, Elem, Entry, Module, Param, ParamKind, Type};
 /// Bytes from one row of a port to the next: rows start on multiples of this.
 const ROW_ALIGNMENT: usize = 64;
 
-/// The tables of all entries, without their state groups (0).
+/// The tables of all entries, without their state groups (0) and choices (none).
 ///
 /// # Errors
 /// A port that cannot cross the border: an element without a size, or an axis that is not constant.
@@ -23,6 +23,7 @@ fn entry(entry: &Entry) -> Result<EntryTable, String> {
         inputs: entry.params.iter().map(input).collect::<Result<_, _>>()?,
         outputs: entry.outputs.iter().map(|o| port(&o.name, &o.ty)).collect::<Result<_, _>>()?,
         group: 0,
+        choices: Vec::new(),
     })
 }
 

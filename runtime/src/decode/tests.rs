@@ -27,6 +27,7 @@ fn model(patch: usize, inner: bool, start: Option<Start>) -> Digest {
         inputs,
         outputs,
         group,
+        choices: Vec::new(),
     };
     let mut entries = if inner {
         let y = port("y", Element::U64, &[], None);

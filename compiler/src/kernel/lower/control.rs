@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use super::NotCompiled;
 use super::access::{Buffer, array_strides};
 use super::driver::{Bound, Maker, Scope, Stored};
 use super::emit::{Emit, Start};
@@ -11,6 +10,7 @@ use super::graph::Graph;
 use super::import::Found;
 use super::index::Ix;
 use super::kernels::Place;
+use super::{Choice, NotCompiled};
 use crate::ir::{Elem, NodeId, OriginId, Region, Type, Value};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{Mem, Value as KernelValue};
@@ -254,6 +254,11 @@ impl<'m> Maker<'m> {
         let stride = condition.place.row_stride;
         let sides = self.choose(scope, &condition, 0, stride, &[1, 0])?;
         let targets = self.result_slots(scope, region, id)?;
+        let tally = 2 * self.choices.len() as u32;
+        self.choices.push(Choice { origin: node.origin, works: [then.works(), otherwise.works()] });
+        for (chosen, tally) in sides.iter().zip(tally..) {
+            self.push_step(Step::Tally { rows: chosen.rows, tally });
+        }
         for (chosen, side) in sides.iter().zip([then, otherwise]) {
             self.steps.push(Vec::new());
             let results = self.inner(scope, side, Vec::new(), &node.inputs[1..], chosen)?;

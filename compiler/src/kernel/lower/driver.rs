@@ -11,10 +11,10 @@ use super::kernels::{self, Built, Context, Form, Place, Spec};
 use super::plan::{self, Plan, Slot};
 use super::state::StateLayout;
 use super::weights::WeightLayout;
-use super::{Lowered, NotCompiled, Options, Port};
+use super::{Choice, Lowered, NotCompiled, Options, Port};
 use crate::ir::{Entry, Module, NodeId, Op, OriginId, ParamKind, Region, Type, Value};
 use crate::kernel::ir::Kernel;
-use crate::kernel::program::{Arg, Base, Driver, KernelId, LoopVar, Program, RowsId, Step, Work};
+use crate::kernel::program::{Arg, Base, Driver, KernelId, LoopVar, Program, RowsId, Step, TALLIES, Work};
 
 /// A value in memory.
 #[derive(Clone, Debug)]
@@ -54,6 +54,8 @@ pub struct Maker<'m> {
     pub plan: Plan,
     /// Open lists of steps, the innermost last.
     pub steps: Vec<Vec<Step>>,
+    /// The choices of the entry so far; each has two tallies.
+    pub choices: Vec<Choice>,
     /// Results of the entry's region that may be computed right into an output.
     direct: HashMap<Value, u32>,
 }
@@ -80,23 +82,28 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, NotCompiled>
         scopes: Vec::new(),
         plan: Plan::default(),
         steps: Vec::new(),
+        choices: Vec::new(),
         direct: HashMap::new(),
     };
     let mut lowered = Lowered::default();
-    let mut scratch_bytes = 128;
+    let mut scratch_bytes = 0;
     let mut entries = Vec::new();
     for entry in &module.entries {
         let (inputs, outputs) = ports(module, entry)?;
         let mut steps = maker.entry(entry, &inputs, &outputs)?;
-        let (offsets, end) = maker.plan.place(128);
+        let choices = std::mem::take(&mut maker.choices);
+        let tallies = 2 * choices.len() as u32;
+        let (offsets, end) = maker.plan.place((TALLIES + 4 * u64::from(tallies)).next_multiple_of(64).max(128));
         plan::resolve(&mut steps, &offsets);
         scratch_bytes = scratch_bytes.max(end);
         entries.push(Driver {
             name: entry.name.clone(),
             input_bytes: inputs.iter().map(|p| p.stride).collect(),
             output_bytes: outputs.iter().map(|p| p.stride).collect(),
+            tallies,
             steps,
         });
+        lowered.choices.push(choices);
         lowered.inputs.push(inputs);
         lowered.outputs.push(outputs);
     }

@@ -75,6 +75,16 @@ pub struct Port {
     pub stride: u64,
 }
 
+/// A choice that rows make: those that take a branch are gathered, and the branch runs on them alone. Its entry tallies
+/// the rows that took the first branch, and right after them the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The node.
+    pub origin: OriginId,
+    /// Whether the branches do work of their own: products, or the advance of a state.
+    pub works: [bool; 2],
+}
+
 /// A program with what surrounds it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lowered {
@@ -85,6 +95,8 @@ pub struct Lowered {
     pub inputs: Vec<Vec<Port>>,
     /// Per entry, its outputs in order.
     pub outputs: Vec<Vec<Port>>,
+    /// Per entry, the choices in order of their tallies.
+    pub choices: Vec<Vec<Choice>>,
     /// Messages of checks; an entry that returns n failed with message n - 1.
     pub messages: Vec<String>,
 }

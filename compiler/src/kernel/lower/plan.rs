@@ -129,6 +129,7 @@ pub fn resolve(steps: &mut [Step], offsets: &[u64]) {
                 }
             }
             Step::LoadRows { offset, .. } => fix(offset),
+            Step::Tally { .. } => {}
             Step::IfRows { body, .. } | Step::Loop { body, .. } => resolve(body, offsets),
         }
     }

@@ -214,7 +214,7 @@ fn used(entry: &Driver) -> BTreeSet<KernelId> {
                 Step::Launch { kernel, .. } => {
                     found.insert(*kernel);
                 }
-                Step::LoadRows { .. } => {}
+                Step::LoadRows { .. } | Step::Tally { .. } => {}
                 Step::IfRows { body, .. } | Step::Loop { body, .. } => walk(body, found),
             }
         }

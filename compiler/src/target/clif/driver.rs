@@ -14,7 +14,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use sterna_runtime::abi::offsets;
 
 use super::emit::kernel_signature;
-use crate::kernel::program::{Arg, Base, Count, Driver, KernelId, Program, RowsId, Step, Work};
+use crate::kernel::program::{Arg, Base, Count, Driver, KernelId, Program, RowsId, Step, TALLIES, Work};
 
 /// The signature of an entry: `i32 (Context *)`.
 pub fn entry_signature(convention: CallConv) -> Signature {
@@ -98,6 +98,13 @@ pub fn emit_entry(
         let clear = emitter.b.ins().iconst(I32, 0);
         emitter.b.ins().store(MemFlagsData::trusted(), clear, at, 0);
     }
+    if driver.tallies > 0 {
+        let at = emitter.scratch(TALLIES);
+        let clear = emitter.b.ins().iconst(I32, 0);
+        for tally in 0..driver.tallies {
+            emitter.b.ins().store(MemFlagsData::trusted(), clear, at, 4 * tally as i32);
+        }
+    }
     emitter.steps(&driver.steps);
     let status = match program.status_offset {
         Some(offset) => {
@@ -114,7 +121,7 @@ pub fn emit_entry(
 fn most_args(steps: &[Step]) -> usize {
     let args = |step: &Step| match step {
         Step::Launch { args, .. } => args.len(),
-        Step::LoadRows { .. } => 0,
+        Step::LoadRows { .. } | Step::Tally { .. } => 0,
         Step::IfRows { body, .. } | Step::Loop { body, .. } => most_args(body),
     };
     steps.iter().map(args).max().unwrap_or(0)
@@ -151,6 +158,14 @@ impl Entry<'_, '_> {
             match step {
                 Step::Launch { kernel, args, work } => self.launch(*kernel, args, *work),
                 Step::LoadRows { into, offset } => self.load_rows(*into, *offset),
+                Step::Tally { rows, tally } => {
+                    let count = self.count_of(*rows);
+                    let count = self.b.ins().ireduce(I32, count);
+                    let at = self.scratch(TALLIES + 4 * u64::from(*tally));
+                    let before = self.b.ins().load(I32, MemFlagsData::trusted(), at, 0);
+                    let after = self.b.ins().iadd(before, count);
+                    self.b.ins().store(MemFlagsData::trusted(), after, at, 0);
+                }
                 Step::IfRows { rows, body } => {
                     let count = self.count_of(*rows);
                     let (yes, after) = (self.b.create_block(), self.b.create_block());

@@ -7,7 +7,7 @@ use sterna_runtime::abi::{Context, KernelFn};
 use super::{Buffer, Image, levels};
 use crate::kernel::build::Builder;
 use crate::kernel::interp::memory::Trap;
-use crate::kernel::program::{Arg, Base, Count, Driver, KernelId, LoopVar, Program, RowsId, Step, Work};
+use crate::kernel::program::{Arg, Base, Count, Driver, KernelId, LoopVar, Program, RowsId, Step, TALLIES, Work};
 use crate::kernel::run::{Buffers, Order, run};
 use crate::target::clif::CompileError;
 use crate::target::clif::jit::Jit;
@@ -97,6 +97,7 @@ fn program() -> Program {
             end: 100,
             rows: Some(active),
             body: vec![
+                Step::Tally { rows: active, tally: TALLY },
                 Step::IfRows { rows: active, body: vec![halve_step(active, 1, Count::LoopVar(round))] },
                 Step::LoadRows { into: active, offset: 64 },
             ],
@@ -104,10 +105,16 @@ fn program() -> Program {
     ];
     Program {
         kernels: vec![accumulate, halve, twin],
-        entries: vec![Driver { name: "step".into(), input_bytes: vec![192], output_bytes: vec![64], steps }],
+        entries: vec![Driver {
+            name: "step".into(),
+            input_bytes: vec![192],
+            output_bytes: vec![64],
+            tallies: TALLY + 1,
+            steps,
+        }],
         weight_bytes: 2 * 64 * STRIPS as u64,
         state_bytes: 64 + 64 * STRIPS as u64,
-        scratch_bytes: 128,
+        scratch_bytes: 192,
         max_rows: 8,
         row_counts: 2,
         loop_vars: 2,
@@ -126,11 +133,19 @@ struct Data {
 
 const STATE_STRIDE: u64 = 256;
 
+/// A tally behind the words that the kernels use themselves.
+const TALLY: u32 = 16;
+
+/// What the tally of a call counted.
+fn tallied(data: &Data) -> Option<u32> {
+    data.scratch.words().nth((TALLIES / 4) as usize + TALLY as usize)
+}
+
 fn data() -> Data {
     Data {
         weights: Buffer::of_floats(&Image::Normal.floats(2 * 16 * STRIPS as usize, 1)),
         state: Buffer::of_floats(&Image::Normal.floats(64 * ROWS as usize, 2)),
-        scratch: Buffer::new(&[0xff; 128]),
+        scratch: Buffer::new(&[0xff; 192]),
         input: Buffer::of_floats(&Image::Normal.floats(48 * ROWS as usize, 3)),
         output: Buffer::new(&[0; 64 * ROWS as usize]),
         position: Buffer::new(&[0; 64]),
@@ -175,6 +190,7 @@ fn a_program_runs_the_same_everywhere() {
     assert_eq!(status, 42);
     let rounds: Vec<u32> = expected.output.words().take(4).collect();
     assert_eq!(rounds, [5, 2, 1, 0]);
+    assert_eq!(tallied(&expected), Some(2 + 1));
     for order in [Order::ReversedChunks, Order::Watched] {
         let (_, other) = interpret(order);
         assert_eq!(other.state.bytes(), expected.state.bytes());
@@ -205,6 +221,7 @@ fn a_program_runs_the_same_everywhere() {
             assert_eq!(status, 42);
             assert_eq!(data.state.bytes(), expected.state.bytes(), "{}", cpu.name());
             assert_eq!(data.output.bytes(), expected.output.bytes(), "{}", cpu.name());
+            assert_eq!(tallied(&data), Some(3), "{}", cpu.name());
         }
     }
 }
@@ -254,11 +271,13 @@ fn races_and_broken_promises_are_found() {
 
 #[test]
 fn wrong_programs_are_refused() {
-    let spoil: [fn(&mut Program); 7] = [
+    let spoil: [fn(&mut Program); 9] = [
         |program| program.weight_bytes = 64,
         |program| program.row_counts = 1,
         |program| program.loop_vars = 1,
-        |program| program.status_offset = Some(126),
+        |program| program.status_offset = Some(190),
+        |program| program.entries[0].tallies = TALLY,
+        |program| program.entries[0].tallies = 1000,
         |program| program.entries[0].input_bytes.clear(),
         |program| {
             program.kernels.pop();
