@@ -16,3 +16,4 @@ pub mod passes;
 pub mod session;
 pub mod target;
 pub mod weights;
+pub mod whole_file;

@@ -113,7 +113,6 @@ fn unsafe_stands_in_few_modules() {
         "runtime/src/package",
         "runtime/src/pool.rs",
         "compiler/src/target/",
-        "compiler/src/weights/mapping.rs",
         "compiler/src/weights/mod.rs",
         "compiler/src/session/",
     ];

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Failure, Outcome, options};
+use super::{Outcome, options};
 use crate::session::{self, LoadOptions, ModelSource, WeightsSource};
 
 /// Arguments of `sterna import`.
@@ -33,9 +33,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Outcome {
     let source = match &arguments.config {
         Some(config) => ModelSource::named(config),
-        None => session::config_of_checkpoint(&arguments.checkpoint)?.ok_or_else(|| {
-            Failure::Usage("error: the checkpoint has no config of its own and none beside it; give --config".into())
-        })?,
+        None => session::config_of_checkpoint(&arguments.checkpoint)?,
     };
     let load = LoadOptions {
         model: arguments.model,

@@ -7,6 +7,7 @@ mod check;
 mod compile;
 mod completions;
 mod eval;
+mod export;
 mod import;
 mod inspect;
 mod logits;
@@ -48,7 +49,11 @@ impl<E: std::error::Error> From<E> for Failure {
         let mut text = format!("error: {error}");
         let mut source = error.source();
         while let Some(cause) = source {
-            text.push_str(&format!("\n  because: {cause}"));
+            let cause_text = cause.to_string();
+            // Many errors name their cause themselves.
+            if !text.contains(&cause_text) {
+                text.push_str(&format!("\n  because: {cause_text}"));
+            }
             source = cause.source();
         }
         Failure::Input(text)
@@ -64,7 +69,8 @@ pub type Outcome = Result<(), Failure>;
     version,
     about = "A compiler for ternary and 1-bit language models described as text",
     after_help = "CONFIG is a JSON file, a preset such as cpu1/run_05 (or run_05), or a .sterna package.\n\
-                  Without one, the tiny model that comes with Sterna is used.\n\n\
+                  Without one, the config inside or beside the checkpoint given, else the tiny model that comes with\n\
+                  Sterna.\n\n\
                   Exit codes: 0 success, 1 the input is wrong, 2 usage, 3 a check failed."
 )]
 struct Arguments {
@@ -96,6 +102,8 @@ enum Command {
     Probe(probe::Arguments),
     /// Pack a checkpoint with its own config into a .sterna package.
     Import(import::Arguments),
+    /// Write a checkpoint in another format.
+    Export(export::Arguments),
     /// List the presets.
     Presets(presets::Arguments),
     /// Print a completion script for a shell.
@@ -124,6 +132,7 @@ pub fn main() -> u8 {
         Command::Bench(a) => bench::run(a),
         Command::Probe(a) => probe::run(a),
         Command::Import(a) => import::run(a),
+        Command::Export(a) => export::run(a),
         Command::Presets(a) => presets::run(a),
         Command::Completions(a) => completions::run(a),
     };

@@ -12,7 +12,8 @@ use crate::session::{self, CompileOptions, LoadOptions, ModelSource, Session, Se
 /// Which model.
 #[derive(clap::Args, Clone)]
 pub struct ModelArguments {
-    /// A JSON config, a preset, or a .sterna package; without it the bundled tiny model.
+    /// A JSON config, a preset, or a .sterna package; without it the config inside or beside the checkpoint given, and
+    /// without one the bundled tiny model.
     pub config: Option<String>,
     /// The graph that a JSON config is for; by default the one whose config section accepts it.
     #[arg(long, value_name = "NAME")]
@@ -148,14 +149,16 @@ pub fn observing(
     weights: Option<&WeightArguments>,
     observe: Vec<String>,
 ) -> Result<Session, SessionError> {
-    let source = match &model.config {
-        Some(name) => ModelSource::named(name),
-        None => ModelSource::Bundled,
+    let checkpoint = weights.and_then(|w| w.weights.as_deref());
+    let source = match (&model.config, checkpoint) {
+        (Some(name), _) => ModelSource::named(name),
+        (None, Some(path)) => session::config_of_checkpoint(path)?,
+        (None, None) => ModelSource::Bundled,
     };
-    let chosen = match weights {
-        Some(WeightArguments { weights: Some(path), .. }) => WeightsSource::File(path.clone()),
-        Some(arguments) => WeightsSource::Random(arguments.weight_seed),
-        None => WeightsSource::None,
+    let chosen = match (checkpoint, weights) {
+        (Some(path), _) => WeightsSource::File(path.to_owned()),
+        (None, Some(arguments)) => WeightsSource::Random(arguments.weight_seed),
+        (None, None) => WeightsSource::None,
     };
     let options = LoadOptions {
         model: model.model.clone(),

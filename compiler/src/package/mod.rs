@@ -6,8 +6,7 @@
 
 mod image;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -15,6 +14,7 @@ use sterna_runtime::package::{ALIGNMENT, Header, MAX_HEADER, PREAMBLE, Package, 
 
 use crate::ir::{self, Module, WeightId};
 use crate::weights::{Section, WeightsError};
+use crate::whole_file::write_whole;
 
 pub use image::{ImageError, Values, memory_weights, weight_image};
 
@@ -93,23 +93,10 @@ pub fn write_file(
     values: &Values,
     progress: impl FnMut(usize),
 ) -> Result<(), PackageError> {
-    let fail = |source| PackageError::Io { path: path.to_owned(), source };
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    let written = File::create(&part).map_err(WriteError::Io).and_then(|file| {
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        write(&mut out, module, config, values, progress)?;
-        out.into_inner().map_err(|error| WriteError::Io(error.into_error()))?.sync_all().map_err(WriteError::Io)
-    });
-    let finished = written.and_then(|()| std::fs::rename(&part, path).map_err(WriteError::Io));
-    finished.map_err(|error| {
-        // the error matters more than a part file that cannot be removed either
-        let _ = std::fs::remove_file(&part);
-        match error {
-            WriteError::Io(source) => fail(source),
-            WriteError::Package(error) => error,
-        }
+    let written = write_whole(path, |out| write(out, module, config, values, progress));
+    written.map_err(|error| match error {
+        WriteError::Io(source) => PackageError::Io { path: path.to_owned(), source },
+        WriteError::Package(error) => error,
     })
 }
 

@@ -8,7 +8,7 @@ use crate::lang::rename::RenameError;
 use crate::package::{ImageError, PackageError};
 use crate::passes::PassError;
 use crate::target::clif::CompileError;
-use crate::weights::WeightsError;
+use crate::weights::{Bit2WriteError, WeightsError};
 
 /// An error of a session.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,9 @@ pub enum SessionError {
     NoProbe { glob: String, why: String },
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// Weights that cannot be exported.
+    #[error("cannot export {}: {source}", path.display())]
+    Export { path: PathBuf, source: Bit2WriteError<ImageError> },
     #[error(transparent)]
     Package(#[from] PackageError),
     #[error(transparent)]

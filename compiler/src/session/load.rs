@@ -102,12 +102,16 @@ pub fn preset_names(graphs: Option<&Path>) -> Result<Vec<String>> {
 /// The config that a checkpoint carries, or the `config.json` beside it.
 ///
 /// # Errors
-/// The checkpoint cannot be opened, or both are there and differ in a key that both have.
-pub fn config_of_checkpoint(path: &Path) -> Result<Option<ModelSource>> {
+/// The checkpoint cannot be opened, has neither, or both are there and differ in a key that both have.
+pub fn config_of_checkpoint(path: &Path) -> Result<ModelSource> {
     let checkpoint = Checkpoint::open(path)?;
     let beside = path.with_file_name("config.json");
     let Some(config) = checkpoint.config() else {
-        return Ok(beside.is_file().then_some(ModelSource::File(beside)));
+        if beside.is_file() {
+            return Ok(ModelSource::File(beside));
+        }
+        let why = "the checkpoint has no config of its own and no config.json beside it; give one";
+        return Err(SessionError::NoModel(why.into()));
     };
     if beside.is_file() {
         let text = std::fs::read(&beside).map_err(|source| SessionError::Read { path: beside.clone(), source })?;
@@ -125,7 +129,7 @@ pub fn config_of_checkpoint(path: &Path) -> Result<Option<ModelSource>> {
     }
     let name = format!("config of {}", path.file_name().unwrap_or_default().to_string_lossy());
     let text = serde_json::to_string_pretty(config).unwrap_or_default();
-    Ok(Some(ModelSource::Text { name, text }))
+    Ok(ModelSource::Text { name, text })
 }
 
 pub(super) fn library(graphs: Option<&Path>) -> Result<Library> {

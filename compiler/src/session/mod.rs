@@ -10,6 +10,7 @@ mod constants;
 mod cost;
 mod error;
 mod evaluate;
+mod export;
 mod hosts;
 mod load;
 mod observe;
@@ -121,7 +122,7 @@ impl Session {
         self.tensors.as_ref()
     }
 
-    /// The config with all its defaults.
+    /// The config as it was given.
     pub fn config(&self) -> &serde_json::Value {
         &self.config
     }

@@ -151,9 +151,7 @@ impl Sweep {
     fn architecture(&mut self, path: &Path, checkpoint: Checkpoint) -> Result<usize> {
         let source = match &self.options.config {
             Some(source) => source.clone(),
-            None => config_of_checkpoint(path)?.ok_or_else(|| {
-                SessionError::NoModel("the checkpoint has no config of its own and none beside it".into())
-            })?,
+            None => config_of_checkpoint(path)?,
         };
         let config = match &source {
             ModelSource::File(file) => {

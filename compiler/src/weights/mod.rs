@@ -32,7 +32,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use sterna_runtime::package::Mapping;
 
-pub use bit2::Bit2Error;
+pub use bit2::{Bit2Error, Bit2WriteError, Float, WriteOptions, write as write_bit2};
 pub use encode::encode_latent;
 pub use error::{TensorProblem, WeightsError};
 pub use layout::{Layout, Section};

@@ -1,18 +1,10 @@
-//! The `.bit2` format, version 1: sign rows with per-row scales, and dense tensors, in one mappable file.
-//!
-//! A 64-byte preamble (magic, version, flags, lengths, CRC-32 of the header), a JSON header, then blobs that
-//! follow one another in the order of the table, each starting on 64 bytes and zero-padded to 64.
+//! Reading `.bit2`: every rule of the format is checked before a tensor is listed, except the padding bits within
+//! rows, which are looked at when the bits are.
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Contents, Element, Extent, Format, Stored, TensorEntry, View, WeightsError, strict_json};
-
-pub(super) const MAGIC: &[u8] = b"BIT2PACK";
-/// Longest header accepted, in bytes.
-pub const MAX_HEADER: usize = 1 << 26;
-const PREAMBLE: usize = 64;
-const ALIGNMENT: usize = 64;
+use super::{ALIGNMENT, FORMAT, Header, MAX_HEADER, PREAMBLE, Row, VERSION, padded, row_stride as row_stride_of};
+use crate::weights::{Contents, Extent, Format, Stored, TensorEntry, View, WeightsError, strict_json};
 
 /// Why a `.bit2` file cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -59,56 +51,7 @@ pub enum Bit2Error {
     },
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    format: String,
-    version: u64,
-    config: Value,
-    #[serde(default)]
-    meta: Value,
-    tensors: Vec<Row>,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-enum Row {
-    Dense {
-        name: String,
-        dtype: Float,
-        shape: Vec<usize>,
-        offset: usize,
-        nbytes: usize,
-    },
-    Bit1 {
-        name: String,
-        shape: [usize; 2],
-        row_stride: usize,
-        offset: usize,
-        nbytes: usize,
-        alpha_dtype: Float,
-        alpha_offset: usize,
-        alpha_nbytes: usize,
-    },
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "lowercase")]
-enum Float {
-    F16,
-    F32,
-}
-
-impl Float {
-    fn element(self) -> Element {
-        match self {
-            Self::F16 => Element::F16,
-            Self::F32 => Element::F32,
-        }
-    }
-}
-
-pub(super) fn open(bytes: &[u8]) -> Result<Contents, WeightsError> {
+pub fn open(bytes: &[u8]) -> Result<Contents, WeightsError> {
     Ok(read(bytes)?)
 }
 
@@ -116,8 +59,9 @@ fn read(bytes: &[u8]) -> Result<Contents, Bit2Error> {
     let (header, data) = preamble(bytes)?;
     // twice: once to refuse duplicate keys, once into the rows
     let header: Header = serde_json::from_value(strict_json::parse(&bytes[PREAMBLE..PREAMBLE + header])?)?;
-    if header.format != "bit2" || header.version != 1 {
-        let what = format!("format `{}` version {}, expected `bit2` version 1", header.format, header.version);
+    if header.format != FORMAT || header.version != VERSION {
+        let what =
+            format!("format `{}` version {}, expected `{FORMAT}` version {VERSION}", header.format, header.version);
         return Err(Bit2Error::Json(serde::de::Error::custom(what)));
     }
     let mut cursor = Cursor { bytes, data, at: data };
@@ -152,7 +96,7 @@ fn preamble(bytes: &[u8]) -> Result<(usize, usize), Bit2Error> {
     let expect = |offset, field, found: u64, expected: u64| {
         if found == expected { Ok(()) } else { Err(Bit2Error::Preamble { offset, field, found, expected }) }
     };
-    expect(8, "the version", word(8).into(), 1)?;
+    expect(8, "the version", word(8).into(), VERSION.into())?;
     expect(12, "the flags", word(12).into(), 0)?;
     for (offset, &byte) in head.iter().enumerate().skip(44) {
         expect(offset, "a reserved byte", byte.into(), 0)?;
@@ -200,7 +144,7 @@ impl Cursor<'_> {
             Row::Bit1 { name, shape, row_stride, offset, nbytes, alpha_dtype, alpha_offset, alpha_nbytes } => {
                 let wrong = |what: String| Bit2Error::Tensor { name: name.clone(), what };
                 let [rows, columns] = shape;
-                let expected = columns.div_ceil(64) * 8;
+                let expected = row_stride_of(columns);
                 if row_stride != expected {
                     return Err(wrong(format!("row_stride is {row_stride}, {columns} columns need {expected}")));
                 }
@@ -233,10 +177,6 @@ impl Cursor<'_> {
         zero(self.bytes, extent.offset + length, self.at)?;
         Ok(extent)
     }
-}
-
-fn padded(length: usize) -> usize {
-    length.next_multiple_of(ALIGNMENT)
 }
 
 fn zero(bytes: &[u8], from: usize, to: usize) -> Result<(), Bit2Error> {
