@@ -343,6 +343,11 @@ impl Builder {
         self.push(Op::DotRows(dot), vec![weights, activations])
     }
 
+    /// The float products of a 16-row group with each token: one F per token.
+    pub fn float_rows(&mut self, rows: FloatRows, weights: Value, activations: Value) -> Vec<Value> {
+        self.push(Op::FloatRows(rows), vec![weights, activations])
+    }
+
     // Control.
 
     /// A loop over `start, start + step, .. < end` that carries values; `body` gives the next ones.

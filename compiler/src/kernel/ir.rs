@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+pub use super::products::{DotRows, FloatRows, MAX_TOKENS, Packing, RowElement, Rows};
+
 /// Lanes of [`Type::F`] and [`Type::I`], and rows of one epilogue strip.
 pub const LANES: usize = 16;
 /// Bytes of a strip of 16 four-byte elements, and of [`Type::B`].
@@ -315,72 +317,6 @@ pub enum Reduce {
     IMax,
 }
 
-/// How weights are packed for [`Op::DotRows`]. In every form rows are padded to groups of 16; a group is four
-/// quads; a quad is four rows interleaved by 64-byte blocks (r0b0 r1b0 r2b0 r3b0 r0b1 ...).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Packing {
-    /// 2-bit codes in {0, 1, 2} (the weight plus one): byte j of block b holds in bits 2f..2f+2 the code of
-    /// weight 256*b + 64*f + j.
-    Codes2,
-    /// Single bits: byte j of block b holds in bit f the bit of weight 512*b + 64*f + j.
-    Bits1,
-    /// Signed bytes: byte j of block b is weight 64*b + j. Never -128.
-    Bytes8,
-}
-
-impl Packing {
-    /// Weights of one row in one 64-byte block.
-    pub fn block_weights(self) -> usize {
-        self.fields() * 64
-    }
-
-    /// Fields of a byte.
-    pub fn fields(self) -> usize {
-        match self {
-            Packing::Codes2 => 4,
-            Packing::Bits1 => 8,
-            Packing::Bytes8 => 1,
-        }
-    }
-
-    /// Bits of one field.
-    pub fn field_bits(self) -> usize {
-        8 / self.fields()
-    }
-
-    /// Blocks of a row of `k` weights.
-    pub fn blocks(self, k: usize) -> usize {
-        k.div_ceil(self.block_weights())
-    }
-
-    /// Bytes of the packed matrix of `rows` rows (padded to 16) of `k` weights.
-    pub fn packed_bytes(self, rows: usize, k: usize) -> usize {
-        rows.div_ceil(LANES) * LANES * self.blocks(k) * 64
-    }
-
-    /// The mask that isolates a field of a byte.
-    pub fn field_mask(self, field: usize) -> u8 {
-        let low = ((1u16 << self.field_bits()) - 1) as u8;
-        low << (field * self.field_bits())
-    }
-}
-
-/// The attributes of [`Op::DotRows`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DotRows {
-    /// The layout of the weights.
-    pub packing: Packing,
-    /// 64-byte blocks of each row, first to last of the dot product.
-    pub blocks: u32,
-    /// Activation vectors, 1 to [`MAX_TOKENS`].
-    pub tokens: u32,
-    /// Bytes from one activation vector to the next; a multiple of 64.
-    pub stride: u32,
-}
-
-/// The most activation vectors of one [`Op::DotRows`].
-pub const MAX_TOKENS: u32 = 4;
-
 /// An operation. `args -> results` is given in brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
@@ -476,6 +412,9 @@ pub enum Op {
     /// The exact dot products of a group of 16 rows with up to four int8 vectors: weights, activations
     /// `[P, P -> I..]`, one I per token. Fields count as unsigned for `Codes2` and `Bits1`.
     DotRows(DotRows),
+    /// The lane sums of the products of a group of 16 rows with up to four float vectors: weights, activations
+    /// `[P, P -> F..]`, one F per token, a row in each lane.
+    FloatRows(FloatRows),
     /// Runs `body` for index = start, start + step, .. while index < end `[N start, N end, inits.. -> carried..]`.
     Loop {
         /// Positive.

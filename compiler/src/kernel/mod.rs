@@ -11,6 +11,7 @@ pub mod ir;
 pub mod lower;
 pub mod math;
 pub mod print;
+pub mod products;
 pub mod program;
 pub mod run;
 pub mod typing;

@@ -130,6 +130,14 @@ pub fn op_name(op: &Op) -> String {
             dot.tokens,
             dot.stride
         ),
+        Op::FloatRows(rows) => format!(
+            "float_rows {} columns={} row_stride={} tokens={} stride={}",
+            lower(&rows.element),
+            rows.columns,
+            rows.row_stride,
+            rows.tokens,
+            rows.stride
+        ),
         Op::Loop { .. } => "loop".into(),
         Op::If { .. } => "if".into(),
     }

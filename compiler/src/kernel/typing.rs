@@ -133,6 +133,19 @@ pub fn result_types(kernel: &Kernel, op: &Op, args: &[Value]) -> Result<Vec<Type
             }
             fixed(&[P, P], None).map(|_| vec![I; dot.tokens as usize])
         }
+        Op::FloatRows(rows) => {
+            if rows.tokens == 0 || rows.tokens > MAX_TOKENS {
+                return Err(format!("1 to {MAX_TOKENS} tokens"));
+            }
+            if rows.stride % 4 != 0 {
+                return Err("the stride is a multiple of 4".into());
+            }
+            // Displacements inside a group are immediates of the assembled form.
+            if rows.row_stride > MAX_STRIDE || rows.stride > MAX_STRIDE {
+                return Err(format!("rows and vectors are at most {MAX_STRIDE} bytes apart"));
+            }
+            fixed(&[P, P], None).map(|_| vec![F; rows.tokens as usize])
+        }
         Op::Loop { step, body } => {
             if *step <= 0 {
                 return Err("the step is positive".into());
@@ -168,6 +181,9 @@ pub fn result_types(kernel: &Kernel, op: &Op, args: &[Value]) -> Result<Vec<Type
         }
     }
 }
+
+/// The most bytes from one row or vector of a float product to the next.
+pub const MAX_STRIDE: u32 = 1 << 26;
 
 /// The most weights of one dot product whose i32 accumulators cannot overflow. Every field has its own
 /// accumulator and the highest weighs 128 times an activation of at most 127.

@@ -115,7 +115,7 @@ impl Cpu {
 }
 
 impl Cpu {
-    /// Whether the level has what [`crate::target::wide`] needs: AVX512F, AVX512BW and AVX512-VNNI.
+    /// Whether the level has what [`crate::target::wide`] needs: AVX512F, AVX512BW, AVX512VL and AVX512-VNNI.
     #[cfg(target_arch = "x86_64")]
     pub fn has_wide(self) -> bool {
         match self {
@@ -123,6 +123,7 @@ impl Cpu {
             Cpu::Native => {
                 is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
             }
             _ => false,

@@ -4,6 +4,7 @@ mod dot;
 mod lanes;
 pub mod memory;
 pub mod race;
+mod rows;
 
 use super::ir::*;
 use super::verify::Root;
@@ -203,6 +204,19 @@ impl Machine<'_, '_> {
                     self.note(args[1], activations, (token * attributes.stride) as i32, row * fields, false);
                     let totals = dot::rows(self.memory, attributes, weights, activations, token)?;
                     self.cells[inst.results[token as usize].index()] = Cell::I(totals);
+                }
+            }
+            Op::FloatRows(attributes) => {
+                let (weights, activations) = (self.p(args[0])?, self.p(args[1])?);
+                for row in 0..LANES as u32 {
+                    let at = (row * attributes.row_stride) as i32;
+                    self.note(args[0], weights, at, attributes.row_bytes(), false);
+                }
+                for token in 0..attributes.tokens {
+                    let at = (token * attributes.stride) as i32;
+                    self.note(args[1], activations, at, 4 * attributes.columns as usize, false);
+                    let sums = rows::sums(self.memory, attributes, weights, activations, at)?;
+                    self.cells[inst.results[token as usize].index()] = Cell::F(sums);
                 }
             }
             Op::Loop { step, body } => self.iterate(inst, *step, body)?,

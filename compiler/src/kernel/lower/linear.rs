@@ -71,7 +71,7 @@ fn plan(spec: &Spec, context: &Context<'_>) -> Option<Plan> {
             let ty = graph.ty(layer.result);
             let n = (ty.rank() == 1).then(|| ty.shape[0].constant())??;
             if *rows.get_or_insert(n) != n
-                || !is_input(layer.input)
+                || !is_input(if layer.maxima.is_some() { layer.input } else { source(spec, layer.input) })
                 || layer.maxima.is_some_and(|a| !is_input(a))
                 || graph.ty(layer.input).elem != Elem::F32 && layer.maxima.is_none()
             {
@@ -110,6 +110,14 @@ fn plan(spec: &Spec, context: &Context<'_>) -> Option<Plan> {
     let outputs_fit =
         spec.outputs.iter().all(|(v, place)| graph.ty(*v).shape == [Dim::Const(rows)] && place.row_stride > 0);
     outputs_fit.then_some(Plan { layers, rows })
+}
+
+/// The value whose memory is seen in another shape as `v`.
+fn source(spec: &Spec, v: V) -> V {
+    match spec.graph.def(v) {
+        Some(Step { act: Act::Op(Op::Reshape), inputs, .. }) => source(spec, inputs[0]),
+        _ => v,
+    }
 }
 
 fn derived_from_weight(spec: &Spec, v: V) -> bool {
@@ -199,7 +207,8 @@ impl Emit<'_> {
         let mut totals: Vec<Vec<Value>> = Vec::new();
         self.weights_of(b, spec)?;
         for layer in &plan.layers {
-            let stride = spec.inputs.iter().find(|(v, _)| *v == layer.input).map_or(0, |(_, p)| p.row_stride);
+            let input = source(spec, layer.input);
+            let stride = spec.inputs.iter().find(|(v, _)| *v == input).map_or(0, |(_, p)| p.row_stride);
             totals.push(match (layer.maxima, self.packed(layer.weight_value)) {
                 (Some(_), Some(weight)) => self.totals(b, weight, layer.input, &[], strip, count, stride as u32)?,
                 _ => self.float_rows(b, layer, plan.rows, strip, row, count, stride)?,

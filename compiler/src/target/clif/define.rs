@@ -11,9 +11,9 @@ use cranelift_module::{FuncId, Linkage, Module, ModuleError};
 use super::emit::{Target, Wide, emit, kernel_signature, wide_signature};
 use super::isa::dot_form;
 use super::{CompileError, driver};
-use crate::kernel::ir::{DotRows, Kernel, Packing};
+use crate::kernel::ir::{Kernel, Rows};
 use crate::kernel::program::{Driver, KernelId, Program, Step};
-use crate::target::wide::dot_rows_codes2;
+use crate::target::wide;
 
 /// What a compilation did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,17 +40,17 @@ fn target(isa: &OwnedTargetIsa) -> Target {
     Target { dot: dot_form(isa), frontend: isa.frontend_config() }
 }
 
-/// Whether an assembled form of the row group exists.
-fn has_wide_form(dot: DotRows) -> bool {
-    dot.packing == Packing::Codes2 && dot.blocks > 0
-}
-
 /// The CLIF of a kernel by itself; row groups in the wide form are calls of undefined functions.
-pub fn kernel_function(kernel: &Kernel, isa: &OwnedTargetIsa, wide: bool) -> Function {
-    let mut import = |function: &mut Function, dot: DotRows| {
-        (wide && has_wide_form(dot)).then(|| {
+pub fn kernel_function(kernel: &Kernel, isa: &OwnedTargetIsa, has_wide: bool) -> Function {
+    let mut forms: Vec<Rows> = Vec::new();
+    let mut import = |function: &mut Function, rows: Rows| {
+        (has_wide && wide::has_form(rows)).then(|| {
             let signature = function.import_signature(wide_signature());
-            let name = UserExternalName::new(1, dot.blocks * 8 + dot.tokens);
+            let number = forms.iter().position(|&form| form == rows).unwrap_or_else(|| {
+                forms.push(rows);
+                forms.len() - 1
+            });
+            let name = UserExternalName::new(1, number as u32);
             let name = function.declare_imported_user_function(name);
             function.import_function(cranelift_codegen::ir::ExtFuncData {
                 name: cranelift_codegen::ir::ExternalName::user(name),
@@ -73,7 +73,7 @@ pub fn kernel_function(kernel: &Kernel, isa: &OwnedTargetIsa, wide: bool) -> Fun
 pub fn define<M: Module>(
     module: &mut M,
     isa: &OwnedTargetIsa,
-    wide: bool,
+    has_wide: bool,
     program: &Program,
     functions: &mut Functions,
     report: &mut Report,
@@ -81,7 +81,7 @@ pub fn define<M: Module>(
     let mut definer = Definer {
         module,
         target: target(isa),
-        wide,
+        has_wide,
         scratch: FunctionBuilderContext::new(),
         known: HashMap::new(),
         assembled: HashMap::new(),
@@ -117,10 +117,10 @@ pub fn define<M: Module>(
 struct Definer<'a, M> {
     module: &'a mut M,
     target: Target,
-    wide: bool,
+    has_wide: bool,
     scratch: FunctionBuilderContext,
     known: HashMap<Kernel, FuncId>,
-    assembled: HashMap<DotRows, FuncId>,
+    assembled: HashMap<Rows, FuncId>,
     report: &'a mut Report,
 }
 
@@ -160,8 +160,8 @@ impl<M: Module> Definer<'_, M> {
         let id = self.function(&name, Linkage::Local, signature, |definer, function, scratch| {
             let mut problem = None;
             let target = definer.target;
-            let mut import = |function: &mut Function, dot: DotRows| -> Option<FuncRef> {
-                match definer.wide_form(dot) {
+            let mut import = |function: &mut Function, rows: Rows| -> Option<FuncRef> {
+                match definer.wide_form(rows) {
                     Ok(id) => id.map(|id| definer.module.declare_func_in_func(id, function)),
                     Err(error) => {
                         problem = Some(error);
@@ -178,22 +178,22 @@ impl<M: Module> Definer<'_, M> {
     }
 
     /// The assembled function of a row group, if the target and the packing have one.
-    fn wide_form(&mut self, dot: DotRows) -> Result<Option<FuncId>, CompileError> {
-        if !self.wide || !has_wide_form(dot) {
+    fn wide_form(&mut self, rows: Rows) -> Result<Option<FuncId>, CompileError> {
+        if !self.has_wide || !wide::has_form(rows) {
             return Ok(None);
         }
-        if let Some(&id) = self.assembled.get(&dot) {
+        if let Some(&id) = self.assembled.get(&rows) {
             return Ok(Some(id));
         }
-        let name = format!("rows_{}_{}_{}", dot.blocks, dot.tokens, dot.stride);
-        let code = dot_rows_codes2(dot.blocks, dot.tokens, dot.stride).map_err(|error| failed(&name, error))?;
+        let name = format!("rows{}", self.assembled.len());
+        let code = wide::assemble(rows).map_err(|error| failed(&name, error))?;
         let signature = wide_signature();
         let id =
             self.module.declare_function(&name, Linkage::Local, &signature).map_err(|error| failed(&name, error))?;
         self.module.define_function_bytes(id, 64, &code, &[]).map_err(|error| failed(&name, error))?;
         self.report.code_bytes += code.len();
         self.report.wide_forms += 1;
-        self.assembled.insert(dot, id);
+        self.assembled.insert(rows, id);
         Ok(Some(id))
     }
 }

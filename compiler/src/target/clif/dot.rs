@@ -1,14 +1,12 @@
 //! Exact dot products of bytes in three forms with equal totals, and the expansion of row groups.
 
 use cranelift_codegen::ir::types::{I8X16, I16X8, I32, I32X4};
-use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, Value as Clif};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value as Clif};
 use smallvec::SmallVec;
 
-use super::emit::{ACC_PARTS, Emitter, Parts};
+use super::emit::{ACC_PARTS, Buffer, Emitter, Parts};
 use super::isa::DotForm;
 use crate::kernel::ir::{DotRows, Packing, Reduce};
-
-type Buffer = (Clif, MemFlagsData);
 
 impl Emitter<'_, '_, '_> {
     fn ones(&mut self) -> Clif {
@@ -114,21 +112,7 @@ impl Emitter<'_, '_, '_> {
             let next = e.b.ins().iadd_imm_s(quad[0], 4 * 64 * i64::from(dot.blocks));
             vec![next, rows[1]]
         });
-        self.load_totals(out, dot.tokens)
-    }
-
-    /// The totals of a 16-row group by an assembled function.
-    pub(super) fn wide_rows(&mut self, function: FuncRef, dot: DotRows, weights: Clif, x: Clif) -> Vec<Parts> {
-        let out = self.stack_buffer(64 * dot.tokens);
-        self.b.ins().call(function, &[weights, x, out]);
-        self.load_totals(out, dot.tokens)
-    }
-
-    fn load_totals(&mut self, out: Clif, tokens: u32) -> Vec<Parts> {
-        let flags = MemFlagsData::new().with_notrap();
-        (0..tokens as i32)
-            .map(|token| (0..4).map(|part| self.b.ins().load(I32X4, flags, out, 64 * token + 16 * part)).collect())
-            .collect()
+        self.load_rows(I32X4, out, dot.tokens)
     }
 
     /// The totals of one row with each token.

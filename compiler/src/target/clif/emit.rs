@@ -12,11 +12,13 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use smallvec::SmallVec;
 
 use super::isa::DotForm;
-use crate::kernel::ir::{Block, DotRows, Inst, Kernel, Op, Shift, Type, Value};
+use crate::kernel::ir::{Block, Inst, Kernel, Op, Rows, Shift, Type, Value};
 use crate::kernel::verify::{Root, roots};
 
 /// The CLIF values of one kernel value: 1 of a scalar, 2 of an accumulator, 4 of a vector.
 pub(super) type Parts = SmallVec<[Clif; 4]>;
+/// A pointer with what is known of the memory behind it.
+pub(super) type Buffer = (Clif, MemFlagsData);
 
 /// 128-bit registers of an accumulator: two shorten the latency chain, four would spill.
 pub(super) const ACC_PARTS: usize = 2;
@@ -31,7 +33,7 @@ pub struct Target {
 }
 
 /// Imports an assembled function for a row group into a CLIF function, or says that there is none.
-pub type Wide<'w> = dyn FnMut(&mut Function, DotRows) -> Option<FuncRef> + 'w;
+pub type Wide<'w> = dyn FnMut(&mut Function, Rows) -> Option<FuncRef> + 'w;
 
 /// The signature of the assembled row groups: `(weights, activations, totals)`.
 pub fn wide_signature() -> Signature {
@@ -312,16 +314,29 @@ impl Emitter<'_, '_, '_> {
             Op::DotRows(dot) => {
                 let (weights, activations) = (self.scalar(args[0]), self.scalar(args[1]));
                 let flags = (self.flags(args[0]), self.flags(args[1]));
-                let totals = match (self.wide)(self.b.func, *dot) {
-                    Some(function) => self.wide_rows(function, *dot, weights, activations),
+                let totals = match (self.wide)(self.b.func, Rows::Dot(*dot)) {
+                    Some(function) => self.wide_rows(function, I32X4, dot.tokens, weights, activations),
                     None => self.dot_rows(*dot, (weights, flags.0), (activations, flags.1)),
                 };
-                for (result, parts) in inst.results.iter().zip(totals) {
-                    self.values[result.index()] = parts;
-                }
+                self.set_all(inst, totals);
+            }
+            Op::FloatRows(rows) => {
+                let (weights, activations) = (self.scalar(args[0]), self.scalar(args[1]));
+                let flags = (self.flags(args[0]), self.flags(args[1]));
+                let totals = match (self.wide)(self.b.func, Rows::Float(*rows)) {
+                    Some(function) => self.wide_rows(function, F32X4, rows.tokens, weights, activations),
+                    None => self.float_rows(*rows, (weights, flags.0), (activations, flags.1)),
+                };
+                self.set_all(inst, totals);
             }
             Op::Loop { step, body } => self.emit_loop(inst, *step, body),
             Op::If { then, otherwise } => self.emit_if(inst, then, otherwise),
+        }
+    }
+
+    fn set_all(&mut self, inst: &Inst, values: Vec<Parts>) {
+        for (result, parts) in inst.results.iter().zip(values) {
+            self.values[result.index()] = parts;
         }
     }
 

@@ -9,6 +9,7 @@ use sterna_runtime::abi::{EntryFn, KernelFn};
 use super::CompileError;
 use super::define::{Functions, Report, define};
 use super::isa::isa;
+use super::perf_map;
 use crate::kernel::program::{KernelId, Program};
 use crate::target::cpu::Cpu;
 
@@ -81,6 +82,7 @@ impl Jit {
         let address = |id: &FuncId| module.get_finalized_function(*id);
         let mut jit = Jit { module: Mutex::new(None), entries: Vec::new(), kernels: Vec::new(), report };
         if built.is_ok() {
+            perf_map::write(&module);
             // SAFETY: each address is a finished function with this very signature.
             let kernel = |id| unsafe { std::mem::transmute::<*const u8, KernelFn>(address(id)) };
             jit.kernels = functions.kernels.iter().map(kernel).collect();

@@ -99,7 +99,7 @@ impl Emitter<'_, '_, '_> {
 
     /// Exact for every half float: the shifted magnitude times 2^112, with the exponent of infinities and
     /// NaNs completed and the sign put back.
-    fn half_to_float(&mut self, word: Clif) -> Clif {
+    pub(super) fn half_to_float(&mut self, word: Clif) -> Clif {
         let magnitude = self.vconst_words(I32X4, [0x7fff; 4]);
         let magnitude = self.b.ins().band(word, magnitude);
         let shifted = self.b.ins().ishl_imm_u(magnitude, 13);

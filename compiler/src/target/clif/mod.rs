@@ -1,6 +1,6 @@
 //! Cranelift: kernels and drivers to CLIF and, in memory, to machine code.
 //!
-//! [`emit`] turns one kernel into one function, with `lanes`, `memory` and `dot` holding the op families;
+//! [`emit`] turns one kernel into one function, with `lanes`, `memory`, `dot` and `rows` holding the op families;
 //! [`driver`] turns an entry's steps into the ABI's entry function; [`define`] puts a program into a module, and
 //! [`jit`] into memory; [`text`] shows CLIF and disassembly. A vector of 16 lanes is four 128-bit values.
 
@@ -12,6 +12,8 @@ pub mod isa;
 pub mod jit;
 mod lanes;
 mod memory;
+mod perf_map;
+mod rows;
 #[cfg(test)]
 mod tests;
 pub mod text;

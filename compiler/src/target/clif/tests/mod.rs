@@ -5,6 +5,7 @@ mod kernels;
 mod ops;
 mod programs;
 mod random;
+mod rows;
 mod speed;
 
 use rand_core::{Rng, SeedableRng};
