@@ -223,6 +223,9 @@ fn units(work: &Work) -> String {
     if work.grain > 0 {
         write!(text, " grain={}", work.grain).expect("writing to a string");
     }
+    if work.pieces > 0 {
+        write!(text, " pieces={}", work.pieces).expect("writing to a string");
+    }
     text
 }
 

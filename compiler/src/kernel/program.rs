@@ -178,24 +178,37 @@ pub struct Work {
     pub per: u32,
     /// Multiplies `per` where given.
     pub rows: Option<RowsId>,
-    /// Units of one chunk; 0 keeps the whole range in one call on the calling thread.
+    /// Units of one chunk at least; 0 keeps the whole range in one call on the calling thread.
     pub grain: u32,
+    /// The most chunks there may be, 0 for any number. Chunks grow with the units, so that `begin / chunk` numbers them.
+    pub pieces: u32,
 }
 
 impl Work {
     /// One call with the range 0 .. 1.
     pub const fn once() -> Work {
-        Work { per: 1, rows: None, grain: 0 }
+        Work { per: 1, rows: None, grain: 0, pieces: 0 }
     }
 
     /// One call with the range 0 .. units.
     pub const fn serial(per: u32, rows: Option<RowsId>) -> Work {
-        Work { per, rows, grain: 0 }
+        Work { per, rows, grain: 0, pieces: 0 }
     }
 
     /// Chunks of `grain` units, run by any threads in any order.
     pub const fn parallel(per: u32, rows: Option<RowsId>, grain: u32) -> Work {
-        Work { per, rows, grain: if grain == 0 { 1 } else { grain } }
+        Work { per, rows, grain: if grain == 0 { 1 } else { grain }, pieces: 0 }
+    }
+
+    /// As [`Work::parallel`], in `pieces` chunks at most: each is of `max(grain, ceil(units / pieces))` units.
+    pub const fn in_pieces(per: u32, rows: Option<RowsId>, grain: u32, pieces: u32) -> Work {
+        Work { pieces, ..Work::parallel(per, rows, grain) }
+    }
+
+    /// Units of one chunk of a launch of so many units.
+    pub const fn chunk(&self, units: u32) -> u32 {
+        let least = if self.pieces == 0 { 0 } else { units.div_ceil(self.pieces) };
+        if least > self.grain { least } else { self.grain }
     }
 }
 

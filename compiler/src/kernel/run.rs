@@ -148,7 +148,7 @@ impl Walk<'_, '_> {
         let units =
             i32::try_from(units).map_err(|_| Trap::Invalid(format!("kernel {}: too many units", kernel.name)))?;
         let grain = match self.order {
-            Order::ReversedChunks | Order::Watched if work.grain > 0 => work.grain as i32,
+            Order::ReversedChunks | Order::Watched if work.grain > 0 => work.chunk(units.max(0) as u32) as i32,
             _ => units.max(1),
         };
         let mut starts: Vec<i32> = (0..units).step_by(grain as usize).collect();

@@ -94,6 +94,17 @@ impl Buffer {
         view
     }
 
+    /// One place of the first axis, without that axis.
+    pub fn place_of_first(&self, place: &Ix) -> Buffer {
+        let mut view = self.clone();
+        let stride = view.strides.remove(0);
+        view.base = view.base.add_scaled(place, stride);
+        if let Some(ring) = &mut view.ring {
+            ring.axis -= 1;
+        }
+        view
+    }
+
     /// Repeated along the axes of the result that `axes` does not name.
     pub fn broadcast(&self, axes: &[usize], from: &[Dim], to: &[Dim]) -> Buffer {
         let mut view = self.clone();

@@ -165,6 +165,51 @@ impl<'a> Emit<'a> {
         }
     }
 
+    /// The entries of a growing state after so many pushes, and which of the buffer's axes grows.
+    pub fn entries(&mut self, b: &mut Builder, state: StateId, count: Value) -> Option<(Buffer, usize, Grow)> {
+        let (mut at, axis) = self.module.state(state).growing()?;
+        let mut buffer = self.state_buffer(state);
+        if let Some(head) = self.head.as_ref().filter(|head| head.states.contains(&state)) {
+            buffer = buffer.place_of_first(&head.number);
+            at -= 1;
+        }
+        let grow = self.grow(b, axis, count, 0);
+        Some((buffer, at, grow))
+    }
+
+    /// The pushes that a value of a state knows of, where all pushes of the kernel's rows have been made: the count
+    /// after this row's own, or before it.
+    pub fn frozen_count(&mut self, b: &mut Builder, axis: AxisId, pushed: bool) -> Value {
+        let after = self.counts[&axis];
+        if pushed {
+            return after;
+        }
+        let one = b.const_n(1);
+        b.sub(after, one)
+    }
+
+    /// Gives a step that yields a state's entries its place, where all pushes have been made.
+    fn frozen_entries(
+        &mut self,
+        b: &mut Builder,
+        step: &Step,
+        state: StateId,
+        pushed: bool,
+    ) -> Result<(), NotCompiled> {
+        let Some((_, axis)) = self.module.state(state).growing() else {
+            return self.fail(step.origin, "a state that does not grow among entries");
+        };
+        let count = self.frozen_count(b, axis, pushed);
+        let Some((buffer, at, grow)) = self.entries(b, state, count) else {
+            return Ok(());
+        };
+        let v = step.results[0];
+        let buffer = self.with_ring(b, &buffer, at, &grow);
+        self.grows.insert(v, grow);
+        self.locs[v.index()] = Some(Loc::Buf(buffer));
+        Ok(())
+    }
+
     /// The i32 count of pushes of the current instance.
     fn counter(&mut self, axis: AxisId) -> Buffer {
         let place = &self.states.axes[&axis];
@@ -185,6 +230,9 @@ impl<'a> Emit<'a> {
     /// What a state holds before the step.
     pub fn state_read(&mut self, b: &mut Builder, step: &Step, state: StateId) -> Result<(), NotCompiled> {
         let v = step.results[0];
+        if self.frozen {
+            return self.frozen_entries(b, step, state, false);
+        }
         let buffer = self.state_buffer(state);
         let buffer = match self.module.state(state).growing() {
             None => buffer,
@@ -222,6 +270,9 @@ impl<'a> Emit<'a> {
 
     /// Appends an entry.
     pub fn push_entry(&mut self, b: &mut Builder, step: &Step, state: StateId) -> Result<(), NotCompiled> {
+        if self.frozen {
+            return self.frozen_entries(b, step, state, true);
+        }
         let graph = self.graph;
         let (s, x, position) = (step.inputs[0], step.inputs[1], step.inputs[2]);
         if !matches!(graph.def(s).map(|s| &s.act), Some(Act::Op(Op::StateRead(read))) if *read == state) {

@@ -63,7 +63,7 @@ pub struct Maker<'m> {
 /// Lowers all entries.
 pub fn lower(module: &Module, options: &Options) -> Result<Lowered, NotCompiled> {
     let weights = WeightLayout::new(module);
-    let states = StateLayout::new(module, &weights, options.max_context)?;
+    let states = StateLayout::new(module, &weights, options)?;
     let mut maker = Maker {
         module,
         context: Context {
@@ -310,7 +310,16 @@ impl<'m> Maker<'m> {
             row_index: self.scopes[scope].row_index.clone(),
             rows: self.scopes[scope].rows,
             loops: self.loops.clone(),
+            frozen: false,
         };
+        if let Some(split) = super::caches::split(&spec, &self.context) {
+            let slot = self.plan.slot(split.count_bytes(self.context.max_rows));
+            let pushes = split.pushes(&self.context, &mut self.messages, slot.offset())?;
+            self.push_built(pushes, spec.rows);
+            let reads = split.reads(&self.context, &mut self.messages, slot.offset())?;
+            self.push_built(reads, spec.rows);
+            return Ok(());
+        }
         let built = match super::linear::build(&spec, &self.context, &mut self.messages)? {
             Some(built) => built,
             None => kernels::build(&spec, &self.context, &mut self.messages)?,
@@ -337,6 +346,10 @@ impl<'m> Maker<'m> {
         let kernel = self.kernel(built.kernel);
         let mut args = built.args;
         let (work, units) = match built.form {
+            Form::Heads { heads, grain } => {
+                let pieces = super::caches::PIECES;
+                (Work::in_pieces(heads, Some(rows), grain, pieces), pieces as usize)
+            }
             Form::Serial => (Work::once(), 1),
             Form::Rows => (Work::parallel(1, Some(rows), 4), self.context.max_rows),
             // Four pieces for each of two threads, if there are so many groups.

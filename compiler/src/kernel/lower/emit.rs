@@ -36,6 +36,16 @@ pub struct Sink {
     pub padded: bool,
 }
 
+/// One place of the axis that a graph had in front.
+#[derive(Clone, Debug)]
+pub struct Head<'a> {
+    pub number: Ix,
+    /// Per value, whether it had the axis.
+    pub sliced: &'a [bool],
+    /// States that have it.
+    pub states: &'a [StateId],
+}
+
 /// Elements of one evaluation: value, place, whether 16 of them.
 type MemoKey = (V, Vec<Ix>, bool);
 
@@ -77,6 +87,10 @@ pub struct Emit<'a> {
     pub direct: HashMap<V, Buffer>,
     /// The sum of the codes that belong to a block maximum.
     pub code_sums: HashMap<V, Value>,
+    /// Whether pushes have been made by another kernel, and entries are only read.
+    pub frozen: bool,
+    /// The place of the leading axis that is computed, in a graph without it.
+    pub head: Option<Head<'a>>,
     memo: Vec<HashMap<MemoKey, Value>>,
 }
 
@@ -120,6 +134,8 @@ impl<'a> Emit<'a> {
             origin: OriginId(0),
             direct: HashMap::new(),
             code_sums: HashMap::new(),
+            frozen: false,
+            head: None,
             memo: vec![HashMap::new()],
         }
     }
@@ -171,8 +187,8 @@ impl<'a> Emit<'a> {
         match dim {
             Dim::Const(n) => n,
             Dim::Grow { axis, plus } => {
-                let slots = self.states.slots(self.module, axis, self.max_context);
-                (plus + slots).next_multiple_of(LANES) + LANES
+                let reach = super::state::reach(self.module, axis, self.max_context);
+                (plus + reach).next_multiple_of(LANES) + LANES
             }
             Dim::Time => 1,
         }
@@ -290,7 +306,10 @@ impl<'a> Emit<'a> {
         if let Some((_, pointer)) = self.literal_pointers.iter().find(|(l, _)| l == literal) {
             let elem = literal.data.elem();
             let bytes = elem.bytes().unwrap_or(4);
-            let buffer = Buffer::dense(*pointer, elem, bytes, &literal.shape);
+            let mut buffer = Buffer::dense(*pointer, elem, bytes, &literal.shape);
+            if let Some(head) = self.head.as_ref().filter(|head| head.sliced[step.results[0].index()]) {
+                buffer = buffer.place_of_first(&head.number);
+            }
             self.locs[step.results[0].index()] = Some(Loc::Buf(buffer));
         }
         Ok(())

@@ -47,6 +47,8 @@ pub struct Spec {
     pub rows: RowsId,
     /// Loops of the driver around the launch, outermost first.
     pub loops: Vec<LoopVar>,
+    /// Whether states are only read.
+    pub frozen: bool,
 }
 
 impl Default for RowsId {
@@ -84,6 +86,8 @@ pub enum Form {
     Rows,
     /// So many units over all rows, in any order.
     Units(u32),
+    /// A unit per row and head, in any order, in chunks of `grain` at least. Units are counted head by head.
+    Heads { heads: u32, grain: u32 },
 }
 
 /// What a graph uses beside its parameters, in order of first use.
@@ -201,17 +205,17 @@ pub fn open<'a>(
     let mut states = Vec::new();
     for &state in &needs.states {
         let place = &context.states.states[&state];
-        states.push((state, b.rw("state")));
+        states.push((state, if spec.frozen { b.ro("state") } else { b.rw("state") }));
         args.push(Arg::Pointer { base: Base::State, offset: place.offset, scaled: scaled(&place.instance_strides) });
     }
     let mut axes = Vec::new();
     for &axis in &needs.axes {
         let place = &context.states.axes[&axis];
-        let counter = b.rw("pushes");
+        let counter = if spec.frozen { b.ro("pushes") } else { b.rw("pushes") };
         args.push(Arg::Pointer { base: Base::State, offset: place.counter, scaled: scaled(&place.counter_strides) });
         let positions = place.positions.map(|offset| {
             args.push(Arg::Pointer { base: Base::State, offset, scaled: scaled(&place.position_strides) });
-            b.rw("positions")
+            if spec.frozen { b.ro("positions") } else { b.rw("positions") }
         });
         axes.push((axis, counter, positions));
     }
@@ -226,7 +230,7 @@ pub fn open<'a>(
         }
         _ => None,
     };
-    let status = needs.status.then(|| {
+    let status = (needs.status && !spec.frozen).then(|| {
         args.push(Arg::at(Base::Scratch, 0));
         b.rw("status")
     });
@@ -300,6 +304,12 @@ impl Emit<'_> {
                 row_buffer(&spec.graph, *v, pointer, place.row_stride, row).or_else(|what| self.fail(origin, what))?;
             sinks.push(Sink { value: *v, buffer, padded: true });
         }
+        self.enter_states(b, frame, row);
+        Ok(sinks)
+    }
+
+    /// Points states at a row's block.
+    pub fn enter_states(&mut self, b: &mut Builder, frame: &Frame, row: &Ix) {
         if let Some(stride) = frame.state_stride {
             let block = match frame.row_index {
                 Some(index) => {
@@ -320,7 +330,6 @@ impl Emit<'_> {
                 self.axis_pointers.insert(axis, (counter, positions));
             }
         }
-        Ok(sinks)
     }
 }
 

@@ -9,13 +9,16 @@
 mod access;
 mod branch;
 mod cache;
+mod caches;
 mod control;
 mod driver;
 mod elementwise;
 mod emit;
+mod entry_products;
 mod eval;
 mod float_rows;
 mod graph;
+mod heads;
 mod import;
 mod index;
 mod inline;

@@ -1,13 +1,14 @@
 //! Where states lie in a stream's block, and what makes a used block new again.
 //!
 //! Entries that share states form a group with one block. A growing axis keeps the number of entries pushed so
-//! far and, if the graph reads them, the positions of the entries; its states keep their entries one after the
-//! other, so that strides do not depend on the capacity. Resetting a block need not touch entries at all.
+//! far and, if the graph reads them, the positions of the entries; its states lie as their types say, with room for as many
+//! entries as there are slots, so that the entries of one head are neighbours. Resetting a block need not touch entries at all.
 
 use std::collections::HashMap;
 
-use super::NotCompiled;
+use super::access::row_major;
 use super::weights::WeightLayout;
+use super::{NotCompiled, Options};
 use crate::ir::{AxisCapacity, AxisId, Dim, Elem, Encoding, Initial, Module, Op, Region, StateDecl, StateId, WeightId};
 use crate::kernel::ir::LANES;
 use crate::weights::layout::Layout;
@@ -81,8 +82,8 @@ pub struct StateLayout {
 
 impl StateLayout {
     /// Lays out the states that the entries use.
-    pub fn new(module: &Module, weights: &WeightLayout, max_context: usize) -> Result<StateLayout, NotCompiled> {
-        let uses: Vec<Uses> = module
+    pub fn new(module: &Module, weights: &WeightLayout, options: &Options) -> Result<StateLayout, NotCompiled> {
+        let mut uses: Vec<Uses> = module
             .entries
             .iter()
             .map(|entry| {
@@ -93,6 +94,11 @@ impl StateLayout {
                 uses
             })
             .collect();
+        // Entries may share an axis.
+        let looked_at: Vec<AxisId> = uses.iter().flat_map(|u| u.looked_at.iter().copied()).collect();
+        for one in &mut uses {
+            one.looked_at.clone_from(&looked_at);
+        }
         let mut entry_group: Vec<usize> = (0..uses.len()).collect();
         for i in 0..uses.len() {
             for j in 0..i {
@@ -119,20 +125,10 @@ impl StateLayout {
         };
         for (entry, uses) in uses.iter().enumerate() {
             for &state in &uses.states {
-                layout.add(module, weights, entry_group[entry], state, uses, max_context)?;
+                layout.add(module, weights, entry_group[entry], state, uses, options)?;
             }
         }
         Ok(layout)
-    }
-
-    /// Entries that an axis has room for.
-    pub fn slots(&self, module: &Module, axis: AxisId, max_context: usize) -> usize {
-        match module.axis(axis).capacity {
-            AxisCapacity::Unbounded => max_context.next_multiple_of(LANES),
-            AxisCapacity::Max(n) => n.next_multiple_of(LANES),
-            // A strip of 16 that the window touches is whole in memory.
-            AxisCapacity::Ring(n) => (n + LANES - 1).next_multiple_of(LANES),
-        }
     }
 
     fn add(
@@ -142,7 +138,7 @@ impl StateLayout {
         group: usize,
         id: StateId,
         uses: &Uses,
-        max_context: usize,
+        options: &Options,
     ) -> Result<(), NotCompiled> {
         if self.states.contains_key(&id) {
             return Ok(());
@@ -153,13 +149,13 @@ impl StateLayout {
         let (strides, size) = match state.growing() {
             None => {
                 let shape = state.ty.constant_shape().unwrap_or_default();
-                let strides = super::access::row_major(&shape, bytes);
+                let strides = row_major(&shape, bytes);
                 (strides, shape.iter().product::<usize>() * bytes)
             }
             Some((axis, id)) => {
-                self.add_axis(module, group, id, state, uses, max_context);
-                let slots = self.slots(module, id, max_context);
-                entry_major(state, axis, bytes, slots)
+                self.add_axis(module, group, id, state, uses, options);
+                let slots = self.axes[&id].slots;
+                entries(state, axis, bytes, slots)
             }
         };
         let size = (size as u64).next_multiple_of(64) + 64;
@@ -198,12 +194,12 @@ impl StateLayout {
         id: AxisId,
         state: &StateDecl,
         uses: &Uses,
-        max_context: usize,
+        options: &Options,
     ) {
         if self.axes.contains_key(&id) {
             return;
         }
-        let slots = self.slots(module, id, max_context);
+        let slots = slots(module, id, uses.looked_at.contains(&id), options);
         let count: u64 = state.instances.iter().product::<usize>() as u64;
         let counter = self.groups[group].bytes;
         self.groups[group].resets.push(Reset {
@@ -230,21 +226,32 @@ impl StateLayout {
     }
 }
 
-/// Strides of a state whose growing axis comes first in memory, and its bytes.
-fn entry_major(state: &StateDecl, growing: usize, bytes: usize, slots: usize) -> (Vec<i64>, usize) {
-    let mut strides = vec![0; state.ty.rank()];
-    let mut next = bytes;
-    for (i, dim) in state.ty.shape.iter().enumerate().rev() {
-        if i == growing {
-            continue;
-        }
-        strides[i] = next as i64;
-        if let Dim::Const(n) = dim {
-            next *= n;
-        }
+/// The most entries of an axis that a step sees, with a whole strip at either end.
+pub fn reach(module: &Module, axis: AxisId, max_context: usize) -> usize {
+    match module.axis(axis).capacity {
+        AxisCapacity::Unbounded => max_context.next_multiple_of(LANES),
+        AxisCapacity::Max(n) => n.next_multiple_of(LANES),
+        // A strip of 16 that the window touches is whole in memory.
+        AxisCapacity::Ring(n) => (n + LANES - 1).next_multiple_of(LANES),
     }
-    strides[growing] = next as i64;
-    (strides, next * slots)
+}
+
+/// Entries that an axis has room for. Where entries are `looked_at` beyond single recent ones, all rows of a call push before
+/// the first of them reads, so a ring keeps what the first row sees until the last has pushed.
+fn slots(module: &Module, axis: AxisId, looked_at: bool, options: &Options) -> usize {
+    let reach = reach(module, axis, options.max_context);
+    match module.axis(axis).capacity {
+        AxisCapacity::Ring(_) if looked_at => (reach + options.max_rows - 1).next_multiple_of(LANES),
+        _ => reach,
+    }
+}
+
+/// Strides of a growing state with room for so many entries, and its bytes.
+fn entries(state: &StateDecl, growing: usize, bytes: usize, slots: usize) -> (Vec<i64>, usize) {
+    let shape: Vec<usize> = (state.ty.shape.iter().enumerate())
+        .map(|(i, dim)| if i == growing { slots } else { dim.constant().unwrap_or(1) })
+        .collect();
+    (row_major(&shape, bytes), shape.iter().product::<usize>() * bytes)
 }
 
 /// The dense pieces of a weight that starts a state: byte in the state, bytes, byte of the weights image.
@@ -301,6 +308,8 @@ struct Uses {
     states: Vec<StateId>,
     positions: Vec<AxisId>,
     position_states: Vec<StateId>,
+    /// Growing axes whose entries are read otherwise than one counted from the newest.
+    looked_at: Vec<AxisId>,
 }
 
 impl Uses {
@@ -316,6 +325,14 @@ impl Uses {
                     self.position_states.push(*state);
                 }
                 _ => {}
+            }
+            if !matches!(op, Op::StateRead(_) | Op::StateWrite(_) | Op::Push { .. } | Op::Recent { .. }) {
+                for &v in region.node(id).inputs.iter().chain(&region.node(id).results) {
+                    self.looked_at.extend(region.ty(v).shape.iter().filter_map(|dim| match dim {
+                        Dim::Grow { axis, .. } => Some(*axis),
+                        _ => None,
+                    }));
+                }
             }
             for inner in Region::nested(op) {
                 self.collect(inner);

@@ -236,7 +236,13 @@ impl Entry<'_, '_> {
             let zero = self.b.ins().iconst(I32, 0);
             self.b.ins().call(function, &[table, zero, units]);
         } else {
-            let grain = self.b.ins().iconst(I32, i64::from(work.grain));
+            let mut grain = self.b.ins().iconst(I32, i64::from(work.grain));
+            if work.pieces > 0 {
+                let pieces = self.b.ins().iconst(I32, i64::from(work.pieces));
+                let up = self.b.ins().iadd_imm_s(units, i64::from(work.pieces) - 1);
+                let least = self.b.ins().udiv(up, pieces);
+                grain = self.b.ins().smax(grain, least);
+            }
             let address = self.b.ins().func_addr(I64, function);
             self.b.ins().call(self.split, &[self.host, address, table, units, grain]);
         }
