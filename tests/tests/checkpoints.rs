@@ -136,6 +136,8 @@ fn sizes_are_those_of_the_published_table() {
         ("run_10", 39_436_609, 9.86),
         ("run_13", 12_538_425, 3.18),
         ("run_14", 10_688_633, 2.75),
+        ("run_15", 10_729_593, 2.83),
+        ("run_16", 10_688_633, 2.75),
     ] {
         let named = |row: &&Value| row["presets"].as_array().unwrap().contains(&json!(preset));
         let row = rows.iter().find(named).unwrap_or_else(|| panic!("{preset}"));
@@ -182,6 +184,33 @@ fn wrong_missing_and_unknown_tensors_are_named() {
         all.push(Tensor { name: "extra.weight".into(), shape: vec![2], values: vec![0.0; 2] });
     }));
     assert!(text.contains("nothing reads tensor extra.weight"), "{text}");
+}
+
+#[test]
+fn a_tensor_for_training_only_may_be_there() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut with: Value = serde_json::from_slice(&std::fs::read(config()).unwrap()).unwrap();
+    with["aligner_dim"] = json!(8);
+    let config = scratch.path().join("with.json");
+    std::fs::write(&config, with.to_string()).unwrap();
+    let aligner = |shape: &[usize]| {
+        let values = vec![0.5; shape.iter().product()];
+        let shape = shape.to_vec();
+        changed(&scratch, |all| all.push(Tensor { name: "aligner.proj.weight".into(), shape, values }))
+    };
+    let check = |path: &Path| -> Value {
+        serde_json::from_str(&stdout(&["check", text(&config), "--weights", text(path), "--json"])).unwrap()
+    };
+    let there = check(&aligner(&[8, 64]));
+    let why = there["tensors"]["ignored"]["aligner.proj.weight"].as_str().unwrap();
+    assert!(why.contains("training"), "{there}");
+    let absent = check(&changed(&scratch, |_| {}));
+    assert_eq!(there["parameters"], absent["parameters"]);
+    let without = stdout(&["check", text(&folder("run_04").join("config.json")), "--json"]);
+    let without: Value = serde_json::from_str(&without).unwrap();
+    assert_eq!(there["parameters"].as_u64().unwrap() - without["parameters"].as_u64().unwrap(), 8 * 64);
+    let said = failure(&["check", text(&config), "--weights", text(&aligner(&[8, 32]))], 1);
+    assert!(said.contains("aligner.proj.weight is [8, 32]") && said.contains("[8, 64]"), "{said}");
 }
 
 #[test]

@@ -72,11 +72,11 @@ fn expand(pattern: &str) -> Vec<String> {
 }
 
 fn weights(module: &Module) -> BTreeMap<String, String> {
-    let describe = |w: &ir::WeightDecl| {
-        let shape: Vec<String> = w.shape.iter().map(usize::to_string).collect();
-        format!("[{}] {}", shape.join(","), w.encoding.elem().name())
+    let describe = |(path, encoding, shape): (&str, &ir::Encoding, &[usize])| {
+        let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
+        (path.to_string(), format!("[{}] {}", shape.join(","), encoding.elem().name()))
     };
-    module.weights.iter().map(|w| (w.path.clone(), describe(w))).collect()
+    module.stored().map(describe).collect()
 }
 
 #[test]

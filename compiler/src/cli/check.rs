@@ -69,6 +69,9 @@ pub fn run(arguments: Arguments) -> Outcome {
     for key in &module.config {
         println!("  {:<22} {:<14} {}", key.key, shorten(&key.value, 14), treatment(&key.treatment));
     }
+    for (name, tensor, why) in module.unread() {
+        println!("not read: {name} {:?}: {why}", tensor.shape);
+    }
     if let Some(found) = session.tensor_report() {
         println!("tensors: {} read, {} not needed", found.read.len(), found.ignored.len());
         for (name, why) in &found.ignored {
@@ -154,7 +157,12 @@ fn tensors(session: &Session) -> Value {
         .filter(|w| matches!(w.source, WeightSource::Checkpoint))
         .map(|w| json!({ "name": w.path, "shape": w.shape, "encoding": w.encoding.elem().name() }))
         .collect();
-    let mut report = json!({ "declared": declared });
+    let unread: Vec<Value> = session
+        .module()
+        .unread()
+        .map(|(name, t, why)| json!({ "name": name, "shape": t.shape, "encoding": t.encoding.elem().name(), "why": why }))
+        .collect();
+    let mut report = json!({ "declared": declared, "unread": unread });
     if let Some(found) = session.tensor_report() {
         report["read"] = json!(found.read);
         let ignored: Map<String, Value> = found.ignored.iter().map(|(n, why)| (n.clone(), json!(why))).collect();

@@ -22,7 +22,8 @@ pub mod verify;
 pub use graph::{Node, NodeId, Region, Value, ValueDef};
 pub use module::{
     Axis, AxisCapacity, AxisId, CheckpointRule, ConfigUse, Entry, HostDecl, HostId, Initial, Module, Origin, OriginId,
-    OutputDecl, Param, ParamKind, Start, StateDecl, StateId, Treatment, WeightDecl, WeightId, WeightSource,
+    OutputDecl, Param, ParamKind, Start, StateDecl, StateId, Treatment, UnreadTensor, WeightDecl, WeightId,
+    WeightSource,
 };
 pub use op::{BinaryOp, CompareOp, FusedKind, Op, ReduceOp, UnaryOp};
 pub use types::{Data, Dim, Elem, Encoding, Group, InputQuant, Keep, Literal, ScaleFormat, Type, Undo};

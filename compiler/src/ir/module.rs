@@ -240,14 +240,22 @@ pub enum Treatment {
 /// A rule of the `checkpoint` section, with its condition already decided.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CheckpointRule {
-    /// Tensors whose names match the glob are not needed, with the reason.
-    Ignore { glob: String, why: String },
+    /// Tensors whose names match the glob are not needed, with the reason. With a tensor the glob is the name of just
+    /// that one, which belongs to the model: it counts as parameters, and where a checkpoint has it, it has this shape.
+    Ignore { glob: String, why: String, tensor: Option<UnreadTensor> },
     /// Removed from the front of names, repeatedly.
     Strip { prefix: String },
     /// From the names in the file to those of the graph; `*` stands for one run of characters.
     Rename { from: String, to: String },
     /// The config given may differ in this key from the one saved with the weights.
     Choose { key: String, why: String },
+}
+
+/// A tensor that belongs to a model and that its graph does not read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnreadTensor {
+    pub encoding: Encoding,
+    pub shape: Vec<usize>,
 }
 
 impl Module {
@@ -304,9 +312,24 @@ impl Module {
         self.entries.iter().enumerate().find(|(_, e)| e.name == name)
     }
 
-    /// Number of weights that come from the checkpoint.
+    /// All tensors that a complete checkpoint has: path, encoding and shape. The graph need not read them.
+    pub fn stored(&self) -> impl Iterator<Item = (&str, &Encoding, &[usize])> {
+        let read = self.weights.iter().filter(|w| matches!(w.source, WeightSource::Checkpoint));
+        let read = read.map(|w| (w.path.as_str(), &w.encoding, w.shape.as_slice()));
+        read.chain(self.unread().map(|(path, tensor, _)| (path, &tensor.encoding, tensor.shape.as_slice())))
+    }
+
+    /// Those of them that the graph does not read, with the reason.
+    pub fn unread(&self) -> impl Iterator<Item = (&str, &UnreadTensor, &str)> {
+        self.checkpoint.iter().filter_map(|rule| match rule {
+            CheckpointRule::Ignore { glob, why, tensor: Some(tensor) } => Some((glob.as_str(), tensor, why.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Number of weights that a complete checkpoint has.
     pub fn parameters(&self) -> usize {
-        self.weights.iter().filter(|w| matches!(w.source, WeightSource::Checkpoint)).map(|w| w.elements()).sum()
+        self.stored().map(|(_, _, shape)| shape.iter().product::<usize>()).sum()
     }
 }
 

@@ -111,11 +111,21 @@ pub fn bind(files: &SourceFiles, module: &Module, tensors: &[TensorInfo]) -> Res
     rest.sort_by_key(|(_, at)| *at);
     for (name, at) in rest {
         let why = module.checkpoint.iter().find_map(|rule| match rule {
-            CheckpointRule::Ignore { glob, why } if matches_glob(glob, &name) => Some(why.clone()),
+            CheckpointRule::Ignore { glob, why, .. } if matches_glob(glob, &name) => Some(why.clone()),
             _ => None,
         });
         match why {
-            Some(why) => binding.ignored.push((at, why)),
+            Some(why) => {
+                let declared = module.unread().find(|(path, _, _)| *path == name);
+                if let Some((_, tensor, _)) = declared.filter(|(_, t, _)| t.shape != tensors[at].shape) {
+                    let (found, shape) = (&tensors[at], &tensor.shape);
+                    diagnostics.push(Diagnostic::error(
+                        Code::TensorShape,
+                        format!("{} is {:?} in the checkpoint, the graph declares {shape:?}", found.name, found.shape),
+                    ));
+                }
+                binding.ignored.push((at, why));
+            }
             None => left.push((name, at)),
         }
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::load::{drawn, library};
 use super::{Result, SessionError};
 use crate::diagnostics::{SourceFiles, nearest};
-use crate::ir::{Encoding, Module, WeightSource};
+use crate::ir::{Encoding, Module};
 use crate::lang;
 use crate::weights::MatrixShape;
 
@@ -74,13 +74,12 @@ const PACKED_OVERHEAD: usize = 456;
 /// signs rows of ceil(columns / 8) bytes and their scales, every other weight has 2 bytes; and to each tensor the
 /// archive adds its overhead, 456 bytes to a packed one and 250 to another.
 pub fn compact_bytes(module: &Module) -> usize {
-    let stored = module.weights.iter().filter(|w| matches!(w.source, WeightSource::Checkpoint));
-    let bytes = stored.map(|weight| {
-        let matrix = MatrixShape::of(&weight.shape);
+    let bytes = module.stored().map(|(_, encoding, shape)| {
+        let matrix = MatrixShape::of(shape);
         let packed = |per_byte: usize, group| {
             matrix.rows * matrix.columns.div_ceil(per_byte) + 2 * matrix.scales(group) + PACKED_OVERHEAD
         };
-        match &weight.encoding {
+        match encoding {
             Encoding::Ternary { group, .. } => packed(4, *group),
             Encoding::Sign { group, .. } => packed(8, *group),
             Encoding::F32 | Encoding::F16 | Encoding::Bf16 => 2 * matrix.elements() + DENSE_OVERHEAD,

@@ -65,7 +65,14 @@ impl Reader<'_> {
     fn checkpoint(&mut self, module: &mut Module) -> Result<()> {
         self.advance()?;
         let rule = match self.word("a rule")? {
-            "ignore" => CheckpointRule::Ignore { glob: self.text()?, why: self.text()? },
+            "ignore" => {
+                let (glob, why) = (self.text()?, self.text()?);
+                let tensor = match self.accept_word("tensor")? {
+                    true => Some(UnreadTensor { encoding: self.encoding()?, shape: self.sizes('[', ']')? }),
+                    false => None,
+                };
+                CheckpointRule::Ignore { glob, why, tensor }
+            }
             "strip" => CheckpointRule::Strip { prefix: self.text()? },
             "rename" => CheckpointRule::Rename { from: self.text()?, to: self.text()? },
             "choose" => CheckpointRule::Choose { key: self.text()?, why: self.text()? },

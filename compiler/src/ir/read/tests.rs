@@ -7,6 +7,7 @@ pub(crate) const SAMPLE: &str = r#"module "sample" "every kind of line"
 config "d" "8" used
 config "old" "1" ignored "has \"no\" effect"
 checkpoint ignore "aux.*" "training only"
+checkpoint ignore "aux.w" "training only" tensor bf16[4, 8]
 checkpoint rename "a.*" "b.*"
 checkpoint choose "key" "both fit the weights"
 axis cache0 "attn.keys" ring(16)
@@ -86,7 +87,7 @@ fn the_sample_reads_verifies_and_prints_back() {
 fn errors_have_their_place() {
     let text = SAMPLE.replace("%7 = mul %6", "%7 = mul %66");
     let error = read_module(&text).unwrap_err();
-    assert_eq!((error.line, error.column), (32, 14));
+    assert_eq!((error.line, error.column), (33, 14));
     assert_eq!(error.message, "%66 is not defined before this");
     let text = SAMPLE.replace("= mul", "= mull");
     assert_eq!(read_module(&text).unwrap_err().message, "'mull' is no operation");

@@ -29,6 +29,14 @@ impl Checker<'_> {
                 }
             }
         }
+        for (path, tensor, _) in module.unread() {
+            if !sized(&Type::of(tensor.encoding.elem(), &tensor.shape)) {
+                self.declaration(path, "its size is not between 1 and 2^40");
+            }
+            if let Err(why) = encoding(&tensor.encoding) {
+                self.declaration(path, why);
+            }
+        }
         self.weights();
         self.states();
         let mut names = HashSet::new();

@@ -200,10 +200,12 @@ pub struct Checkpoint {
 /// One rule of a [`Checkpoint`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum CheckpointRule {
-    /// `ignore "glob" when cond: "why"`
+    /// `ignore "glob" as bf16[m, n] when cond: "why"`
     Ignore {
         /// Which tensors.
         glob: Text,
+        /// What the one tensor of this name is, so that it counts as one of the model.
+        stored: Option<ValueType>,
         /// Only if this holds.
         when: Option<Expr>,
         /// Why they are not needed.

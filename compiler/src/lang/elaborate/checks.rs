@@ -231,7 +231,7 @@ impl<'a> Elaborator<'a> {
             };
             for rule in &section.rules {
                 match rule {
-                    ast::CheckpointRule::Ignore { glob, when, reason, .. } => {
+                    ast::CheckpointRule::Ignore { glob, stored, when, reason, .. } => {
                         let applies = match when {
                             None => Ok(true),
                             Some(expr) => self.eval(expr, None).and_then(|value| match value {
@@ -242,12 +242,16 @@ impl<'a> Elaborator<'a> {
                                 ),
                             }),
                         };
-                        if let Ok(true) = applies {
-                            self.module.checkpoint.push(CheckpointRule::Ignore {
-                                glob: glob.value.to_string(),
-                                why: reason.value.to_string(),
-                            });
-                        }
+                        let Ok(true) = applies else { continue };
+                        let tensor = match stored.as_ref().map(|ty| self.unread_tensor(glob, ty)).transpose() {
+                            Ok(tensor) => tensor,
+                            Err(_) => continue,
+                        };
+                        self.module.checkpoint.push(CheckpointRule::Ignore {
+                            glob: glob.value.to_string(),
+                            why: reason.value.to_string(),
+                            tensor,
+                        });
                     }
                     ast::CheckpointRule::Strip { prefix, .. } => {
                         self.module.checkpoint.push(CheckpointRule::Strip { prefix: prefix.value.to_string() });

@@ -8,7 +8,7 @@ use super::Elaborator;
 use super::scope::{Frame, Kind};
 use super::value::{Part, PartArray, R, Reported, Val};
 use crate::diagnostics::{Code, Diagnostic, Span};
-use crate::ir::{Dim, Elem, Encoding, WeightDecl, WeightSource};
+use crate::ir::{Dim, Elem, Encoding, UnreadTensor, WeightDecl, WeightSource};
 use crate::lang::ast::{self, StmtKind};
 
 impl<'a> Elaborator<'a> {
@@ -165,14 +165,7 @@ impl<'a> Elaborator<'a> {
             return Err(Reported);
         };
         let name = &names[index];
-        let encoding = self.encoding_of(&ty.element)?;
-        let mut shape = Vec::new();
-        for axis in &ty.axes {
-            let value = self.eval(axis, None)?;
-            shape.push(self.as_size(&value, axis.span)?);
-        }
-        let dims: Vec<Dim> = shape.iter().map(|&n| Dim::Const(n)).collect();
-        self.check_size(&dims, ty.span)?;
+        let (encoding, shape) = self.stored_type(ty)?;
         let owner = self.frame().part.clone();
         let known = owner.and_then(|o| o.weights.borrow().get(&name.text).cloned());
         if let Some(value) = known {
@@ -240,6 +233,32 @@ impl<'a> Elaborator<'a> {
                 .and_at(there, "and here")
                 .help("give one of them another path with `at`"),
         )
+    }
+
+    /// The encoding and shape that a tensor is declared to have in the checkpoint.
+    fn stored_type(&mut self, ty: &'a ast::ValueType) -> R<(Encoding, Vec<usize>)> {
+        let encoding = self.encoding_of(&ty.element)?;
+        let mut shape = Vec::new();
+        for axis in &ty.axes {
+            let value = self.eval(axis, None)?;
+            shape.push(self.as_size(&value, axis.span)?);
+        }
+        let dims: Vec<Dim> = shape.iter().map(|&n| Dim::Const(n)).collect();
+        self.check_size(&dims, ty.span)?;
+        Ok((encoding, shape))
+    }
+
+    /// A tensor of the model that the graph does not read.
+    pub(super) fn unread_tensor(&mut self, name: &'a ast::Text, ty: &'a ast::ValueType) -> R<UnreadTensor> {
+        if name.value.contains('*') {
+            return self.fail(
+                Diagnostic::error(Code::StaticValue, "a type is that of one tensor, so its name has no `*`")
+                    .at(name.span, "a name for many"),
+            );
+        }
+        self.new_path(&name.value, name.span, false)?;
+        let (encoding, shape) = self.stored_type(ty)?;
+        Ok(UnreadTensor { encoding, shape })
     }
 
     fn encoding_of(&mut self, element: &'a ast::Name) -> R<Encoding> {

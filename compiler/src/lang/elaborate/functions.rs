@@ -234,10 +234,9 @@ impl<'a> Elaborator<'a> {
         let glob = self.as_text(&arg.value, arg.span)?;
         let total: usize = self
             .module
-            .weights
-            .iter()
-            .filter(|w| crate::lang::checkpoint::matches_glob(&glob, &w.path))
-            .map(|w| w.elements())
+            .stored()
+            .filter(|(path, _, _)| crate::lang::checkpoint::matches_glob(&glob, path))
+            .map(|(_, _, shape)| shape.iter().product::<usize>())
             .sum();
         Ok(Val::Int(total as i128))
     }

@@ -205,8 +205,9 @@ impl Mentioned {
                 ast::Item::Config(config) => self.keys(&config.keys),
                 ast::Item::Checkpoint(section) => {
                     for rule in &section.rules {
-                        if let ast::CheckpointRule::Ignore { when: Some(when), .. } = rule {
-                            self.expr(when);
+                        if let ast::CheckpointRule::Ignore { stored, when, .. } = rule {
+                            stored.iter().for_each(|ty| self.value_type(ty));
+                            when.iter().for_each(|e| self.expr(e));
                         }
                     }
                 }

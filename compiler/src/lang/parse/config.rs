@@ -137,9 +137,10 @@ impl Builder<'_> {
         let first = self.text(&children.next());
         match rule {
             Rule::ignore => {
+                let stored = children.take(Rule::stored).map(|pair| self.value_type(pair));
                 let when = children.take(Rule::expr).map(|pair| self.expr(pair));
                 let reason = self.text(&children.next());
-                CheckpointRule::Ignore { glob: first, when, reason, span }
+                CheckpointRule::Ignore { glob: first, stored, when, reason, span }
             }
             Rule::strip => CheckpointRule::Strip { prefix: first, span },
             Rule::choose => CheckpointRule::Choose { key: first, reason: self.text(&children.next()), span },

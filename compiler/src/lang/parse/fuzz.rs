@@ -57,6 +57,7 @@ const TOKENS: &[&str] = &[
     "rename",
     "choose",
     "ignore",
+    "as",
     "not",
     "and",
     "or",

@@ -71,7 +71,8 @@ impl Builder<'_> {
         Param { names, ty, limit, span }
     }
 
-    fn value_type(&mut self, pair: Pair<'_, Rule>) -> ValueType {
+    /// A `value_type` or `stored` pair.
+    pub(super) fn value_type(&mut self, pair: Pair<'_, Rule>) -> ValueType {
         let span = self.span(&pair);
         let mut children = Children::of(pair);
         let element = self.name(&children.next());

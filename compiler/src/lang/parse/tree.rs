@@ -164,5 +164,6 @@ fn is_mark(rule: Rule) -> bool {
             | k_strip
             | k_rename
             | k_choose
+            | k_as
     )
 }
