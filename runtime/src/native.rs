@@ -12,9 +12,6 @@ use crate::memory::Buffer;
 use crate::model::{Fill, ModelTable, Port, Source};
 use crate::pool::Pool;
 
-/// Entries with more inputs or outputs than this are refused, so that a step needs no allocation for its tables.
-const MAX_PORTS: usize = 32;
-
 /// Bytes that stay where they are for as long as the value lives, aligned to 64 and readable one vector past the end.
 ///
 /// # Safety
@@ -91,10 +88,6 @@ impl NativeEngine {
         }
         if code.entries.len() != table.entries.len() {
             return Err(Error::Missing("code for each of its entries".into()));
-        }
-        let ports = table.entries.iter().map(|e| e.inputs.len().max(e.outputs.len())).max().unwrap_or(0);
-        if ports > MAX_PORTS {
-            return Err(Error::Limit { what: "ports of an entry", value: ports, limit: MAX_PORTS });
         }
         if table.entries.iter().flat_map(|e| &e.choices).any(|c| c.tallies + 8 > table.scratch_bytes) {
             return Err(Error::Missing("room for its tallies".into()));
@@ -223,14 +216,12 @@ impl Engine for NativeEngine {
         for (slot, position) in self.positions.chunks_exact_mut(4).zip(positions) {
             slot.copy_from_slice(&position.to_ne_bytes());
         }
-        let mut input_pointers = [std::ptr::null(); MAX_PORTS];
-        for ((slot, buffer), port) in input_pointers.iter_mut().zip(inputs).zip(&table.inputs) {
-            *slot = if port.source == Some(Source::Position) { self.positions.as_ptr() } else { buffer.as_ptr() };
-        }
-        let mut output_pointers = [std::ptr::null_mut(); MAX_PORTS];
-        for (slot, buffer) in output_pointers.iter_mut().zip(outputs) {
-            *slot = buffer.as_mut_ptr();
-        }
+        let input = |(buffer, port): (&Buffer, &Port)| match port.source {
+            Some(Source::Position) => self.positions.as_ptr(),
+            _ => buffer.as_ptr(),
+        };
+        let input_pointers: Vec<*const u8> = inputs.iter().zip(&table.inputs).map(input).collect();
+        let output_pointers: Vec<*mut u8> = outputs.iter_mut().map(|buffer| buffer.as_mut_ptr()).collect();
         let mut context = Context {
             weights: self.weights.bytes().as_ptr(),
             state: states.buffer.as_mut_ptr(),

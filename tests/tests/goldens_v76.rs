@@ -230,6 +230,20 @@ fn pointer_health() {
     check_health("v75_tiny");
 }
 
+/// Two probes for each of many layers are that many outputs of one entry.
+#[test]
+fn pointers_of_many_layers() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut config: Value =
+        serde_json::from_str(&std::fs::read_to_string(golden("v76_tiny").0.join("config.json")).unwrap()).unwrap();
+    config["n_layers"] = 20.into();
+    let path = scratch.path().join("config.json");
+    std::fs::write(&path, config.to_string()).unwrap();
+    let arguments = ["probe", text(&path), "--repeat", "4", "--sequences", "2", "--output", "-"];
+    let report: Value = serde_json::from_str(&stdout(&arguments)).expect("JSON");
+    assert_eq!(report["ipmr"]["matrix"].as_array().map(Vec::len), Some(20));
+}
+
 #[test]
 fn unknown_probes_and_models_without_pointers_are_refused() {
     let scratch = tempfile::tempdir().unwrap();
