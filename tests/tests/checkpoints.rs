@@ -217,20 +217,55 @@ fn a_tensor_for_training_only_may_be_there() {
 fn an_own_config_that_disagrees_is_an_error() {
     let scratch = tempfile::tempdir().unwrap();
     let weights = folder("run_04").join("checkpoint_run_04_final.pt");
-    let copy = scratch.path().join("checkpoint_run_04_final.pt");
-    std::fs::copy(&weights, &copy).unwrap();
     let mut other: Value = serde_json::from_slice(&std::fs::read(config()).unwrap()).unwrap();
     other["norm_eps"] = json!(1e-5);
-    let beside = scratch.path().join("config.json");
-    std::fs::write(&beside, other.to_string()).unwrap();
-    let package = scratch.path().join("p.sterna");
-    for arguments in [
-        &["check", text(&beside), "--weights", text(&weights)][..],
-        &["import", text(&copy), "--output", text(&package)],
-    ] {
-        let said = failure(arguments, 1);
-        assert!(said.contains("norm_eps"), "{said}");
+    let given = scratch.path().join("given.json");
+    std::fs::write(&given, other.to_string()).unwrap();
+    // The default of a key that the config leaves out is read too.
+    let mut silent = other.clone();
+    silent.as_object_mut().unwrap().remove("norm_eps");
+    silent["rope_base"] = json!(500.0);
+    let left_out = scratch.path().join("left_out.json");
+    std::fs::write(&left_out, silent.to_string()).unwrap();
+    // The good config is given, and a bad one lies beside the checkpoint.
+    let copy = scratch.path().join("checkpoint_run_04_final.pt");
+    std::fs::copy(&weights, &copy).unwrap();
+    std::fs::write(scratch.path().join("config.json"), other.to_string()).unwrap();
+    let (ids, sample) = (scratch.path().join("ids.json"), scratch.path().join("sample.txt"));
+    std::fs::write(&ids, "[1, 2]").unwrap();
+    std::fs::write(&sample, "text").unwrap();
+    let (good, package, out) = (config(), scratch.path().join("p.sterna"), scratch.path().join("out"));
+    for (config, weights, key) in
+        [(&given, &weights, "norm_eps"), (&left_out, &weights, "rope_base"), (&good, &copy, "norm_eps")]
+    {
+        let model = [text(config), "--weights", text(weights)];
+        let (ids, sample, package) = (text(&ids), text(&sample), text(&package));
+        for (command, more) in [
+            ("run", &["-n", "1"][..]),
+            ("compile", &["-o", package]),
+            ("check", &[]),
+            ("verify", &[]),
+            ("logits", &["--tokens", ids]),
+            ("eval", &["--text", sample]),
+            ("bench", &["--steps", "1", "--rounds", "1"]),
+        ] {
+            let said = failure(&[&[command], &model[..], more].concat(), 1);
+            assert!(said.contains("another config") && said.contains(key), "{command}: {said}");
+        }
+        let sweep = ["sweep", text(weights), "--config", text(config), "--text", sample, "-o", text(&out)];
+        assert!(failure(&sweep, 1).contains(key));
+        assert!(failure(&["import", text(weights), "--config", text(config), "-o", package], 1).contains(key));
     }
+    // Without a config given, its own counts, and that beside it must say the same.
+    assert!(failure(&["import", text(&copy), "--output", text(&package)], 1).contains("norm_eps"));
+    let sweep = ["sweep", text(&copy), "--text", text(&sample), "-o", text(&out)];
+    assert!(failure(&sweep, 1).contains("norm_eps"));
+    // A key that the graph leaves open is the choice of whoever runs it.
+    other["norm_eps"] = json!(1e-6);
+    other["act_quant"] = json!(false);
+    std::fs::write(&given, other.to_string()).unwrap();
+    std::fs::write(scratch.path().join("config.json"), other.to_string()).unwrap();
+    stdout(&["logits", text(&given), "--weights", text(&copy), "--tokens", text(&ids)]);
 }
 
 #[test]

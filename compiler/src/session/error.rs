@@ -16,6 +16,9 @@ pub enum SessionError {
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
+    /// A file or folder cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
     /// Mistakes in a config or a graph, drawn with their places.
     #[error("{0}")]
     Diagnostics(String),

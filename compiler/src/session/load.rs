@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
 use sterna_runtime::package::{Mapping, Package, WeightsMemory};
 
+use super::agreement::configs_agree;
 use super::{Held, PREPARED, Result, Session, SessionError, constants};
 use crate::diagnostics::{Diagnostics, SourceFiles, Style, nearest, render};
-use crate::ir::{CheckpointRule, Module, Treatment, verify::verify};
+use crate::ir::{Module, verify::verify};
 use crate::lang::checkpoint::{self, TensorInfo};
 use crate::lang::rename::{RenameMap, propose};
 use crate::lang::{self, Library};
@@ -97,39 +97,6 @@ pub struct TensorReport {
 pub fn preset_names(graphs: Option<&Path>) -> Result<Vec<String>> {
     let files = SourceFiles::new();
     library(graphs)?.presets().map_err(|d| drawn(&d, &files))
-}
-
-/// The config that a checkpoint carries, or the `config.json` beside it.
-///
-/// # Errors
-/// The checkpoint cannot be opened, has neither, or both are there and differ in a key that both have.
-pub fn config_of_checkpoint(path: &Path) -> Result<ModelSource> {
-    let checkpoint = Checkpoint::open(path)?;
-    let beside = path.with_file_name("config.json");
-    let Some(config) = checkpoint.config() else {
-        if beside.is_file() {
-            return Ok(ModelSource::File(beside));
-        }
-        let why = "the checkpoint has no config of its own and no config.json beside it; give one";
-        return Err(SessionError::NoModel(why.into()));
-    };
-    if beside.is_file() {
-        let text = std::fs::read(&beside).map_err(|source| SessionError::Read { path: beside.clone(), source })?;
-        // What is wrong with a file that is not needed is not this command's business.
-        if let (Some(own), Ok(Value::Object(other))) = (config.as_object(), serde_json::from_slice(&text)) {
-            let differing = own.iter().filter_map(|(key, value)| Some((key, value, other.get(key)?)));
-            let wrong: Vec<String> = differing
-                .filter(|(_, value, theirs)| !same(value, theirs))
-                .map(|(key, value, theirs)| format!("`{key}` is {value}, in {} {theirs}", beside.display()))
-                .collect();
-            if !wrong.is_empty() {
-                return Err(SessionError::Disagreement(wrong.join("; ")));
-            }
-        }
-    }
-    let name = format!("config of {}", path.file_name().unwrap_or_default().to_string_lossy());
-    let text = serde_json::to_string_pretty(config).unwrap_or_default();
-    Ok(ModelSource::Text { name, text })
 }
 
 pub(super) fn library(graphs: Option<&Path>) -> Result<Library> {
@@ -228,7 +195,10 @@ impl Session {
         let mut tensors = None;
         let held = match checkpoint {
             Some(checkpoint) => {
-                tensors = Some(fitted(&elaborated, &prepared, &checkpoint, &renames, &files)?);
+                if let WeightsSource::File(path) = &options.weights {
+                    configs_agree(&elaborated, path, &checkpoint)?;
+                }
+                tensors = Some(fitted(&prepared, &checkpoint, &renames, &files)?);
                 Held::Checkpoint { checkpoint: Box::new(checkpoint), renames, allow_nan: options.allow_nan }
             }
             None => Held::Random(if let WeightsSource::Random(seed) = options.weights { seed } else { 0 }),
@@ -246,15 +216,16 @@ impl Session {
         })
     }
 
-    /// The same model with another checkpoint, whose tensors have the same names.
+    /// The same model with another checkpoint, opened from `path`, whose tensors have the same names.
     ///
     /// # Errors
     /// The checkpoint does not fit, or this model has not come from one.
-    pub fn with_checkpoint(&self, checkpoint: Checkpoint) -> Result<Session> {
+    pub fn with_checkpoint(&self, path: &Path, checkpoint: Checkpoint) -> Result<Session> {
         let Held::Checkpoint { renames, allow_nan, .. } = &self.held else {
             return Err(SessionError::NoModel("the model has not come from a checkpoint".into()));
         };
-        let tensors = fitted(&self.elaborated, &self.prepared, &checkpoint, renames, &self.files)?;
+        configs_agree(&self.elaborated, path, &checkpoint)?;
+        let tensors = fitted(&self.prepared, &checkpoint, renames, &self.files)?;
         Ok(Session {
             files: self.files.clone(),
             warnings: self.warnings.clone(),
@@ -330,15 +301,11 @@ fn find_preset(library: &Library, name: &str, model: Option<&str>) -> Result<Str
 
 /// What becomes of a checkpoint's tensors, if it is one of this model.
 fn fitted(
-    elaborated: &Module,
     prepared: &Module,
     checkpoint: &Checkpoint,
     renames: &RenameMap,
     files: &SourceFiles,
 ) -> Result<TensorReport> {
-    if let Some(own) = checkpoint.config() {
-        agree(elaborated, own)?;
-    }
     let binding = bound(prepared, checkpoint, renames, files)?;
     let name = |index: &usize| checkpoint.tensors()[*index].name.clone();
     let ignored = binding.ignored.iter().map(|(index, why)| (name(index), why.clone()));
@@ -369,32 +336,4 @@ pub(super) fn bound(
 fn rename_map(path: &Path) -> Result<RenameMap> {
     let text = std::fs::read_to_string(path).map_err(|source| SessionError::Read { path: path.into(), source })?;
     RenameMap::parse(&text).map_err(|source| SessionError::Rename { path: path.into(), source })
-}
-
-/// Keys that both configs have must have one value, unless the graph does not read the key or leaves the choice open.
-fn agree(module: &Module, own: &Value) -> Result<()> {
-    let Some(own) = own.as_object() else { return Ok(()) };
-    let open =
-        |key: &str| module.checkpoint.iter().any(|r| matches!(r, CheckpointRule::Choose { key: k, .. } if k == key));
-    let mut wrong = Vec::new();
-    for used in module.config.iter().filter(|u| u.treatment == Treatment::Used) {
-        let Some(theirs) = own.get(&used.key) else { continue };
-        let ours: Value = serde_json::from_str(&used.value).unwrap_or_else(|_| Value::from(used.value.as_str()));
-        if !same(&ours, theirs) && !open(&used.key) {
-            wrong.push(format!("`{}` is {ours}, in the checkpoint {theirs}", used.key));
-        }
-    }
-    if wrong.is_empty() { Ok(()) } else { Err(SessionError::Disagreement(wrong.join("; "))) }
-}
-
-/// Equality of JSON in which 1 and 1.0 are one number.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(x), Value::Number(y)) => x.as_f64() == y.as_f64(),
-        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(p, q)| same(p, q)),
-        (Value::Object(x), Value::Object(y)) => {
-            x.len() == y.len() && x.iter().all(|(k, p)| y.get(k).is_some_and(|q| same(p, q)))
-        }
-        _ => a == b,
-    }
 }

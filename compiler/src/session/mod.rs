@@ -4,6 +4,7 @@
 //! [`Session::native`] compiled code; both are engines of the runtime, driven by the same streams. No option of the
 //! command line and no file format is known here beyond their names.
 
+mod agreement;
 pub mod chart;
 mod choices;
 mod constants;
@@ -29,11 +30,12 @@ use sterna_runtime::model::{Choice, Fill, ModelTable, Reset, StateTable};
 use sterna_runtime::package::Package;
 use sterna_runtime::{Code, Mode, NativeEngine, Pool, Weights};
 
+pub use agreement::config_of_checkpoint;
 pub use choices::{Kept, Replay, Saving, kept, replay, saving};
 pub use cost::Cost;
 pub use error::SessionError;
 pub use evaluate::{Evaluation, evaluate};
-pub use load::{LoadOptions, ModelSource, TensorReport, WeightsSource, config_of_checkpoint, preset_names};
+pub use load::{LoadOptions, ModelSource, TensorReport, WeightsSource, preset_names};
 pub use observe::Observations;
 pub use oracle::InterpreterEngine;
 pub use sizes::{PresetSizes, preset_sizes};

@@ -164,7 +164,7 @@ impl Sweep {
         let known = self.architectures.iter().position(|a| a.config == config && a.names == names);
         if let Some(index) = known {
             let architecture = &mut self.architectures[index];
-            architecture.session = architecture.session.with_checkpoint(checkpoint)?;
+            architecture.session = architecture.session.with_checkpoint(path, checkpoint)?;
             return Ok(index);
         }
         let load = LoadOptions { weights: WeightsSource::File(path.into()), ..self.options.load.clone() };

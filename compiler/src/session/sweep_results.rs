@@ -49,12 +49,12 @@ impl Results {
     pub fn open(folder: &Path, shard: Option<Shard>) -> Result<Results> {
         let name = shard.map_or("results.jsonl".into(), |s| format!("results-{}-of-{}.jsonl", s.index, s.count));
         let path = folder.join(name);
-        let failed = |source| SessionError::Read { path: path.clone(), source };
-        std::fs::create_dir_all(folder).map_err(failed)?;
-        let file = OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(failed)?;
-        let text = std::fs::read_to_string(&path).map_err(failed)?;
+        std::fs::create_dir_all(folder).map_err(|source| SessionError::Write { path: folder.into(), source })?;
+        let unwritable = |source| SessionError::Write { path: path.clone(), source };
+        let file = OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(unwritable)?;
+        let text = read(&path)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64).map_err(failed)?;
+        file.set_len(whole as u64).map_err(unwritable)?;
         let done = records(&path, &text[..whole])?;
         Ok(Results { folder: folder.into(), path, file, done })
     }
@@ -77,10 +77,10 @@ impl Results {
     /// # Errors
     /// The file cannot be written.
     pub fn add(&mut self, record: &Record) -> Result<()> {
-        let failed = |source| SessionError::Read { path: self.path.clone(), source };
-        let mut line = serde_json::to_string(record).map_err(|e| failed(e.into()))?;
+        let unwritable = |source| SessionError::Write { path: self.path.clone(), source };
+        let mut line = serde_json::to_string(record).map_err(|e| unwritable(e.into()))?;
         line.push('\n');
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()).map_err(failed)
+        self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()).map_err(unwritable)
     }
 
     /// Writes `table.md` and `chart.svg` from the results of all shards so far; gives the number of checkpoints.
@@ -88,13 +88,9 @@ impl Results {
     /// # Errors
     /// A file cannot be read or written.
     pub fn report(&self) -> Result<usize> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| SessionError::Read { path, source }
-        };
         let mut all: IndexMap<String, Record> = IndexMap::new();
         let mut files: Vec<PathBuf> = std::fs::read_dir(&self.folder)
-            .map_err(failed(&self.folder))?
+            .map_err(|source| SessionError::Read { path: self.folder.clone(), source })?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -103,7 +99,7 @@ impl Results {
             .collect();
         files.sort();
         for path in files {
-            let text = std::fs::read_to_string(&path).map_err(failed(&path))?;
+            let text = read(&path)?;
             // Another shard may be writing its last line.
             let whole = text.rfind('\n').map_or(0, |end| end + 1);
             for record in records(&path, &text[..whole])? {
@@ -115,10 +111,15 @@ impl Results {
         for (name, text) in [("table.md", table(&all)), ("chart.svg", chart(&all).svg())] {
             // Whole or not at all, since every shard writes them.
             let (path, draft) = (self.folder.join(name), self.folder.join(format!("{name}.{}", std::process::id())));
-            std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &path)).map_err(failed(&path))?;
+            let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &path));
+            written.map_err(|source| SessionError::Write { path, source })?;
         }
         Ok(all.len())
     }
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|source| SessionError::Read { path: path.into(), source })
 }
 
 fn records(path: &Path, text: &str) -> Result<Vec<Record>> {

@@ -1,0 +1,93 @@
+//! A checkpoint's own config, the `config.json` beside it and the config given must agree.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{ModelSource, Result, SessionError};
+use crate::ir::{CheckpointRule, Module, Treatment};
+use crate::weights::Checkpoint;
+
+/// The config that a checkpoint carries, or the `config.json` beside it.
+///
+/// # Errors
+/// The checkpoint cannot be opened, has neither, or both are there and differ in a key that both have.
+pub fn config_of_checkpoint(path: &Path) -> Result<ModelSource> {
+    let checkpoint = Checkpoint::open(path)?;
+    let beside = path.with_file_name("config.json");
+    let Some(config) = checkpoint.config() else {
+        if beside.is_file() {
+            return Ok(ModelSource::File(beside));
+        }
+        let why = "the checkpoint has no config of its own and no config.json beside it; give one";
+        return Err(SessionError::NoModel(why.into()));
+    };
+    agrees_with_beside(path, config, |_| true)?;
+    let name = format!("config of {}", path.file_name().unwrap_or_default().to_string_lossy());
+    let text = serde_json::to_string_pretty(config).unwrap_or_default();
+    Ok(ModelSource::Text { name, text })
+}
+
+/// A checkpoint's own config against the `config.json` beside it, in the keys that count and that both have.
+fn agrees_with_beside(path: &Path, own: &Value, counts: impl Fn(&str) -> bool) -> Result<()> {
+    let beside = path.with_file_name("config.json");
+    if !beside.is_file() {
+        return Ok(());
+    }
+    let text = std::fs::read(&beside).map_err(|source| SessionError::Read { path: beside.clone(), source })?;
+    // What is wrong with a file that is not needed is not this command's business.
+    let (Some(own), Ok(Value::Object(other))) = (own.as_object(), serde_json::from_slice(&text)) else {
+        return Ok(());
+    };
+    let common = own.iter().filter_map(|(key, value)| Some((key, value, other.get(key)?)));
+    let wrong: Vec<String> = common
+        .filter(|(key, value, theirs)| counts(key) && !same(value, theirs))
+        .map(|(key, value, theirs)| format!("`{key}` is {value}, in {} {theirs}", beside.display()))
+        .collect();
+    if wrong.is_empty() { Ok(()) } else { Err(SessionError::Disagreement(wrong.join("; "))) }
+}
+
+/// Whether the graph reads a config key, given or not.
+fn reads(module: &Module, key: &str) -> bool {
+    let read = |treatment: &Treatment| matches!(treatment, Treatment::Used | Treatment::Default);
+    module.config.iter().any(|used| used.key == key && read(&used.treatment))
+}
+
+/// Whether a config may differ in a key from the one saved with the weights.
+fn is_open(module: &Module, key: &str) -> bool {
+    module.checkpoint.iter().any(|r| matches!(r, CheckpointRule::Choose { key: k, .. } if k == key))
+}
+
+/// The config that the module was made for, the checkpoint's own, and the one beside it.
+pub(super) fn configs_agree(module: &Module, path: &Path, checkpoint: &Checkpoint) -> Result<()> {
+    let Some(own) = checkpoint.config() else { return Ok(()) };
+    agree(module, own)?;
+    agrees_with_beside(path, own, |key| reads(module, key) && !is_open(module, key))
+}
+
+/// Keys that the graph reads must have the value saved with the weights, also where the config leaves them to their
+/// defaults, unless the graph leaves the choice open.
+fn agree(module: &Module, own: &Value) -> Result<()> {
+    let Some(own) = own.as_object() else { return Ok(()) };
+    let mut wrong = Vec::new();
+    for used in module.config.iter().filter(|u| reads(module, &u.key)) {
+        let Some(theirs) = own.get(&used.key) else { continue };
+        let ours: Value = serde_json::from_str(&used.value).unwrap_or_else(|_| Value::from(used.value.as_str()));
+        if !same(&ours, theirs) && !is_open(module, &used.key) {
+            wrong.push(format!("`{}` is {ours}, in the checkpoint {theirs}", used.key));
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(SessionError::Disagreement(wrong.join("; "))) }
+}
+
+/// Equality of JSON in which 1 and 1.0 are one number.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(x), Value::Number(y)) => x.as_f64() == y.as_f64(),
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(p, q)| same(p, q)),
+        (Value::Object(x), Value::Object(y)) => {
+            x.len() == y.len() && x.iter().all(|(k, p)| y.get(k).is_some_and(|q| same(p, q)))
+        }
+        _ => a == b,
+    }
+}
