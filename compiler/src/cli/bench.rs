@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sterna_runtime::{Decoder, Engine, NativeEngine};
 
-use super::options::{self, EngineArguments, ModelArguments, WeightArguments};
+use super::options::{self, CacheArguments, EngineArguments, ModelArguments, WeightArguments};
 use super::skipping::Skipping;
 use super::{Failure, Outcome, output};
 use crate::measure;
@@ -20,6 +20,8 @@ use crate::session::{self, Replay, Saving};
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     #[command(flatten)]
     weights: WeightArguments,
     #[command(flatten)]
@@ -57,7 +59,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     if arguments.steps == 0 || arguments.rounds == 0 {
         return Err(Failure::Usage("--steps and --rounds must be at least 1".into()));
     }
-    let session = options::session(&arguments.model, Some(&arguments.weights))?;
+    let session = options::session(&arguments.model, Some(&arguments.weights), arguments.cache)?;
     let options = arguments.engine.compile_options()?;
     let pool = arguments.engine.pool()?;
     let begin = Instant::now();

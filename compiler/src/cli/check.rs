@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::options::{self, EngineArguments, ModelArguments, WeightArguments};
+use super::options::{self, CacheArguments, EngineArguments, ModelArguments, WeightArguments};
 use super::{Failure, Outcome, output};
 use crate::ir::{Treatment, WeightSource};
 use crate::session::{self, Session, SessionError};
@@ -31,7 +31,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         return sizes(model, &arguments);
     }
     let weights = arguments.weights.weights.is_some().then_some(&arguments.weights);
-    let session = match options::session(&arguments.model, weights) {
+    let session = match options::session(&arguments.model, weights, CacheArguments::default()) {
         Err(SessionError::Tensors { text, rename }) if arguments.json => {
             let rename: Map<String, Value> = rename.into_iter().map(|(from, to)| (from, json!(to))).collect();
             println!("{}", json!({ "rename": rename }));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::options::{self, ModelArguments, WeightArguments};
+use super::options::{self, CacheArguments, ModelArguments, WeightArguments};
 use super::{Failure, Outcome, output};
 
 /// Arguments of `sterna compile`.
@@ -10,6 +10,8 @@ use super::{Failure, Outcome, output};
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     #[command(flatten)]
     weights: WeightArguments,
     /// The package to write.
@@ -24,7 +26,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     if arguments.weights.weights.is_none() && !arguments.random {
         return Err(Failure::Usage("error: give --weights FILE, or --random for random ones".into()));
     }
-    let session = options::session(&arguments.model, Some(&arguments.weights))?;
+    let session = options::session(&arguments.model, Some(&arguments.weights), arguments.cache)?;
     write(&session, &arguments.output)
 }
 

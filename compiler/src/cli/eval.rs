@@ -6,15 +6,19 @@ use serde_json::json;
 use sterna_runtime::{Decoder, Engine, Mode};
 
 use super::logits::Backend;
-use super::options::{self, EngineArguments, ModelArguments, TokenizerArguments, WeightArguments};
+use super::options::{
+    self, CacheArguments, CacheName, EngineArguments, ModelArguments, TokenizerArguments, WeightArguments,
+};
 use super::{Failure, Outcome, output};
-use crate::session;
+use crate::session::{self, Evaluation};
 
 /// Arguments of `sterna eval`.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     #[command(flatten)]
     weights: WeightArguments,
     #[command(flatten)]
@@ -36,15 +40,37 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
-    let session = options::session(&arguments.model, Some(&arguments.weights))?;
+    let found = measured(&arguments, arguments.cache)?;
+    let exact = CacheArguments { cache: Some(CacheName::F32) };
+    let rounded = arguments.cache.cache == Some(CacheName::Bf16);
+    let effect = if rounded { Some(measured(&arguments, exact)?) } else { None };
+    report(&arguments, &found, effect.as_ref());
+    Ok(())
+}
+
+/// What one evaluation found.
+struct Measured {
+    evaluation: Evaluation,
+    /// Bytes of the text, where it was tokenised.
+    text_bytes: Option<usize>,
+    /// Of one stream; none if the interpreter computed.
+    state_bytes: Option<usize>,
+}
+
+fn measured(arguments: &Arguments, cache: CacheArguments) -> Result<Measured, Failure> {
+    let session = options::session(&arguments.model, Some(&arguments.weights), cache)?;
     let compile = arguments.engine.compile_options()?;
     match arguments.backend {
-        Backend::Interp => evaluate(&mut session.interpreter(&compile, Mode::Batch)?, &arguments),
-        Backend::Jit => evaluate(&mut session.native(&compile, arguments.engine.pool()?)?, &arguments),
+        Backend::Interp => evaluate(&mut session.interpreter(&compile, Mode::Batch)?, arguments),
+        Backend::Jit => {
+            let mut engine = session.native(&compile, arguments.engine.pool()?)?;
+            let bytes = engine.table().states.iter().map(|s| s.bytes).sum();
+            Ok(Measured { state_bytes: Some(bytes), ..evaluate(&mut engine, arguments)? })
+        }
     }
 }
 
-fn evaluate(engine: &mut impl Engine, arguments: &Arguments) -> Outcome {
+fn evaluate(engine: &mut impl Engine, arguments: &Arguments) -> Result<Measured, Failure> {
     let path = arguments.text.display();
     let text = std::fs::read(&arguments.text).map_err(|e| Failure::Input(format!("error: cannot read {path}: {e}")))?;
     let decoder = Decoder::new(engine.table())?;
@@ -57,10 +83,19 @@ fn evaluate(engine: &mut impl Engine, arguments: &Arguments) -> Outcome {
     if found.predicted == 0 {
         return Err(Failure::Input(format!("error: {path} has no element to predict")));
     }
+    let text_bytes = tokenizer.is_some().then_some(text.len());
+    Ok(Measured { evaluation: found, text_bytes, state_bytes: None })
+}
+
+/// Prints what was found; with rounded caches also what exact ones give.
+fn report(arguments: &Arguments, measured: &Measured, exact: Option<&Measured>) {
+    let found = &measured.evaluation;
     let (mean, unit) = (found.mean(), found.unit());
-    let bits = mean / std::f64::consts::LN_2;
+    let bits_of = |e: &Evaluation| e.mean() / std::f64::consts::LN_2;
+    let bits = bits_of(found);
+    let saved = |exact: &Measured| Some(exact.state_bytes?.saturating_sub(measured.state_bytes?));
     // Of a tokenizer's text the bytes are known too, so that models of both kinds can be compared.
-    let per_byte = tokenizer.is_some().then(|| bits * found.predicted as f64 / text.len() as f64);
+    let per_byte = measured.text_bytes.map(|bytes| bits * found.predicted as f64 / bytes as f64);
     if arguments.json {
         let mut report = json!({
             "level": unit, "predicted": found.predicted, "loss": mean, "perplexity": mean.exp(),
@@ -69,15 +104,29 @@ fn evaluate(engine: &mut impl Engine, arguments: &Arguments) -> Outcome {
         if let Some(bits) = per_byte {
             report["bits_per_byte"] = json!(bits);
         }
+        if let Some(exact) = exact {
+            let own = bits_of(&exact.evaluation);
+            report["cache"] = json!({
+                "format": "bf16", "loss_with_f32": exact.evaluation.mean(), format!("bits_per_{unit}_with_f32"): own,
+                "difference_in_bits": bits - own, "state_bytes": measured.state_bytes,
+                "state_bytes_saved": saved(exact),
+            });
+        }
         println!("{report}");
-    } else {
-        println!("{unit}s predicted   {}", output::grouped(found.predicted));
-        println!("loss per {unit}     {mean:.6} nats");
-        println!("perplexity        {:.4} per {unit}", mean.exp());
-        println!("bits per {unit}     {bits:.6}");
-        if let Some(bits) = per_byte {
-            println!("bits per byte     {bits:.6}");
+        return;
+    }
+    println!("{unit}s predicted   {}", output::grouped(found.predicted));
+    println!("loss per {unit}     {mean:.6} nats");
+    println!("perplexity        {:.4} per {unit}", mean.exp());
+    println!("bits per {unit}     {bits:.6}");
+    if let Some(bits) = per_byte {
+        println!("bits per byte     {bits:.6}");
+    }
+    if let Some(exact) = exact {
+        let own = bits_of(&exact.evaluation);
+        println!("with f32 caches   {own:.6} bits per {unit}; bf16 differs by {:+.6}", bits - own);
+        if let (Some(saved), Some(own)) = (saved(exact), exact.state_bytes) {
+            println!("state per stream  {} instead of {}", output::bytes(own - saved), output::bytes(own));
         }
     }
-    Ok(())
 }

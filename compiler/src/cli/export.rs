@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::options::{self, ModelArguments, WeightArguments};
+use super::options::{self, CacheArguments, ModelArguments, WeightArguments};
 use super::{Failure, Outcome, output};
 use crate::weights::{Float, WriteOptions};
 
@@ -66,7 +66,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     if arguments.weights.weights.is_none() && !arguments.random && !package {
         return Err(Failure::Usage("error: give --weights FILE, a package, or --random for random weights".into()));
     }
-    let session = options::session(&arguments.model, Some(&arguments.weights))?;
+    let session = options::session(&arguments.model, Some(&arguments.weights), CacheArguments::default())?;
     let Format::Bit2 = arguments.format;
     let options = WriteOptions { alphas: arguments.alphas.into(), dense: arguments.dense.into() };
     let bar = output::progress(session.section_bytes() as u64, "writing");

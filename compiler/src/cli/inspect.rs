@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::options::{self, EngineArguments, ModelArguments};
+use super::options::{self, CacheArguments, EngineArguments, ModelArguments};
 use super::{Failure, Outcome};
 use crate::{inspect, passes};
 
@@ -11,6 +11,8 @@ use crate::{inspect, passes};
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     #[command(flatten)]
     engine: EngineArguments,
     /// Show the graph after this pass (see --list); by default after all.
@@ -59,7 +61,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         let known = passes::names();
         return Err(Failure::Usage(format!("error: no pass is named `{name}`; there are {}", known.join(", "))));
     }
-    let session = options::session(&arguments.model, None)?;
+    let session = options::session(&arguments.model, None, arguments.cache)?;
     let options = arguments.engine.compile_options()?;
     if arguments.kernels || arguments.clif || arguments.asm {
         print!("{}", session.kernel_text(&options, arguments.clif, arguments.asm)?);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use sterna_runtime::{Decoder, Engine, Mode};
 
-use super::options::{self, EngineArguments, ModelArguments, WeightArguments};
+use super::options::{self, CacheArguments, EngineArguments, ModelArguments, WeightArguments};
 use super::{Failure, Outcome};
 use crate::health;
 use crate::interp::Tensor;
@@ -19,6 +19,8 @@ use crate::session::Session;
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     #[command(flatten)]
     weights: WeightArguments,
     #[command(flatten)]
@@ -72,7 +74,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         .map_err(|e| Failure::Input(format!("error: {} is no array of ids: {e}", arguments.tokens.display())))?;
     let mut globs = arguments.probe.clone();
     globs.extend(arguments.pointers.then(|| health::SURVIVORS.to_owned()));
-    let session = options::observing(&arguments.model, Some(&arguments.weights), globs)?;
+    let session = options::observing(&arguments.model, Some(&arguments.weights), arguments.cache, globs)?;
     for (path, why) in session.hidden() {
         eprintln!("warning: the probe `{path}` is left out: {why}");
     }

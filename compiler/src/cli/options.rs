@@ -7,7 +7,9 @@ use sterna_runtime::package::WeightsMemory;
 use sterna_runtime::{Decoder, Pool};
 
 use super::{Failure, output};
-use crate::session::{self, CompileOptions, LoadOptions, ModelSource, Session, SessionError, Tokenizer, WeightsSource};
+use crate::session::{
+    self, CacheFormat, CompileOptions, LoadOptions, ModelSource, Session, SessionError, Tokenizer, WeightsSource,
+};
 
 /// Which model.
 #[derive(clap::Args, Clone)]
@@ -41,6 +43,32 @@ pub struct WeightArguments {
     /// Where the weights of a package lie while it runs.
     #[arg(long, default_value = "auto", value_name = "WHERE")]
     pub weights_memory: WeightsMemoryName,
+}
+
+/// How caches are stored.
+#[derive(clap::Args, Clone, Copy, Default)]
+pub struct CacheArguments {
+    /// How the entries of caches (keys, values) lie in memory: as computed, or rounded to bf16, which halves them. By default
+    /// f32, or what a package was compiled with. `eval` measures what rounding costs.
+    #[arg(long, value_name = "FORMAT")]
+    pub cache: Option<CacheName>,
+}
+
+/// How caches are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CacheName {
+    F32,
+    Bf16,
+}
+
+impl CacheArguments {
+    /// For the session.
+    pub fn format(self) -> Option<CacheFormat> {
+        self.cache.map(|name| match name {
+            CacheName::F32 => CacheFormat::F32,
+            CacheName::Bf16 => CacheFormat::Bf16,
+        })
+    }
 }
 
 /// Where weights lie.
@@ -139,14 +167,19 @@ impl EngineArguments {
 }
 
 /// Loads the model of these arguments; warnings go to stderr.
-pub fn session(model: &ModelArguments, weights: Option<&WeightArguments>) -> Result<Session, SessionError> {
-    observing(model, weights, Vec::new())
+pub fn session(
+    model: &ModelArguments,
+    weights: Option<&WeightArguments>,
+    cache: CacheArguments,
+) -> Result<Session, SessionError> {
+    observing(model, weights, cache, Vec::new())
 }
 
 /// As [`session`], with the probes of these globs as outputs.
 pub fn observing(
     model: &ModelArguments,
     weights: Option<&WeightArguments>,
+    cache: CacheArguments,
     observe: Vec<String>,
 ) -> Result<Session, SessionError> {
     let checkpoint = weights.and_then(|w| w.weights.as_deref());
@@ -168,6 +201,7 @@ pub fn observing(
         rename: weights.and_then(|w| w.rename.clone()),
         memory: weights.map_or(WeightsMemory::Auto, |w| w.weights_memory.into()),
         observe,
+        cache: cache.format(),
     };
     load(&source, &options)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sterna_runtime::{Decoder, Engine, Mode};
 
 use super::logits::Backend;
-use super::options::{self, EngineArguments, ModelArguments, WeightArguments};
+use super::options::{self, CacheArguments, EngineArguments, ModelArguments, WeightArguments};
 use super::{Failure, Outcome, output};
 use crate::health::measure::Measure;
 use crate::health::report::{Probe, Report, Subject};
@@ -18,6 +18,8 @@ use crate::session::Session;
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     #[command(flatten)]
     weights: WeightArguments,
     #[command(flatten)]
@@ -58,7 +60,7 @@ struct Input {
 
 pub fn run(arguments: Arguments) -> Outcome {
     let observe = vec![health::SURVIVORS.to_owned(), health::TOP4.to_owned()];
-    let session = options::observing(&arguments.model, Some(&arguments.weights), observe)?;
+    let session = options::observing(&arguments.model, Some(&arguments.weights), arguments.cache, observe)?;
     let compile = arguments.engine.compile_options()?;
     match arguments.backend {
         Backend::Interp => measure(&session, &mut session.interpreter(&compile, Mode::Batch)?, &arguments),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::json;
 use sterna_runtime::{Decoder, Engine, Sampler, generate, text::Utf8Stream};
 
-use super::options::{self, EngineArguments, ModelArguments, TokenizerArguments, WeightArguments};
+use super::options::{self, CacheArguments, EngineArguments, ModelArguments, TokenizerArguments, WeightArguments};
 use super::skipping::Skipping;
 use super::{Failure, Outcome};
 use crate::session;
@@ -16,6 +16,8 @@ use crate::session;
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     #[command(flatten)]
     weights: WeightArguments,
     #[command(flatten)]
@@ -62,7 +64,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         ..Default::default()
     })
     .map_err(|e| Failure::Usage(format!("error: {e}")))?;
-    let session = options::session(&arguments.model, Some(&arguments.weights))?;
+    let session = options::session(&arguments.model, Some(&arguments.weights), arguments.cache)?;
     let options = arguments.engine.compile_options()?;
     let compiled = session.compile(&options)?;
     let mut engine = session.engine(&compiled, arguments.engine.pool()?)?;

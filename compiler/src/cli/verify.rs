@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use sterna_runtime::{Decoder, Engine, Mode, Pool};
 
-use super::options::{self, EngineArguments, ModelArguments, WeightArguments};
+use super::options::{self, CacheArguments, EngineArguments, ModelArguments, WeightArguments};
 use super::{Failure, Outcome, output};
 use crate::target::cpu::Cpu;
 
@@ -14,6 +14,8 @@ use crate::target::cpu::Cpu;
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     #[command(flatten)]
     weights: WeightArguments,
     #[command(flatten)]
@@ -44,7 +46,7 @@ fn bits(engine: &mut impl Engine, elements: &[u32], mode: Mode) -> Result<Vec<Ve
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
-    let session = options::session(&arguments.model, Some(&arguments.weights))?;
+    let session = options::session(&arguments.model, Some(&arguments.weights), arguments.cache)?;
     let compile = arguments.engine.compile_options()?;
     let mut interpreter = session.interpreter(&compile, Mode::Step)?;
     let decoder = Decoder::new(interpreter.table())?;

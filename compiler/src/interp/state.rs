@@ -7,6 +7,7 @@ use super::eval::{Evaluator, Slot};
 use super::tensor::{Growth, Tensor};
 use super::weights::WeightStore;
 use crate::ir::{AxisCapacity, AxisId, Data, Elem, Initial, Module, Region, StateId};
+use crate::numerics::narrow;
 
 /// All that a stream carries from step to step. A clone is a snapshot: elements are shared until written.
 #[derive(Clone, Debug)]
@@ -165,6 +166,14 @@ impl Evaluator<'_> {
             }
             out
         }, else return Err(x.wrong("push").into()));
+        let data = match data {
+            Data::F32(mut v) if decl.stored == Elem::Bf16 => {
+                // What is there already is rounded; once more changes nothing.
+                v.iter_mut().for_each(|x| *x = narrow::bf16(*x));
+                Data::F32(v)
+            }
+            data => data,
+        };
         let mut positions = growth.positions[dropped..].to_vec();
         positions.push(position);
         let mut result = Tensor::new(&shape, data);

@@ -103,6 +103,9 @@ pub struct StateDecl {
     pub instances: Vec<usize>,
     /// Written by the host between steps, never by the graph.
     pub held: bool,
+    /// How its elements lie in memory: as its type says, or, where it grows and its type is f32, as bf16. Then entries are
+    /// rounded to nearest even when they are pushed, and are f32 again when they are read.
+    pub stored: Elem,
     pub origin: OriginId,
 }
 
@@ -331,6 +334,33 @@ impl Module {
     pub fn parameters(&self) -> usize {
         self.stored().map(|(_, _, shape)| shape.iter().product::<usize>()).sum()
     }
+}
+
+impl Module {
+    /// Stores the caches whose entries are vectors of f32 as bf16, or as f32 again: keys, values and the like, which are
+    /// read as a whole. What keeps scalars, or is read by `recent` only, is small or part of a recurrence and stays.
+    pub fn store_caches(&mut self, elem: Elem) {
+        for i in 0..self.states.len() {
+            if self.is_cache(StateId(i as u32)) {
+                self.states[i].stored = elem;
+            }
+        }
+    }
+
+    /// Whether [`Module::store_caches`] is about a state.
+    pub fn is_cache(&self, state: StateId) -> bool {
+        let decl = self.state(state);
+        let vectors = decl.growing().is_some_and(|(at, _)| at + 1 < decl.ty.rank());
+        vectors && decl.ty.elem == Elem::F32 && !self.entries.iter().any(|entry| has_recent(&entry.body, state))
+    }
+}
+
+fn has_recent(region: &Region, of: StateId) -> bool {
+    region.nodes().any(|id| {
+        let op = &region.node(id).op;
+        let here = matches!(op, super::op::Op::Recent { state, .. } if *state == of);
+        here || Region::nested(op).into_iter().any(|inner| has_recent(inner, of))
+    })
 }
 
 impl StateDecl {

@@ -167,6 +167,9 @@ impl Printer {
             if state.held {
                 line.push_str(" held");
             }
+            if state.stored != state.ty.elem {
+                let _ = write!(line, " stored({})", state.stored.name());
+            }
             line.push_str(&self.origin(state.origin));
             self.line(format_args!("{line}"));
             self.say(&Place::Declaration(format!("s{i}")));

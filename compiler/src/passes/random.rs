@@ -148,7 +148,15 @@ impl Generator {
     fn state(&mut self, ty: Type, initial: Initial) -> StateId {
         let path = self.path();
         let instances = self.repeats.clone();
-        self.module.add_state(StateDecl { path, ty, initial, instances, held: false, origin: OriginId(0) })
+        self.module.add_state(StateDecl {
+            stored: ty.elem,
+            path,
+            ty,
+            initial,
+            instances,
+            held: false,
+            origin: OriginId(0),
+        })
     }
 
     /// A value of the type from the pool, preferably a late one; a constant if there is none.

@@ -8,7 +8,7 @@ use sterna_runtime::package::{Mapping, Package, WeightsMemory};
 use super::agreement::configs_agree;
 use super::{Held, PREPARED, Result, Session, SessionError, constants};
 use crate::diagnostics::{Diagnostics, SourceFiles, Style, nearest, render};
-use crate::ir::{Module, verify::verify};
+use crate::ir::{Elem, Module, verify::verify};
 use crate::lang::checkpoint::{self, TensorInfo};
 use crate::lang::rename::{RenameMap, propose};
 use crate::lang::{self, Library};
@@ -62,6 +62,24 @@ pub enum WeightsSource {
     File(PathBuf),
 }
 
+/// How the entries of caches lie in memory (spec/numerics.md, States and time).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheFormat {
+    /// As they are computed.
+    F32,
+    /// Rounded to nearest even.
+    Bf16,
+}
+
+impl CacheFormat {
+    fn elem(self) -> Elem {
+        match self {
+            CacheFormat::F32 => Elem::F32,
+            CacheFormat::Bf16 => Elem::Bf16,
+        }
+    }
+}
+
 /// How to load.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
@@ -79,6 +97,8 @@ pub struct LoadOptions {
     pub rename: Option<PathBuf>,
     /// Globs of the probes to observe: they become outputs of their entries.
     pub observe: Vec<String>,
+    /// How caches are stored; none for f32, or for what a package says.
+    pub cache: Option<CacheFormat>,
 }
 
 /// What became of a checkpoint's tensors.
@@ -151,6 +171,9 @@ impl Session {
     fn from_package(package: Package, options: &LoadOptions) -> Result<Session> {
         let (mut module, section) = module_of(&package)?;
         let observation = observe(&mut module, &options.observe)?;
+        if let Some(cache) = options.cache {
+            module.store_caches(cache.elem());
+        }
         let module = Arc::new(module);
         Ok(Session {
             files: SourceFiles::new(),
@@ -187,6 +210,9 @@ impl Session {
         };
         let lang::Compiled { module: mut elaborated, config, warnings } = compiled.map_err(|d| drawn(&d, &files))?;
         let observation = observe(&mut elaborated, &options.observe)?;
+        if let Some(cache) = options.cache {
+            elaborated.store_caches(cache.elem());
+        }
         verify(&elaborated)?;
         let mut prepared = elaborated.clone();
         passes::run_pipeline(&mut prepared, Some(PREPARED))?;

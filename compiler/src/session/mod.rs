@@ -35,7 +35,7 @@ pub use choices::{Kept, Replay, Saving, kept, replay, saving};
 pub use cost::Cost;
 pub use error::SessionError;
 pub use evaluate::{Evaluation, evaluate};
-pub use load::{LoadOptions, ModelSource, TensorReport, WeightsSource, preset_names};
+pub use load::{CacheFormat, LoadOptions, ModelSource, TensorReport, WeightsSource, preset_names};
 pub use observe::Observations;
 pub use oracle::InterpreterEngine;
 pub use sizes::{PresetSizes, preset_sizes};

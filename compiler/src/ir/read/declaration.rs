@@ -3,7 +3,7 @@
 use super::lexer::Token;
 use super::{Reader, Result};
 use crate::ir::module::*;
-use crate::ir::types::Type;
+use crate::ir::types::{Elem, Type};
 
 impl Reader<'_> {
     pub(super) fn module(&mut self, module: &mut Module) -> Result<()> {
@@ -167,8 +167,19 @@ impl Reader<'_> {
         };
         let instances = if self.accept_word("instances")? { self.sizes('[', ']')? } else { Vec::new() };
         let held = self.accept_word("held")?;
+        let stored = if self.accept_word("stored")? {
+            self.expect('(')?;
+            let name = self.word("an element")?;
+            self.expect(')')?;
+            match Elem::from_name(name) {
+                Some(elem) => elem,
+                None => return self.fail(format!("'{name}' before this is no element")),
+            }
+        } else {
+            ty.elem
+        };
         let origin = self.origin()?;
-        module.add_state(StateDecl { path, ty, initial, instances, held, origin });
+        module.add_state(StateDecl { path, ty, initial, instances, held, stored, origin });
         Ok(())
     }
 

@@ -129,6 +129,10 @@ impl Checker<'_> {
                 },
                 _ => {}
             }
+            let narrowed = state.stored == Elem::Bf16 && state.ty.elem == Elem::F32 && grows > 0;
+            if state.stored != state.ty.elem && !narrowed {
+                self.declaration(&name, format!("{} cannot be stored as {}", state.ty, state.stored.name()));
+            }
             if state.instances.contains(&0) {
                 self.declaration(&name, "a repeat has at least one round");
             }

@@ -245,15 +245,22 @@ impl Emit<'_> {
 
     /// Stores a strip or an element.
     pub fn store(&mut self, b: &mut Builder, buffer: &Buffer, at: &[Ix], value: Value, wide: Option<Tail>) {
-        let value = if buffer.elem == Elem::Bool {
-            let one = b.const_like(value, 1);
-            b.and(value, one)
-        } else {
-            value
+        let value = match buffer.elem {
+            Elem::Bool => {
+                let one = b.const_like(value, 1);
+                b.and(value, one)
+            }
+            Elem::Bf16 => bf16_bits(b, value),
+            _ => value,
+        };
+        let form = |wide: bool| match mem(buffer.elem, wide) {
+            Mem::Bf16x16 => Mem::U16x16,
+            Mem::Bf16 => Mem::U16,
+            form => form,
         };
         let Some(tail) = wide else {
             let (pointer, offset) = self.address(b, buffer, at);
-            return b.store(mem(buffer.elem, false), pointer, offset, value);
+            return b.store(form(false), pointer, offset, value);
         };
         let last = buffer.strides.last().copied().unwrap_or(0);
         if last == buffer.bytes() {
@@ -261,9 +268,9 @@ impl Emit<'_> {
             return match tail {
                 Tail::First(n) => {
                     let n = b.const_n(n as i32);
-                    b.store_first(mem(buffer.elem, true), pointer, offset, value, n);
+                    b.store_first(form(true), pointer, offset, value, n);
                 }
-                Tail::All | Tail::Mask(_) => b.store(mem(buffer.elem, true), pointer, offset, value),
+                Tail::All | Tail::Mask(_) => b.store(form(true), pointer, offset, value),
             };
         }
         let temporary = b.stack((4 * LANES) as u32);
@@ -279,7 +286,7 @@ impl Emit<'_> {
             place[end] = place[end].offset(lane as i64);
             let value = b.load(one, temporary, (lane * 4) as i32);
             let (pointer, offset) = self.address(b, buffer, &place);
-            b.store(mem(buffer.elem, false), pointer, offset, value);
+            b.store(form(false), pointer, offset, value);
         }
     }
 }
@@ -291,4 +298,18 @@ fn truth(b: &mut Builder, elem: Elem, value: Value) -> Value {
     }
     let zero = b.const_like(value, 0);
     b.ne(value, zero)
+}
+
+/// The bits of the nearest bf16, in the low half of each integer. NaN stays NaN.
+fn bf16_bits(b: &mut Builder, value: Value) -> Value {
+    let bits = b.cast(value);
+    let odd = b.shr_u(bits, 16);
+    let (one, half, quiet) = (b.const_like(bits, 1), b.const_like(bits, 0x7fff), b.const_like(bits, 0x40));
+    let last = b.and(odd, one);
+    let up = b.add(bits, half);
+    let up = b.add(up, last);
+    let rounded = b.shr_u(up, 16);
+    let nan = b.or(odd, quiet);
+    let is_nan = b.ne(value, value);
+    b.select(is_nan, nan, rounded)
 }

@@ -158,7 +158,7 @@ impl<'a> Emit<'a> {
         let base = self.instance(&place.instance_strides, self.driver_loops);
         Buffer {
             pointer: self.state_pointers[&state],
-            elem: self.module.state(state).ty.elem,
+            elem: self.module.state(state).stored,
             base,
             strides: place.strides.clone(),
             ring: None,

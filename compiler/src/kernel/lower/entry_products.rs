@@ -55,19 +55,14 @@ pub fn product(graph: &Graph, id: StepId, module: &Module, heads: Option<&Heads>
     if width == 0 || graph.ty(vector).elem != Elem::F32 || vector_grows != (kind == Kind::Mixture) {
         return None;
     }
-    let mut source = graph.def(table)?;
-    if let Act::Op(Op::Convert(Elem::F32)) = source.act {
-        source = graph.def(source.inputs[0])?;
-    }
-    let (state, pushed) = match source.act {
+    let (state, pushed) = match graph.def(table)?.act {
         Act::Op(Op::Push { state }) => (state, true),
         Act::Op(Op::StateRead(state)) => (state, false),
         _ => return None,
     };
     let sliced = heads.is_some_and(|h| h.states.contains(&state));
     let (at, own) = module.state(state).growing()?;
-    let known = matches!(module.state(state).ty.elem, Elem::F32 | Elem::Bf16);
-    (known && own == axis && at == usize::from(sliced)).then_some(Product {
+    (own == axis && at == usize::from(sliced)).then_some(Product {
         kind,
         state,
         axis,

@@ -33,6 +33,7 @@ mod rounds;
 mod stages;
 pub mod state;
 mod store;
+mod top_k;
 pub mod weights;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Reductions, and the choices that look at a whole axis: `argmax`, `top_k`.
+//! Reductions, `argmax`, and arrays made of others: bits and concatenations.
 
 use super::NotCompiled;
 use super::emit::{Emit, Loc, Sink};
@@ -197,7 +197,7 @@ impl<'a> Emit<'a> {
     }
 
     /// The index a place on a growing axis has for the graph: fixed places first, entries behind.
-    fn logical(&mut self, b: &mut Builder, len: &Len, i: &Ix) -> Value {
+    pub fn logical(&mut self, b: &mut Builder, len: &Len, i: &Ix) -> Value {
         let place = i.scalar(b);
         let Len::Grow(grow) = len else { return place };
         let Some(low) = grow.low else { return place };
@@ -225,118 +225,6 @@ impl<'a> Emit<'a> {
             Ok(vec![b.select(larger, value, carried[0]), b.select(larger, index, carried[1])])
         })?;
         Ok(found[1])
-    }
-
-    /// The k largest with their indices.
-    pub fn top_k(&mut self, b: &mut Builder, step: &Step, k: usize) -> Result<(), NotCompiled> {
-        let (values, indices) = (step.results[0], step.results[1]);
-        let value_buffer = self.allocate(b, values);
-        let index_buffer = self.allocate(b, indices);
-        self.search(b, step, k, &mut |emit, b, at, j, value, index, _| {
-            let mut place = at.to_vec();
-            place.push(j.clone());
-            emit.store(b, &value_buffer, &place, value, None);
-            emit.store(b, &index_buffer, &place, index, None);
-            Ok(())
-        })?;
-        self.locs[values.index()] = Some(Loc::Buf(value_buffer));
-        self.locs[indices.index()] = Some(Loc::Buf(index_buffer));
-        Ok(())
-    }
-
-    /// True at the places of the k largest.
-    pub fn top_mask(&mut self, b: &mut Builder, step: &Step, k: usize) -> Result<(), NotCompiled> {
-        let v = step.results[0];
-        let mask = self.allocate(b, v);
-        let shape = self.graph.ty(v).shape.clone();
-        let grow = self.grows.get(&v).cloned();
-        let lens = self.lens(&shape, grow.as_ref())?;
-        self.nest(b, &lens, &[], &mut |emit, b, at| {
-            let no = b.const_n(0);
-            emit.store(b, &mask, at, no, None);
-            Ok(())
-        })?;
-        self.search(b, step, k, &mut |emit, b, at, _, _, index, place| {
-            let zero = b.const_n(0);
-            let there = b.le(zero, index);
-            let mut target = at.to_vec();
-            let place = b.smax(place, zero);
-            target.push(Ix::value(place));
-            let old = emit.load(b, &mask, &target, false);
-            let value = b.or(old, there);
-            emit.store(b, &mask, &target, value, None);
-            Ok(())
-        })?;
-        self.locs[v.index()] = Some(Loc::Buf(mask));
-        Ok(())
-    }
-
-    /// Finds the k largest one after the other; `found` gets place of the leading axes, rank, value, logical
-    /// index and dense place, both -1 where there is none.
-    #[allow(clippy::type_complexity)]
-    fn search(
-        &mut self,
-        b: &mut Builder,
-        step: &Step,
-        k: usize,
-        found: &mut dyn FnMut(&mut Emit<'a>, &mut Builder, &[Ix], &Ix, Value, Value, Value) -> Result<(), NotCompiled>,
-    ) -> Result<(), NotCompiled> {
-        let x = step.inputs[0];
-        let ty = self.graph.ty(x).clone();
-        if ty.elem != Elem::F32 {
-            return self.fail(step.origin, format!("top_k of {}", ty.elem.name()));
-        }
-        self.ensure_buffer(b, x)?;
-        let grow = self.grows.get(&x).cloned();
-        let lens = self.lens(&ty.shape, grow.as_ref())?;
-        let (last, leading) = lens.split_last().expect("top_k has an axis");
-        let most = match ty.shape.last() {
-            Some(Dim::Const(n)) => *n,
-            _ => {
-                let one = ty.shape[ty.rank() - 1];
-                self.most(one)
-            }
-        };
-        let taken = self.allocate_shape(b, Elem::U8, &[most]);
-        self.nest(b, leading, &[], &mut |emit, b, at| {
-            emit.ascending(b, last, &[], &mut |emit, b, i, _| {
-                let no = b.const_n(0);
-                emit.store(b, &taken, std::slice::from_ref(i), no, None);
-                Ok(Vec::new())
-            })?;
-            let rounds = Len::Const(k);
-            emit.ascending(b, &rounds, &[], &mut |emit, b, j, _| {
-                let none = b.const_n(-1);
-                let lowest = b.const_s(f32::NEG_INFINITY);
-                let best = emit.ascending(b, last, &[lowest, none, none], &mut |emit, b, i, carried| {
-                    let mut place = at.to_vec();
-                    place.push(i.clone());
-                    let value = emit.eval(b, x, &place, false)?;
-                    let used = emit.load(b, &taken, std::slice::from_ref(i), false);
-                    let zero = b.const_n(0);
-                    let free = b.eq(used, zero);
-                    // Neither -infinity nor NaN is ever above what was found.
-                    let larger = b.lt(carried[0], value);
-                    let take = b.and(larger, free);
-                    let index = emit.logical(b, last, i);
-                    let dense = i.scalar(b);
-                    Ok(vec![
-                        b.select(take, value, carried[0]),
-                        b.select(take, index, carried[1]),
-                        b.select(take, dense, carried[2]),
-                    ])
-                })?;
-                let zero = b.const_n(0);
-                let there = b.le(zero, best[2]);
-                let mark = b.smax(best[2], zero);
-                let old = emit.load(b, &taken, &[Ix::value(mark)], false);
-                let new = b.or(old, there);
-                emit.store(b, &taken, &[Ix::value(mark)], new, None);
-                found(emit, b, at, j, best[0], best[1], best[2])?;
-                Ok(Vec::new())
-            })?;
-            Ok(())
-        })
     }
 
     /// The 64 bits of each number, lowest first.

@@ -145,7 +145,7 @@ impl StateLayout {
         }
         let state = module.state(id);
         let count: usize = state.instances.iter().product();
-        let bytes = state.ty.elem.bytes().unwrap_or(4);
+        let bytes = state.stored.bytes().unwrap_or(4);
         let (strides, size) = match state.growing() {
             None => {
                 let shape = state.ty.constant_shape().unwrap_or_default();

@@ -165,6 +165,7 @@ impl<'a> Elaborator<'a> {
             initial: initial.clone(),
             instances: if held { Vec::new() } else { self.repeats.clone() },
             held,
+            stored: elem,
             origin,
         });
         if let Some(owner) = &self.frame().part {
@@ -302,6 +303,7 @@ impl<'a> Elaborator<'a> {
                     initial: Initial::Empty,
                     instances: self.repeats.clone(),
                     held: false,
+                    stored: current.elem,
                     origin,
                 });
                 if let Some(owner) = &owner {
