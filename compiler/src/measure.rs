@@ -1,4 +1,5 @@
-//! The machine's own yardstick: how fast it reads memory, measured in the same run as what is compared with it.
+//! The machine's own yardstick: how fast it reads memory, measured in the same run as what is compared with it; and how
+//! much of it the process takes.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +31,25 @@ pub fn read_bandwidth(pool: &Pool, bytes: usize, time: Duration) -> Result<f64> 
         rounds += 1;
     }
     Ok(best)
+}
+
+/// Memory of this process that is present, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resident {
+    /// All of it.
+    pub total: usize,
+    /// Pages of files, which other processes may share and the system may drop.
+    pub files: usize,
+}
+
+/// What the system says of this process's memory, where it says so.
+pub fn resident() -> Option<Resident> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kilobytes = |key: &str| -> Option<usize> {
+        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+        Some(line.split_whitespace().next()?.parse::<usize>().ok()? * 1024)
+    };
+    Some(Resident { total: kilobytes("VmRSS:")?, files: kilobytes("RssFile:")? })
 }
 
 /// A sum over eight independent lanes, so that loads and not additions are the limit.

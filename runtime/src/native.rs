@@ -19,6 +19,11 @@ use crate::pool::Pool;
 pub unsafe trait Weights: Send + Sync {
     /// The weight section.
     fn bytes(&self) -> &[u8];
+
+    /// How many of them are pages of a file, which nothing copied and which processes share.
+    fn mapped(&self) -> usize {
+        0
+    }
 }
 
 // SAFETY: the map stays where it is when the buffer moves; it starts on a page and is padded.
@@ -101,6 +106,11 @@ impl NativeEngine {
             weights,
             pool,
         })
+    }
+
+    /// How many bytes of the weights are pages of a file.
+    pub fn mapped_weight_bytes(&self) -> usize {
+        self.weights.mapped()
     }
 
     /// The pool its launches run on.

@@ -138,6 +138,37 @@ fn single_precision_loses_nothing() {
 }
 
 #[test]
+fn bits_are_used_where_the_file_has_them() {
+    let folder = folder("v76_tiny");
+    let packed = folder.join("model.bit2");
+    let length = std::fs::metadata(&packed).unwrap().len();
+    let bench = |weights: &Path, more: &[&str]| -> Value {
+        let mut arguments = vec!["bench", "--weights", text(weights), "--json", "--steps", "4", "--rounds", "1"];
+        arguments.extend(more);
+        serde_json::from_str(&stdout(&arguments)).unwrap()
+    };
+    let mapped = bench(&packed, &[]);
+    assert_eq!(mapped["mapped_weight_bytes"], length);
+    assert!(mapped["weight_bytes"].as_u64().unwrap() > length);
+    assert!(mapped["start_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(bench(&packed, &["--weights-memory", "huge"])["mapped_weight_bytes"], 0);
+    assert_eq!(bench(&folder.join("model.pt"), &[])["mapped_weight_bytes"], 0);
+    // Copied or not, the same logits; and int8 inputs, whose kernels read another layout.
+    let scratch = Scratch::new();
+    let mut config: Value = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+    for quantised in ["none", "int8"] {
+        config["act_quant"] = json!(quantised);
+        let path = scratch.path("config.json");
+        std::fs::write(&path, config.to_string()).unwrap();
+        let arguments = ["logits", text(&path), "--weights", text(&packed), "--tokens", text(&scratch.ids)];
+        let expected = stdout(&arguments);
+        let with = |more: [&'static str; 2]| stdout(&[&arguments[..], &more].concat());
+        assert_eq!(with(["--weights-memory", "huge"]), expected, "{quantised}");
+        assert_eq!(with(["--backend", "interp"]), expected, "{quantised}");
+    }
+}
+
+#[test]
 fn the_large_preset_has_the_published_size() {
     let scratch = Scratch::new();
     let path = scratch.path("large.bit2");

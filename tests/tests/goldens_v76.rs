@@ -147,6 +147,21 @@ fn check_greedy(case: &str) {
     assert_eq!(checked, 2);
 }
 
+fn check_generation(case: &str) {
+    let (folder, golden) = golden(case);
+    let mut checked = 0;
+    for run in &golden.runs {
+        let Some(greedy) = &run.greedy else { continue };
+        let case = Case::new(&folder, run);
+        let joined = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let (given, count) = (joined(&run.tokens), greedy.tokens.len().to_string());
+        let printed = case.run("run", &["--tokens", &given, "--max-new", &count, "--temperature", "0"]);
+        assert_eq!(printed.trim_end(), joined(&greedy.tokens), "{}", run.name);
+        checked += 1;
+    }
+    assert_eq!(checked, 2);
+}
+
 fn check_bits_per_token(case: &str) {
     let (folder, golden) = golden(case);
     let mut checked = 0;
@@ -270,6 +285,63 @@ fn hard_pointers_logits() {
 fn greedy_tokens() {
     check_greedy("v76_tiny");
     check_greedy("v75_tiny");
+}
+
+#[test]
+fn ids_in_ids_out() {
+    check_generation("v76_tiny");
+    check_generation("v75_tiny");
+}
+
+#[test]
+fn wrong_ids_and_prompts_are_refused() {
+    let weights = file("goldens/v76/v76_tiny/model.bit2");
+    let said = |more: &[&str], code: i32| {
+        let mut arguments = vec!["run", "--weights", text(&weights)];
+        arguments.extend(more);
+        failure(&arguments, code)
+    };
+    assert!(said(&["--tokens", "1,96"], 1).contains("token is 96, it must lie in 0..=95"));
+    assert!(said(&["--prompt", "[1, 96]"], 1).contains("0..=95"));
+    assert!(said(&["--prompt", "words"], 1).contains("JSON array"));
+    assert!(said(&[], 1).contains("the prompt is empty"));
+    said(&["--tokens", "1,-2"], 2);
+    said(&["--tokens", "1", "--prompt", "[1]"], 2);
+    // 128 entries are what the caches hold.
+    assert!(said(&["--tokens", "1", "--max-new", "129"], 1).contains("holds at most 128 entries"));
+}
+
+#[test]
+fn a_tokenizer_gives_text_in_and_out() {
+    let (folder, golden) = golden("v76_tiny");
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("words.json");
+    let words = |count: u32| {
+        let vocabulary: Map<String, Value> = (0..count).map(|id| (format!("w{id}"), id.into())).collect();
+        let model = serde_json::json!({ "type": "WordLevel", "vocab": vocabulary, "unk_token": "w0" });
+        let tokenizer = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": { "type": "Whitespace" }, "post_processor": null, "decoder": null, "model": model,
+        });
+        std::fs::write(&path, tokenizer.to_string()).unwrap();
+    };
+    words(96);
+    let run = golden.runs.iter().find(|run| run.name == "bit2").unwrap();
+    let joined = |ids: &[u32]| ids.iter().map(|id| format!("w{id}")).collect::<Vec<_>>().join(" ");
+    let (given, weights) = (joined(&run.tokens), folder.join(&run.weights));
+    let new = &run.greedy.as_ref().unwrap().tokens[..5];
+    let mut arguments = vec!["run", "--weights", text(&weights), "--tokenizer", text(&path), "--prompt", &given];
+    arguments.extend(["--max-new", "5", "--temperature", "0", "--json"]);
+    let report: Value = serde_json::from_str(&stdout(&arguments)).unwrap();
+    assert_eq!(report["elements"], serde_json::json!(new));
+    assert_eq!(report["text"], joined(new));
+    arguments.pop();
+    let printed = stdout(&arguments);
+    assert!(printed.starts_with(&given) && printed.trim_end().ends_with(&joined(new)), "{printed}");
+    words(95);
+    assert!(failure(&arguments, 1).contains("it has 95 tokens, the model 96"));
+    std::fs::write(&path, "{}").unwrap();
+    assert!(failure(&arguments, 1).contains("words.json"));
 }
 
 #[test]

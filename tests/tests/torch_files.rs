@@ -66,7 +66,8 @@ fn every_form_of_a_tensor_gives_the_same_logits() {
     let scratch = Scratch::new(|_| {});
     let expected = scratch.logits(&folder().join("model.pt"));
     assert_eq!(scratch.logits(&scratch.written(&golden())), expected);
-    let forms: [(&str, &dyn Fn(&mut Checkpoint)); 6] = [
+    type Form<'a> = &'a dyn Fn(&mut Checkpoint);
+    let forms: [(&str, Form); 6] = [
         ("transposed", &|c| c.tensors.iter_mut().for_each(|t| t.transposed = t.shape.len() == 2)),
         ("views of one storage", &|c| c.shared = true),
         ("doubles", &|c| c.tensors.iter_mut().for_each(|t| t.storage = Storage::Double)),

@@ -1,12 +1,13 @@
 //! `sterna bench`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use sterna_runtime::{Decoder, Engine, NativeEngine};
 
-use super::options::{self, CacheArguments, EngineArguments, ModelArguments, WeightArguments};
+use super::options::{CacheArguments, EngineArguments, ModelArguments, WeightArguments};
 use super::skipping::Skipping;
+use super::start::{self, Started};
 use super::{Failure, Outcome, output};
 use crate::measure;
 use crate::session::{self, Replay, Saving};
@@ -59,13 +60,10 @@ pub fn run(arguments: Arguments) -> Outcome {
     if arguments.steps == 0 || arguments.rounds == 0 {
         return Err(Failure::Usage("--steps and --rounds must be at least 1".into()));
     }
-    let session = options::session(&arguments.model, Some(&arguments.weights), arguments.cache)?;
     let options = arguments.engine.compile_options()?;
     let pool = arguments.engine.pool()?;
-    let begin = Instant::now();
-    let compiled = session.compile(&options)?;
-    let compile_ms = begin.elapsed().as_secs_f64() * 1e3;
-    let mut engine = session.engine(&compiled, pool.clone())?;
+    let Started { session, compiled, mut engine, start } =
+        start::start(&arguments.model, &arguments.weights, arguments.cache, &options, pool.clone())?;
     let decoder = Decoder::new(engine.table())?;
     let patch = decoder.patch();
     let vocabulary = decoder.vocabulary() as u32;
@@ -76,6 +74,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let (mut best, mut best_unskipped) = (Replay::SLOWEST, Replay::SLOWEST);
     let mut decoded: Vec<u32> = Vec::new();
     let mut bandwidth = 0f64;
+    let mut resident = None;
     for _ in 0..arguments.rounds {
         // Every round takes the way of the first, also where other logits would lead elsewhere.
         let mut next = |place: usize, logits: &[f32]| {
@@ -86,6 +85,8 @@ pub fn run(arguments: Arguments) -> Outcome {
             decoded[place]
         };
         best = best.best(session::replay(&mut engine, &elements, elements.len(), &mut next)?);
+        // Before the yardstick takes memory of its own.
+        resident = resident.or_else(measure::resident);
         if let Some(unskipped) = &mut unskipped {
             best_unskipped = best_unskipped.best(session::replay(unskipped, &elements, elements.len(), &mut next)?);
         }
@@ -120,9 +121,9 @@ pub fn run(arguments: Arguments) -> Outcome {
             "weight_bytes": engine.table().weight_bytes,
             "weight_bytes_per_token": per_step,
             "state_bytes_per_stream": state,
-            "compile_ms": compile_ms,
             "threads": pool.threads(),
         });
+        start.add_to(&mut report, resident);
         if let Some(skipping) = &skipping {
             skipping.add_to(&mut report);
         }
@@ -138,7 +139,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         pool.threads(),
         100.0 * weights / bandwidth
     );
-    println!("compile  {compile_ms:>10.1} ms");
+    start.lines(resident).iter().for_each(|line| println!("{line}"));
     skipping.iter().flat_map(Skipping::lines).for_each(|line| println!("{line}"));
     Ok(())
 }

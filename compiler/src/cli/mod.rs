@@ -17,6 +17,7 @@ mod presets;
 mod probe;
 mod run;
 mod skipping;
+mod start;
 mod sweep;
 mod verify;
 

@@ -40,7 +40,7 @@ pub struct WeightArguments {
     /// Seed of the random weights that are used without a checkpoint.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub weight_seed: u64,
-    /// Where the weights of a package lie while it runs.
+    /// Where the weights of a package, and the bits of a .bit2 file, lie while the model runs.
     #[arg(long, default_value = "auto", value_name = "WHERE")]
     pub weights_memory: WeightsMemoryName,
 }

@@ -6,10 +6,11 @@ use std::time::Instant;
 use serde_json::json;
 use sterna_runtime::{Decoder, Engine, Sampler, generate, text::Utf8Stream};
 
-use super::options::{self, CacheArguments, EngineArguments, ModelArguments, TokenizerArguments, WeightArguments};
+use super::options::{CacheArguments, EngineArguments, ModelArguments, TokenizerArguments, WeightArguments};
 use super::skipping::Skipping;
+use super::start::{self, Started};
 use super::{Failure, Outcome};
-use crate::session;
+use crate::{measure, session};
 
 /// Arguments of `sterna run`.
 #[derive(clap::Args)]
@@ -27,6 +28,9 @@ pub struct Arguments {
     /// The text to continue; for token models without a tokenizer a JSON array of ids.
     #[arg(long, short, default_value = "", value_name = "TEXT")]
     prompt: String,
+    /// Instead of a text: the ids to continue, separated by commas. The new ones are printed likewise.
+    #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with = "prompt")]
+    tokens: Option<Vec<u32>>,
     /// Bytes or tokens to generate.
     #[arg(long, short = 'n', default_value_t = 256, value_name = "N")]
     max_new: usize,
@@ -45,7 +49,7 @@ pub struct Arguments {
     /// The same seed gives the same text.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Report speed on stderr; where steps may skip layers also the share of steps that keep them and the time saved,
+    /// Report speed, start and memory on stderr; where steps may skip layers also the share of steps that keep them and the time saved,
     /// which is measured by running the same elements again with and without skipping.
     #[arg(long)]
     stats: bool,
@@ -64,13 +68,15 @@ pub fn run(arguments: Arguments) -> Outcome {
         ..Default::default()
     })
     .map_err(|e| Failure::Usage(format!("error: {e}")))?;
-    let session = options::session(&arguments.model, Some(&arguments.weights), arguments.cache)?;
     let options = arguments.engine.compile_options()?;
-    let compiled = session.compile(&options)?;
-    let mut engine = session.engine(&compiled, arguments.engine.pool()?)?;
+    let Started { session, compiled, mut engine, start } =
+        start::start(&arguments.model, &arguments.weights, arguments.cache, &options, arguments.engine.pool()?)?;
     let decoder = Decoder::new(engine.table())?;
     let tokenizer = arguments.tokenizer.open(&decoder, &arguments.model, &arguments.weights)?;
-    let prompt = session::elements(arguments.prompt.as_bytes(), decoder.is_bytes(), tokenizer.as_ref())?;
+    let prompt = match &arguments.tokens {
+        Some(ids) => ids.clone(),
+        None => session::elements(arguments.prompt.as_bytes(), decoder.is_bytes(), tokenizer.as_ref())?,
+    };
     let mut stream = decoder.stream(&engine)?;
     let begin = Instant::now();
     decoder.prompt(&mut engine, &mut stream, &prompt)?;
@@ -81,7 +87,8 @@ pub fn run(arguments: Arguments) -> Outcome {
     let mut stdout = std::io::stdout();
     let mut shown = Utf8Stream::default();
     let mut tokens = tokenizer.as_ref().map(session::Tokenizer::stream);
-    let is_text = decoder.is_bytes() || tokenizer.is_some();
+    let is_text = arguments.tokens.is_none() && (decoder.is_bytes() || tokenizer.is_some());
+    let mut first = None;
     let mut elements = Vec::new();
     let mut broken = None;
     let mut say = |text: &str| match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -96,15 +103,19 @@ pub fn run(arguments: Arguments) -> Outcome {
         say(&arguments.prompt);
     }
     generate(&decoder, &mut engine, &mut stream, &mut sampler, arguments.max_new, |element| {
+        first.get_or_insert_with(|| start.begin.elapsed());
+        let separator = if elements.is_empty() { "" } else { "," };
         elements.push(element);
         match &mut tokens {
             _ if arguments.json => true,
+            _ if !is_text => say(&format!("{separator}{element}")),
             Some(tokens) => say(&tokens.push(element)),
-            None if decoder.is_bytes() => say(&shown.push(element as u8)),
-            None => say(&format!("{element} ")),
+            None => say(&shown.push(element as u8)),
         }
     })?;
     let seconds = begin.elapsed().as_secs_f64();
+    let resident = measure::resident();
+    let first_ms = first.map(|first| first.as_secs_f64() * 1e3);
     if !arguments.json {
         let rest = tokens.as_mut().map_or_else(|| shown.finish(), session::TokenStream::finish);
         say(&format!("{rest}\n"));
@@ -120,6 +131,10 @@ pub fn run(arguments: Arguments) -> Outcome {
     };
     if arguments.json {
         let mut report = json!({ "elements": elements, "prefill_s": prefill.as_secs_f64(), "decode_s": seconds });
+        if arguments.stats {
+            start.add_to(&mut report, resident);
+            report["first_element_ms"] = json!(first_ms);
+        }
         if let Some(skipping) = &skipping {
             skipping.add_to(&mut report);
         }
@@ -146,6 +161,10 @@ pub fn run(arguments: Arguments) -> Outcome {
             elements.len() as f64 / seconds.max(1e-9),
             engine.pool().threads(),
         );
+        start.lines(resident).iter().for_each(|line| eprintln!("{line}"));
+        if let Some(first_ms) = first_ms {
+            eprintln!("the first after {first_ms:.1} ms");
+        }
         skipping.iter().flat_map(Skipping::lines).for_each(|line| eprintln!("{line}"));
     }
     Ok(())

@@ -7,10 +7,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use sterna_runtime::Buffer;
+use sterna_runtime::package::Extended;
 
 use crate::interp::{self, CodedWeight, Fault, InterpError, MemoryWeights, Tensor, WeightStore, compute_weight};
 use crate::ir::{Group, Module, WeightDecl, WeightId, WeightSource};
-use crate::weights::{Layout, Section, ValueSource, WeightValue, WeightsError, encode_latent, group_of, layout};
+use crate::weights::{
+    Binding, Checkpoint, InPlace, Layout, Section, ValueSource, WeightValue, WeightsError, encode_latent, group_of,
+    layout,
+};
 
 /// Why a weight has no value.
 #[derive(Debug, thiserror::Error)]
@@ -154,8 +158,49 @@ pub fn weight_image(module: &Module, section: &Section, bytes: usize, values: &V
     let mut image = Buffer::zeroed(bytes)?;
     image.advise_huge();
     for index in 0..module.weights.len() {
-        let (offset, layout) = (section.offsets[index], section.layouts[index]);
-        values.pack(module, WeightId(index as u32), layout, &mut image[offset..offset + layout.bytes()])?;
+        let value = values.value(module, WeightId(index as u32))?;
+        let (codes, scales) = section.parts(index, &mut image);
+        layout::pack_parts(&value, section.layouts[index], codes, scales);
+    }
+    Ok(image)
+}
+
+/// The weight section of a module over the file of its checkpoint, with room for `bytes` in all: what `found` says of a
+/// weight stays where the file has it, everything else is packed behind the file.
+///
+/// # Errors
+/// One of the weights cannot be read or computed or would be refused otherwise, or there is no memory.
+pub fn image_over_file(
+    module: &Module,
+    section: &Section,
+    bytes: usize,
+    (checkpoint, binding): (&Checkpoint, &Binding),
+    found: &[Option<InPlace>],
+    values: &Values,
+) -> Result<Extended, ImageError> {
+    let start = checkpoint.file_bytes().next_multiple_of(layout::FILE_BORDER);
+    let mut image = Extended::new(checkpoint.mapping(), start, bytes - start)?;
+    image.advise_huge();
+    let behind = image.behind_mut();
+    for (index, weight) in module.weights.iter().enumerate() {
+        let layout = section.layouts[index];
+        let scales = section.scales[index].wrapping_sub(start);
+        match (found[index], group_of(&weight.encoding)) {
+            (Some(place), Some(group)) => {
+                let entry = &checkpoint.tensors()[binding.tensors[index].expect("a tensor lies in place")];
+                let values = checkpoint.scales_of_rows(entry, weight)?;
+                if place.scales.is_none() {
+                    layout::pack_scales(&values, group, layout, &mut behind[scales..][..layout.scales().len()]);
+                }
+            }
+            // Read for what it would be refused for.
+            (Some(_), None) => drop(values.value(module, WeightId(index as u32))?),
+            (None, _) => {
+                let codes = section.offsets[index] - start;
+                let out = &mut behind[codes..][..layout.bytes()];
+                values.pack(module, WeightId(index as u32), layout, out)?;
+            }
+        }
     }
     Ok(image)
 }

@@ -16,7 +16,7 @@ use crate::ir::{self, Module, WeightId};
 use crate::weights::{Section, WeightsError};
 use crate::whole_file::write_whole;
 
-pub use image::{ImageError, Values, memory_weights, weight_image};
+pub use image::{ImageError, Values, image_over_file, memory_weights, weight_image};
 
 /// Why a package cannot be written, or does not fit its own graph.
 #[derive(Debug, thiserror::Error)]

@@ -225,7 +225,12 @@ impl Session {
                     configs_agree(&elaborated, path, &checkpoint)?;
                 }
                 tensors = Some(fitted(&prepared, &checkpoint, &renames, &files)?);
-                Held::Checkpoint { checkpoint: Box::new(checkpoint), renames, allow_nan: options.allow_nan }
+                Held::Checkpoint {
+                    checkpoint: Box::new(checkpoint),
+                    renames,
+                    allow_nan: options.allow_nan,
+                    memory: options.memory,
+                }
             }
             None => Held::Random(if let WeightsSource::Random(seed) = options.weights { seed } else { 0 }),
         };
@@ -247,7 +252,7 @@ impl Session {
     /// # Errors
     /// The checkpoint does not fit, or this model has not come from one.
     pub fn with_checkpoint(&self, path: &Path, checkpoint: Checkpoint) -> Result<Session> {
-        let Held::Checkpoint { renames, allow_nan, .. } = &self.held else {
+        let Held::Checkpoint { renames, allow_nan, memory, .. } = &self.held else {
             return Err(SessionError::NoModel("the model has not come from a checkpoint".into()));
         };
         configs_agree(&self.elaborated, path, &checkpoint)?;
@@ -263,6 +268,7 @@ impl Session {
                 checkpoint: Box::new(checkpoint),
                 renames: renames.clone(),
                 allow_nan: *allow_nan,
+                memory: *memory,
             },
             tensors: Some(tensors),
             memory_weights: OnceLock::new(),

@@ -13,6 +13,7 @@ mod error;
 mod evaluate;
 mod export;
 mod hosts;
+mod in_place;
 mod load;
 mod observe;
 mod oracle;
@@ -27,7 +28,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use sterna_runtime::model::{Choice, Fill, ModelTable, Reset, StateTable};
-use sterna_runtime::package::Package;
+use sterna_runtime::package::{Package, WeightsMemory};
 use sterna_runtime::{Code, Mode, NativeEngine, Pool, Weights};
 
 pub use agreement::config_of_checkpoint;
@@ -80,7 +81,7 @@ impl Default for CompileOptions {
 
 /// Where a session's weights come from.
 enum Held {
-    Checkpoint { checkpoint: Box<Checkpoint>, renames: RenameMap, allow_nan: bool },
+    Checkpoint { checkpoint: Box<Checkpoint>, renames: RenameMap, allow_nan: bool, memory: WeightsMemory },
     Random(u64),
     Package { package: Arc<Package>, section: Section },
 }
@@ -158,7 +159,8 @@ impl Session {
     fn lowered(&self, options: &CompileOptions) -> Result<Lowered> {
         let module = self.finished(options.unskipped)?;
         let options = lower::Options { max_rows: options.max_rows, max_context: options.max_context };
-        lower::lower(&module, &options).map_err(|e| SessionError::not_compiled(&module, &e))
+        let section = self.placement()?.map_or_else(|| Section::of(&module.weights), |placement| placement.section);
+        lower::lower_over(&module, &options, section).map_err(|e| SessionError::not_compiled(&module, &e))
     }
 
     /// Compiles for this machine.
@@ -273,7 +275,8 @@ impl Session {
         Ok(self.memory_weights.get_or_init(|| Arc::new(weights)).clone())
     }
 
-    /// The weights as kernels read them: the package in place where it has all of them.
+    /// The weights as kernels read them: the package in place where it has all of them, and a checkpoint's file where the
+    /// program was compiled for what it has in place.
     fn image(&self, lowered: &Lowered) -> Result<Arc<dyn Weights>> {
         if let Held::Package { package, .. } = &self.held
             && lowered.weights.literals.is_empty()
@@ -281,6 +284,11 @@ impl Session {
             return Ok(package.clone());
         }
         let section = &lowered.weights.section;
+        if let Some(placement) = self.placement()?
+            && placement.section == *section
+        {
+            return Ok(Arc::new(self.image_in_place(&placement, lowered)?));
+        }
         let bytes = lowered.weights.bytes as usize;
         let mut image = self.with_values(|values| package::weight_image(&self.prepared, section, bytes, values))?;
         image[section.bytes..].copy_from_slice(&lowered.weights.tail());
@@ -294,7 +302,7 @@ impl Session {
         let values = match &self.held {
             Held::Package { package, section } => Values::Packed { section, bytes: package.weights() },
             Held::Random(seed) => Values::Source(ValueSource::Random { seed: *seed }),
-            Held::Checkpoint { checkpoint, renames, allow_nan } => {
+            Held::Checkpoint { checkpoint, renames, allow_nan, .. } => {
                 let binding: Binding = load::bound(&self.prepared, checkpoint, renames, &self.files)?;
                 Values::Source(ValueSource::Checkpoint { checkpoint, binding, allow_non_finite: *allow_nan })
             }

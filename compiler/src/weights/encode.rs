@@ -23,8 +23,7 @@ impl Checkpoint {
         if entry.shape != weight.shape {
             return Err(fail(TensorProblem::Shape { found: entry.shape.clone(), expected: weight.shape.clone() }));
         }
-        let packed_otherwise =
-            || fail(TensorProblem::Encoding { stored: entry.stored.name(), encoding: describe(&weight.encoding) });
+        let packed_otherwise = || fail(packed_otherwise(entry, weight));
         match (&entry.stored, &weight.encoding) {
             (Stored::Ternary { .. }, Encoding::Ternary { group: Group::Tensor, scale, .. }) => {
                 let tensor = self.read_ternary(entry)?;
@@ -85,8 +84,13 @@ pub fn encode_latent<E>(
     }
 }
 
+/// A packed form that means something else than the weight's encoding.
+pub(super) fn packed_otherwise(entry: &TensorEntry, weight: &WeightDecl) -> TensorProblem {
+    TensorProblem::Encoding { stored: entry.stored.name(), encoding: describe(&weight.encoding) }
+}
+
 /// Stored scales, if the scale format of the encoding holds them exactly.
-fn exact_scales(scales: Vec<f32>, format: ScaleFormat) -> Option<Vec<f32>> {
+pub(super) fn exact_scales(scales: Vec<f32>, format: ScaleFormat) -> Option<Vec<f32>> {
     scales.iter().all(|&scale| narrow::scale(scale, format) == scale).then_some(scales)
 }
 

@@ -33,6 +33,9 @@ use crate::kernel::ir::Packing;
 pub const ALIGNMENT: usize = 64;
 /// Rows of codes and of scales are padded to a multiple of this many.
 pub const ROW_GROUP: usize = 16;
+/// What stands behind a file in one range of addresses starts on a multiple of this: no page is larger, and offsets do
+/// not depend on the machine.
+pub const FILE_BORDER: usize = 1 << 16;
 const QUAD: usize = 4;
 
 /// How one weight lies in the weight section.
@@ -209,11 +212,22 @@ impl Layout {
     }
 }
 
+/// Where parts of a weight lie in a file that have there the very form of its layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InPlace {
+    /// Byte offset of the rows or codes, a multiple of 64.
+    pub codes: usize,
+    /// Byte offset of the scales, where these have the form, too.
+    pub scales: Option<usize>,
+}
+
 /// The weight section: where each weight of a module lies.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Section {
-    /// Byte offset of each weight, in the order of declaration; multiples of 64.
+    /// Byte offset of each weight's rows or codes, in the order of declaration; multiples of 64.
     pub offsets: Vec<usize>,
+    /// Byte offset of each weight's scales, for weights that have some; multiples of 64.
+    pub scales: Vec<usize>,
     /// Layout of each weight.
     pub layouts: Vec<Layout>,
     /// Bytes of the section, a multiple of 64.
@@ -227,11 +241,46 @@ impl Section {
         let mut section = Self::default();
         for weight in weights {
             let layout = Layout::of(&weight.encoding, &weight.shape);
-            section.offsets.push(section.bytes);
-            section.layouts.push(layout);
-            section.bytes += layout.bytes();
+            section.add(layout, None);
         }
         section
+    }
+
+    /// The section that starts with a file of so many bytes: what the file has in the form of its layout stays where it
+    /// is, everything else follows, on a border of [`FILE_BORDER`].
+    #[must_use]
+    pub fn behind(file: usize, weights: &[WeightDecl], found: &[Option<InPlace>]) -> Self {
+        let mut section = Self { bytes: file.next_multiple_of(FILE_BORDER), ..Self::default() };
+        for (weight, found) in weights.iter().zip(found) {
+            section.add(Layout::of(&weight.encoding, &weight.shape), *found);
+        }
+        section
+    }
+
+    fn add(&mut self, layout: Layout, found: Option<InPlace>) {
+        let mut append = |bytes: usize| {
+            let at = self.bytes;
+            self.bytes += bytes;
+            at
+        };
+        let codes = found.map_or_else(|| append(layout.code_bytes()), |found| found.codes);
+        let scales = found.and_then(|found| found.scales).unwrap_or_else(|| append(layout.scales().len()));
+        self.offsets.push(codes);
+        self.scales.push(scales);
+        self.layouts.push(layout);
+    }
+
+    /// The bytes of a weight's rows or codes in an image of the section, and those of its scales.
+    ///
+    /// # Panics
+    /// When the image is shorter than the section.
+    pub fn parts<'i>(&self, weight: usize, image: &'i mut [u8]) -> (&'i mut [u8], &'i mut [u8]) {
+        let (layout, codes, scales) = (self.layouts[weight], self.offsets[weight], self.scales[weight]);
+        let ranges = [codes..codes + layout.code_bytes(), scales..scales + layout.scales().len()];
+        match image.get_disjoint_mut(ranges) {
+            Ok([codes, scales]) => (codes, scales),
+            Err(error) => panic!("a section whose parts overlap: {error}"),
+        }
     }
 }
 
@@ -241,6 +290,16 @@ impl Section {
 /// When value, layout and buffer do not belong together.
 pub fn pack(value: &WeightValue, layout: Layout, out: &mut [u8]) {
     assert_eq!(out.len(), layout.bytes(), "buffer of another size than the layout");
+    let (codes, scales) = out.split_at_mut(layout.code_bytes());
+    pack_parts(value, layout, codes, scales);
+}
+
+/// Packs a weight whose scales do not lie behind its rows or codes.
+///
+/// # Panics
+/// When value, layout and buffers do not belong together.
+pub fn pack_parts(value: &WeightValue, layout: Layout, out: &mut [u8], scales_out: &mut [u8]) {
+    assert_eq!(out.len(), layout.code_bytes(), "buffer of another size than the layout");
     out.fill(0);
     let shape = layout.shape();
     match (layout, value) {
@@ -257,8 +316,8 @@ pub fn pack(value: &WeightValue, layout: Layout, out: &mut [u8]) {
         }
         (Layout::Blocks { packing, group, .. }, WeightValue::Codes { codes, scales }) => {
             assert_eq!(codes.len(), shape.elements(), "codes of another shape than the layout");
-            pack_blocks(codes, packing, layout, &mut out[..layout.code_bytes()]);
-            pack_scales(scales, group, layout, out);
+            pack_blocks(codes, packing, layout, out);
+            pack_scales(scales, group, layout, scales_out);
         }
         (Layout::SignRows { group, .. }, WeightValue::Codes { codes, scales }) => {
             assert_eq!(codes.len(), shape.elements(), "codes of another shape than the layout");
@@ -269,7 +328,7 @@ pub fn pack(value: &WeightValue, layout: Layout, out: &mut [u8]) {
                     bits[column / 8] |= u8::from(code > 0) << (column % 8);
                 }
             }
-            pack_scales(scales, group, layout, out);
+            pack_scales(scales, group, layout, scales_out);
         }
         _ => panic!("a value of another encoding than the layout"),
     }
@@ -316,7 +375,13 @@ fn pack_blocks(codes: &[i8], packing: Packing, layout: Layout, out: &mut [u8]) {
     }
 }
 
-fn pack_scales(scales: &[f32], group: Group, layout: Layout, out: &mut [u8]) {
+/// Packs the scales of a weight alone.
+///
+/// # Panics
+/// When scales, layout and buffer do not belong together.
+pub fn pack_scales(scales: &[f32], group: Group, layout: Layout, out: &mut [u8]) {
+    assert_eq!(out.len(), layout.scales().len(), "buffer of another size than the scales");
+    out.fill(0);
     let shape = layout.shape();
     assert_eq!(scales.len(), shape.scales(group), "scales of another grouping than the layout");
     let inputs = match group {
@@ -326,7 +391,7 @@ fn pack_scales(scales: &[f32], group: Group, layout: Layout, out: &mut [u8]) {
     let groups = shape.groups(group).max(1);
     for (index, scale) in scales.iter().enumerate() {
         let (row, place) = (index / groups, index % groups);
-        let at = layout.scale_offset(row, place * inputs).expect("a layout with scales");
+        let at = layout.scale_offset(row, place * inputs).expect("a layout with scales") - layout.scales().start;
         out[at..at + 4].copy_from_slice(&scale.to_le_bytes());
     }
 }

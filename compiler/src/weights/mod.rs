@@ -9,6 +9,7 @@
 mod bit2;
 mod encode;
 mod error;
+mod in_place;
 pub mod layout;
 pub mod quantise;
 mod random;
@@ -35,7 +36,7 @@ use sterna_runtime::package::Mapping;
 pub use bit2::{Bit2Error, Bit2WriteError, Float, WriteOptions, write as write_bit2};
 pub use encode::encode_latent;
 pub use error::{TensorProblem, WeightsError};
-pub use layout::{Layout, Section};
+pub use layout::{InPlace, Layout, Section};
 pub use random::random_value;
 pub use read::{SignTensor, TernaryTensor};
 pub use safetensors::SafetensorsError;
@@ -295,5 +296,11 @@ impl Checkpoint {
     #[must_use]
     pub fn file_bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn mapping(&self) -> &Mapping {
+        &self.bytes
     }
 }

@@ -103,24 +103,36 @@ impl Checkpoint {
     }
 
     fn signs(&self, entry: &TensorEntry) -> Result<SignTensor, TensorProblem> {
+        let scales = self.row_scales(entry)?;
+        let Stored::Sign { bits, row_stride, .. } = &entry.stored else {
+            unreachable!("only sign rows have row scales");
+        };
+        let (rows, columns) = (entry.shape[0], entry.shape[1]);
+        let mut signs = Vec::with_capacity(rows * columns);
+        for bytes in self.bytes_of(*bits).chunks_exact((*row_stride).max(1)) {
+            let bit = |column: usize| bytes[column >> 3] >> (column & 7) & 1;
+            signs.extend((0..columns).map(|column| if bit(column) == 1 { 1i8 } else { -1 }));
+        }
+        Ok(SignTensor { signs, scales })
+    }
+
+    /// The scales of sign rows, whose padding bits are zero.
+    pub(super) fn row_scales(&self, entry: &TensorEntry) -> Result<Vec<f32>, TensorProblem> {
         let Stored::Sign { bits, row_stride, alpha } = &entry.stored else {
             return Err(TensorProblem::WrongForm { stored: entry.stored.name(), wanted: "sign rows" });
         };
         let scales = self.dense(alpha)?;
         check_scales(&scales)?;
-        let (rows, columns) = (entry.shape[0], entry.shape[1]);
-        let bytes = self.bytes_of(*bits);
-        let mut signs = Vec::with_capacity(rows * columns);
-        if columns > 0 {
-            for (row, bytes) in bytes.chunks_exact(*row_stride).enumerate() {
+        let columns = entry.shape[1];
+        if !columns.is_multiple_of(64) {
+            for (row, bytes) in self.bytes_of(*bits).chunks_exact(*row_stride).enumerate() {
                 let bit = |column: usize| bytes[column >> 3] >> (column & 7) & 1;
-                signs.extend((0..columns).map(|column| if bit(column) == 1 { 1i8 } else { -1 }));
                 if (columns..row_stride * 8).any(|column| bit(column) == 1) {
                     return Err(TensorProblem::Padding { row });
                 }
             }
         }
-        Ok(SignTensor { signs, scales })
+        Ok(scales)
     }
 
     /// All elements of a dense view, row-major.

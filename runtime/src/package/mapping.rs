@@ -19,7 +19,7 @@ pub struct Mapping(Bytes);
 
 #[derive(Debug)]
 enum Bytes {
-    File(Mmap),
+    File { map: Mmap, file: File },
     Memory(Buffer),
 }
 
@@ -40,7 +40,15 @@ impl Mapping {
         // that truncates the file while it is mapped; like every loader that maps its files, we require that
         // a checkpoint or package is not changed while it is in use.
         let map = unsafe { MmapOptions::new().len(length).map(&file)? };
-        Ok(Self(Bytes::File(map)))
+        Ok(Self(Bytes::File { map, file }))
+    }
+
+    /// The open file, if the bytes are one.
+    pub(super) fn file(&self) -> Option<&File> {
+        match &self.0 {
+            Bytes::File { file, .. } => Some(file),
+            Bytes::Memory(_) => None,
+        }
     }
 
     /// A copy of `bytes` in memory.
@@ -65,7 +73,7 @@ impl Deref for Mapping {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Bytes::File(map) => map,
+            Bytes::File { map, .. } => map,
             Bytes::Memory(memory) => memory,
         }
     }

@@ -3,6 +3,7 @@
 //! `spec/package.md` is the normative text. Here a package is opened and checked; it is written by the compiler.
 //! The graph is text that this crate hands on and does not read, as it does the names of layouts and encodings.
 
+mod extended;
 mod format;
 mod mapping;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use extended::Extended;
 pub use format::{ALIGNMENT, FormatError, MAGIC, MAX_HEADER, PREAMBLE, Preamble, TAIL, VERSION};
 pub use mapping::Mapping;
 
@@ -200,6 +202,10 @@ unsafe impl Weights for Package {
     /// The weight section with its padding, as kernels read it.
     fn bytes(&self) -> &[u8] {
         self.copy.as_deref().unwrap_or_else(|| self.padded())
+    }
+
+    fn mapped(&self) -> usize {
+        if self.copy.is_some() { 0 } else { self.preamble.weights_bytes }
     }
 }
 

@@ -115,9 +115,12 @@ impl Tensor {
     }
 }
 
+/// Where a tensor lies: its storage, first element and strides.
+type Place = (usize, usize, Vec<usize>);
+
 impl Checkpoint {
-    /// The storages, and for each tensor its storage, first element and strides.
-    fn storages(&self) -> (Vec<Vec<u8>>, Vec<(usize, usize, Vec<usize>)>) {
+    /// The storages, and the place of each tensor.
+    fn storages(&self) -> (Vec<Vec<u8>>, Vec<Place>) {
         let mut storages: Vec<Vec<u8>> = Vec::new();
         let mut places = Vec::new();
         for tensor in &self.tensors {

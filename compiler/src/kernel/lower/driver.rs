@@ -15,6 +15,7 @@ use super::{Choice, Lowered, NotCompiled, Options, Port};
 use crate::ir::{Entry, Module, NodeId, Op, OriginId, ParamKind, Region, Type, Value};
 use crate::kernel::ir::Kernel;
 use crate::kernel::program::{Arg, Base, Driver, KernelId, LoopVar, Program, RowsId, Step, TALLIES, Work};
+use crate::weights::Section;
 
 /// A value in memory.
 #[derive(Clone, Debug)]
@@ -61,8 +62,8 @@ pub struct Maker<'m> {
 }
 
 /// Lowers all entries.
-pub fn lower(module: &Module, options: &Options) -> Result<Lowered, NotCompiled> {
-    let weights = WeightLayout::new(module);
+pub fn lower(module: &Module, options: &Options, section: Section) -> Result<Lowered, NotCompiled> {
+    let weights = WeightLayout::new(module, section);
     let states = StateLayout::new(module, &weights, options)?;
     let mut maker = Maker {
         module,

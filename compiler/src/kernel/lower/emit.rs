@@ -60,6 +60,8 @@ pub struct Emit<'a> {
     /// How many stages use a value.
     pub stages: Vec<usize>,
     pub weight_pointers: HashMap<WeightId, Value>,
+    /// The scales of packed weights.
+    pub scale_pointers: HashMap<WeightId, Value>,
     pub literal_pointers: Vec<(Literal, Value)>,
     /// Of the current row, the first instance.
     pub state_pointers: HashMap<StateId, Value>,
@@ -118,6 +120,7 @@ impl<'a> Emit<'a> {
             grows: HashMap::new(),
             stages: vec![0; values],
             weight_pointers: HashMap::new(),
+            scale_pointers: HashMap::new(),
             literal_pointers: Vec::new(),
             state_pointers: HashMap::new(),
             axis_pointers: HashMap::new(),

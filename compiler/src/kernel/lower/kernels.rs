@@ -8,7 +8,7 @@ use super::emit::{Emit, Loc, Sink, Start};
 use super::graph::{Act, Body, Graph, V};
 use super::index::Ix;
 use super::state::StateLayout;
-use super::weights::{WeightLayout, needs_memory};
+use super::weights::{WeightLayout, is_packed, needs_memory};
 use crate::ir::{AxisId, Elem, Literal, Module, Op, OriginId, StateId, WeightId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{Kernel, Value};
@@ -186,10 +186,14 @@ pub fn open<'a>(
         outputs.push(b.rw("y"));
         args.push(place.arg.clone());
     }
-    let mut weight_pointers = HashMap::new();
+    let (mut weight_pointers, mut scale_pointers) = (HashMap::new(), HashMap::new());
     for &weight in &needs.weights {
         weight_pointers.insert(weight, b.ro("w"));
         args.push(Arg::at(Base::Weights, context.weights.offset(weight)));
+        if is_packed(context.module.weight(weight).encoding.elem()) {
+            scale_pointers.insert(weight, b.ro("scales"));
+            args.push(Arg::at(Base::Weights, context.weights.scales_offset(weight)));
+        }
     }
     let mut literal_pointers = Vec::new();
     for literal in &needs.literals {
@@ -251,6 +255,7 @@ pub fn open<'a>(
         scratch,
     });
     emit.weight_pointers = weight_pointers;
+    emit.scale_pointers = scale_pointers;
     emit.literal_pointers = literal_pointers;
     emit.status = status;
     emit.driver_loops = spec.loops.len();

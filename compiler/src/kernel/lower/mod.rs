@@ -45,6 +45,7 @@ pub use weights::WeightLayout;
 
 use crate::ir::{Elem, Module, OriginId};
 use crate::kernel::program::Program;
+use crate::weights::Section;
 
 /// Something that has no compiled form yet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,5 +108,10 @@ pub struct Lowered {
 
 /// Lowers all entries of a module that the passes have lifted over time and fused.
 pub fn lower(module: &Module, options: &Options) -> Result<Lowered, NotCompiled> {
-    driver::lower(module, options)
+    lower_over(module, options, Section::of(&module.weights))
+}
+
+/// As [`lower`], for weights that lie in a section of another order.
+pub fn lower_over(module: &Module, options: &Options, section: Section) -> Result<Lowered, NotCompiled> {
+    driver::lower(module, options, section)
 }

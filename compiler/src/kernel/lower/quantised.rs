@@ -219,9 +219,7 @@ impl Emit<'_> {
         let mut place = at.to_vec();
         place.push(Ix::constant(0));
         let a = self.eval(b, a, &place, false)?;
-        let start = Ix::constant(self.weights.layout(weight).scales().start as i64);
-        let (pointer, offset) = start.address(b, self.weight_pointers[&weight]);
-        let scale = b.load_s(pointer, offset);
+        let scale = self.scale(b, weight, &Ix::constant(0), &Ix::constant(0));
         Ok(quantise::undo_factor(&mut Math::like(b, scale), undo, scale, a))
     }
 

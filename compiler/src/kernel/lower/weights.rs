@@ -27,9 +27,8 @@ pub struct WeightLayout {
 const PAD: u64 = 64;
 
 impl WeightLayout {
-    /// Lays out all weights, and the constants that the entries read.
-    pub fn new(module: &Module) -> WeightLayout {
-        let section = Section::of(&module.weights);
+    /// Lays out the constants that the entries read behind a section of the module's weights.
+    pub fn new(module: &Module, section: Section) -> WeightLayout {
         let mut literals = Vec::new();
         for entry in &module.entries {
             collect(&entry.body, &mut literals);
@@ -63,7 +62,12 @@ impl WeightLayout {
         self.section.layouts[weight.index()]
     }
 
-    /// The byte offset of a weight.
+    /// The byte offset of a weight's scales.
+    pub fn scales_offset(&self, weight: WeightId) -> u64 {
+        self.section.scales[weight.index()] as u64
+    }
+
+    /// The byte offset of a weight's rows or codes.
     pub fn offset(&self, weight: WeightId) -> u64 {
         self.section.offsets[weight.index()] as u64
     }
@@ -184,7 +188,7 @@ impl Emit<'_> {
     /// The scale of a weight, a scalar.
     pub fn scale(&mut self, b: &mut Builder, weight: WeightId, row: &Ix, column: &Ix) -> Value {
         let layout = self.weights.layout(weight);
-        let start = Ix::constant(layout.scales().start as i64);
+        let start = Ix::constant(0);
         let at = match scale_group(layout) {
             Group::Tensor => start,
             Group::Row => start.add_scaled(row, 4),
@@ -195,15 +199,15 @@ impl Emit<'_> {
                 start.add_scaled(&strip, groups * 64).add_scaled(&group, 64).add_scaled(&lane, 4)
             }
         };
-        let (pointer, offset) = at.address(b, self.weight_pointers[&weight]);
+        let (pointer, offset) = at.address(b, self.scale_pointers[&weight]);
         b.load_s(pointer, offset)
     }
 
     /// The scales of 16 rows from `strip * 16`.
     pub fn scales(&mut self, b: &mut Builder, weight: WeightId, strip: &Ix, group: usize) -> Value {
         let layout = self.weights.layout(weight);
-        let start = Ix::constant(layout.scales().start as i64);
-        let pointer = self.weight_pointers[&weight];
+        let start = Ix::constant(0);
+        let pointer = self.scale_pointers[&weight];
         match scale_group(layout) {
             Group::Tensor => {
                 let (pointer, offset) = start.address(b, pointer);
