@@ -245,6 +245,20 @@ fn pointer_health() {
     check_health("v75_tiny");
 }
 
+/// The picture of examples/gallery is what its command draws.
+#[test]
+fn picture_of_the_gallery() {
+    let folder = golden("v76_tiny").0;
+    let scratch = tempfile::tempdir().unwrap();
+    let picture = scratch.path().join("pointers.svg");
+    let (config, weights) = (folder.join("config.json"), folder.join("model.pt"));
+    let arguments = ["probe", text(&config), "--weights", text(&weights), "--repeat", "24", "--output", "-"];
+    stdout(&[&arguments[..], &["--svg", text(&picture)]].concat());
+    let drawn = std::fs::read_to_string(&picture).unwrap();
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/gallery/pointers.svg");
+    assert_eq!(drawn, std::fs::read_to_string(kept).unwrap());
+}
+
 /// Two probes for each of many layers are that many outputs of one entry.
 #[test]
 fn pointers_of_many_layers() {
