@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sterna_compiler::weights::{self, TensorEntry};
 use sterna_tests::{failure, file, stdout, text};
-use torch_writer::{Checkpoint, Storage, Tensor};
+use torch_writer::{Checkpoint, Layout, Storage, Tensor};
 
 fn folder() -> PathBuf {
     file("goldens/v76/v75_tiny")
@@ -23,9 +23,11 @@ fn golden() -> Checkpoint {
         values: opened.read_f32(t).unwrap(),
         storage: Storage::Float,
         transposed: false,
+        scale: None,
     };
     let tensors = opened.tensors().iter().map(read).collect();
-    Checkpoint { tensors, beside: Some(vec![("val_bpc".into(), 5.5)]), ..Checkpoint::default() }
+    let beside = vec![("val_bpc".to_owned(), json!(5.5))];
+    Checkpoint { layout: Layout::Training, tensors, beside, ..Checkpoint::default() }
 }
 
 struct Scratch {
@@ -72,7 +74,7 @@ fn every_form_of_a_tensor_gives_the_same_logits() {
         ("views of one storage", &|c| c.shared = true),
         ("doubles", &|c| c.tensors.iter_mut().for_each(|t| t.storage = Storage::Double)),
         ("ZIP64", &|c| c.zip64 = true),
-        ("a bare state dictionary", &|c| c.beside = None),
+        ("a bare state dictionary", &|c| c.layout = Layout::Bare),
         ("prefixes", &|c| {
             for (place, tensor) in c.tensors.iter_mut().enumerate() {
                 let prefix = ["module.", "_orig_mod.", "module._orig_mod.module.", ""][place % 4];

@@ -1,6 +1,15 @@
-//! A writer of torch checkpoints, that can also write what torch would not.
+//! A writer of torch checkpoints in all their layouts, that can also write what torch would not.
+
+// No test writes all that some test writes.
+#![allow(dead_code)]
+
+mod pickle;
 
 use std::io::{Cursor, Write};
+
+use serde_json::{Value, json};
+
+use pickle::Pickle;
 
 /// An element that storages are made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,19 +25,36 @@ pub enum Storage {
 pub struct Tensor {
     pub name: String,
     pub shape: Vec<usize>,
-    /// Row-major.
+    /// Row-major; with a scale the codes.
     pub values: Vec<f32>,
     pub storage: Storage,
     /// Whether the storage holds the transposed matrix, read through exchanged strides.
     pub transposed: bool,
+    /// Packed ternary codes have a scale. Only the compact layout knows them.
+    pub scale: Option<f32>,
+}
+
+/// Where the tensors stand in the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Layout {
+    /// They are the file: names to tensors.
+    #[default]
+    Bare,
+    /// Under `model`, with values beside it.
+    Training,
+    /// Under `state`, some of them packed, with values beside it.
+    Compact,
 }
 
 /// A checkpoint under construction.
 #[derive(Clone, Debug, Default)]
 pub struct Checkpoint {
+    pub layout: Layout,
     pub tensors: Vec<Tensor>,
-    /// JSON-like values beside the model: text, numbers. None: the state dictionary is the top level.
-    pub beside: Option<Vec<(String, f64)>>,
+    /// Values beside the tensors, if the layout has them.
+    pub beside: Vec<(String, Value)>,
+    /// Whether an optimizer with two moments of each tensor stands beside them. Its moments are not finite.
+    pub optimizer: bool,
     /// Whether all tensors share one storage, each behind some other numbers.
     pub shared: bool,
     /// Whether the archive has ZIP64 fields.
@@ -37,34 +63,14 @@ pub struct Checkpoint {
     pub call: Option<(&'static str, &'static str)>,
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
-    out.push(b'X');
-    out.extend((text.len() as u32).to_le_bytes());
-    out.extend(text.as_bytes());
-}
-
-fn int(out: &mut Vec<u8>, value: usize) {
-    out.extend(b"\x8a\x08");
-    out.extend((value as u64).to_le_bytes());
-}
-
-fn ints(out: &mut Vec<u8>, values: &[usize]) {
-    out.push(b'(');
-    values.iter().for_each(|&v| int(out, v));
-    out.push(b't');
-}
-
-fn global(out: &mut Vec<u8>, module: &str, name: &str) {
-    out.extend(format!("c{module}\n{name}\n").as_bytes());
-}
-
 impl Storage {
-    fn name(self) -> &'static str {
+    /// Its class, and the bytes of an element.
+    fn described(self) -> (&'static str, usize) {
         match self {
-            Storage::Float => "FloatStorage",
-            Storage::Double => "DoubleStorage",
-            Storage::Half => "HalfStorage",
-            Storage::Bfloat16 => "BFloat16Storage",
+            Storage::Float => ("FloatStorage", 4),
+            Storage::Double => ("DoubleStorage", 8),
+            Storage::Half => ("HalfStorage", 2),
+            Storage::Bfloat16 => ("BFloat16Storage", 2),
         }
     }
 
@@ -115,76 +121,55 @@ impl Tensor {
     }
 }
 
+impl Tensor {
+    /// The packed codes, rows of whole bytes.
+    fn packed(&self) -> Vec<u8> {
+        let pack = |four: &[f32]| {
+            let code = |value: f32| if value == 0.0 { 0 } else { 1 + u8::from(value < 0.0) };
+            four.iter().rev().fold(0, |byte, &value| byte << 2 | code(value))
+        };
+        self.values.chunks(self.shape[1]).flat_map(|row| row.chunks(4).map(pack)).collect()
+    }
+}
+
 /// Where a tensor lies: its storage, first element and strides.
-type Place = (usize, usize, Vec<usize>);
+struct Place {
+    key: usize,
+    first: usize,
+    strides: Vec<usize>,
+}
 
 impl Checkpoint {
-    /// The storages, and the place of each tensor.
-    fn storages(&self) -> (Vec<Vec<u8>>, Vec<Place>) {
-        let mut storages: Vec<Vec<u8>> = Vec::new();
-        let mut places = Vec::new();
-        for tensor in &self.tensors {
-            let (values, strides) = tensor.laid_out();
-            if storages.is_empty() || !self.shared {
-                storages.push(Vec::new());
-            }
-            let key = storages.len() - 1;
-            let storage = &mut storages[key];
-            if self.shared {
-                storage.extend((0..3).flat_map(|_| tensor.storage.bytes(9.0)));
-            }
-            places.push((key, storage.len() / tensor.storage.bytes(0.0).len(), strides));
-            storage.extend(values.iter().flat_map(|&v| tensor.storage.bytes(v)));
-        }
-        (storages, places)
-    }
-
     /// The bytes of the file.
     pub fn bytes(&self) -> Vec<u8> {
-        let (storages, places) = self.storages();
-        let mut state = Vec::new();
-        global(&mut state, "collections", "OrderedDict");
-        state.extend(b")R(");
-        for (tensor, (key, first, strides)) in self.tensors.iter().zip(&places) {
-            text(&mut state, &tensor.name);
-            global(&mut state, "torch._utils", "_rebuild_tensor_v2");
-            state.extend(b"((");
-            text(&mut state, "storage");
-            global(&mut state, "torch", tensor.storage.name());
-            text(&mut state, &key.to_string());
-            text(&mut state, "cpu");
-            int(&mut state, storages[*key].len() / tensor.storage.bytes(0.0).len());
-            state.extend(b"tQ");
-            int(&mut state, *first);
-            ints(&mut state, &tensor.shape);
-            ints(&mut state, strides);
-            state.push(b'\x89');
-            global(&mut state, "collections", "OrderedDict");
-            state.extend(b")RtR");
-        }
-        state.push(b'u');
-        let mut pickle = b"\x80\x02".to_vec();
-        match &self.beside {
-            None => pickle.extend(state),
-            Some(beside) => {
-                pickle.extend(b"}(");
-                text(&mut pickle, "model");
-                pickle.extend(state);
-                for (key, value) in beside {
-                    text(&mut pickle, key);
-                    pickle.push(b'G');
-                    pickle.extend(value.to_be_bytes());
+        let mut pickle = Pickle::new();
+        match self.layout {
+            Layout::Bare => self.state(&mut pickle),
+            Layout::Training => {
+                pickle.open_dict();
+                pickle.text("model");
+                self.state(&mut pickle);
+                if self.optimizer {
+                    pickle.text("optimizer");
+                    self.moments(&mut pickle);
                 }
-                if let Some((module, name)) = self.call {
-                    text(&mut pickle, "hook");
-                    global(&mut pickle, module, name);
-                    text(&mut pickle, "true");
-                    pickle.extend(b"\x85R");
-                }
-                pickle.push(b'u');
+                self.values_beside(&mut pickle);
+            }
+            Layout::Compact => {
+                pickle.open_dict();
+                pickle.text("format");
+                pickle.text("compact_2bit");
+                pickle.text("version");
+                pickle.json(&json!(1));
+                self.values_beside(&mut pickle);
+                pickle.text("state");
+                self.state(&mut pickle);
             }
         }
-        pickle.push(b'.');
+        if self.layout != Layout::Bare {
+            pickle.close_dict();
+        }
+        let (pickle, storages) = pickle.finish();
         let mut members = vec![("data.pkl".to_owned(), pickle), ("byteorder".to_owned(), b"little".to_vec())];
         members.push(("version".to_owned(), b"3\n".to_vec()));
         members.extend(storages.into_iter().enumerate().map(|(key, bytes)| (format!("data/{key}"), bytes)));
@@ -198,5 +183,83 @@ impl Checkpoint {
             archive.write_all(&bytes).expect("memory");
         }
         archive.finish().expect("memory").into_inner()
+    }
+
+    fn values_beside(&self, pickle: &mut Pickle) {
+        for (key, value) in &self.beside {
+            pickle.text(key);
+            pickle.json(value);
+        }
+        if let Some((module, name)) = self.call {
+            pickle.text("hook");
+            pickle.call(module, name, "true");
+        }
+    }
+
+    /// The state dictionary.
+    fn state(&self, pickle: &mut Pickle) {
+        let places: Vec<Place> = self.tensors.iter().map(|t| self.place(t, pickle)).collect();
+        pickle.open_ordered_dict();
+        for (tensor, Place { key, first, strides }) in self.tensors.iter().zip(&places) {
+            pickle.text(&tensor.name);
+            let Some(scale) = tensor.scale else {
+                pickle.tensor(tensor.storage.described(), *key, *first, &tensor.shape, strides);
+                continue;
+            };
+            let shape = [tensor.shape[0], tensor.shape[1].div_ceil(4)];
+            pickle.open_dict();
+            pickle.text("packed");
+            pickle.tensor(("ByteStorage", 1), *key, *first, &shape, strides);
+            pickle.text("scale");
+            let key = pickle.storage(Storage::Bfloat16.bytes(scale));
+            pickle.tensor(Storage::Bfloat16.described(), key, 0, &[1], &[1]);
+            pickle.text("shape");
+            pickle.json(&json!(tensor.shape));
+            pickle.close_dict();
+        }
+        pickle.close_dict();
+    }
+
+    /// Puts the values of a tensor where they belong.
+    fn place(&self, tensor: &Tensor, pickle: &mut Pickle) -> Place {
+        if tensor.scale.is_some() {
+            let strides = vec![tensor.shape[1].div_ceil(4), 1];
+            return Place { key: pickle.storage(tensor.packed()), first: 0, strides };
+        }
+        let (values, strides) = tensor.laid_out();
+        let bytes = |values: &[f32]| values.iter().flat_map(|&v| tensor.storage.bytes(v)).collect::<Vec<u8>>();
+        if !self.shared {
+            return Place { key: pickle.storage(bytes(&values)), first: 0, strides };
+        }
+        let key = if pickle.storages() == 0 { pickle.storage(Vec::new()) } else { 0 };
+        pickle.append(key, &bytes(&[9.0; 3]));
+        let first = pickle.append(key, &bytes(&values)) / tensor.storage.described().1;
+        Place { key, first, strides }
+    }
+
+    /// What an optimizer of two moments keeps: a dictionary by the places of its parameters, and their groups.
+    fn moments(&self, pickle: &mut Pickle) {
+        pickle.open_dict();
+        pickle.text("state");
+        pickle.open_dict();
+        for (place, tensor) in self.tensors.iter().enumerate() {
+            pickle.json(&json!(place));
+            pickle.open_dict();
+            pickle.text("step");
+            let key = pickle.storage(Storage::Float.bytes(640.0));
+            pickle.tensor(Storage::Float.described(), key, 0, &[], &[]);
+            for name in ["exp_avg", "exp_avg_sq"] {
+                let moment = Tensor { values: vec![f32::NAN; tensor.values.len()], ..tensor.clone() };
+                let Place { key, first, strides } = Checkpoint::default().place(&moment, pickle);
+                pickle.text(name);
+                pickle.tensor(moment.storage.described(), key, first, &moment.shape, &strides);
+            }
+            pickle.close_dict();
+        }
+        pickle.close_dict();
+        pickle.text("param_groups");
+        let parameters: Vec<usize> = (0..self.tensors.len()).collect();
+        pickle.json(&json!([{ "lr": 0.0015, "betas": [0.9, 0.95], "foreach": null, "params": parameters }]));
+        pickle.close_dict();
     }
 }
