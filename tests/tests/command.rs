@@ -198,3 +198,30 @@ fn presets_and_completions() {
         assert!(stdout(&["completions", shell]).contains("sterna"));
     }
 }
+
+#[test]
+fn a_mistaken_config_is_told_what_is_wrong_in_its_own_model() {
+    let good: Value =
+        serde_json::from_slice(&std::fs::read(file("goldens/v76/v76_tiny/config.json")).unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    let says = |edit: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        let mut config = good.as_object().unwrap().clone();
+        edit(&mut config);
+        std::fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
+        failure(&["check", text(&path)], 1)
+    };
+    let missing = says(&|config| drop(config.remove("d_ff")));
+    assert!(missing.contains("`d_ff`") && missing.contains("error[E06"), "{missing}");
+    let unknown = says(&|config| drop(config.insert("d_fff".into(), 8.into())));
+    assert!(unknown.contains("`d_fff` is not a key of"), "{unknown}");
+    let renamed = says(&|config| drop(config.insert("arch".into(), "another".into())));
+    assert!(renamed.contains("`arch` is \"another\"") && renamed.matches("error[").count() == 1, "{renamed}");
+    let refused = says(&|config| drop(config.insert("d_model".into(), 97.into())));
+    assert!(refused.contains("97 % 6 = 1") && refused.matches("error[").count() == 1, "{refused}");
+    let stranger = says(&|config| {
+        config.clear();
+        config.insert("rows".into(), 3.into());
+    });
+    assert!(stranger.contains("no model has the keys of this config"), "{stranger}");
+}

@@ -17,7 +17,7 @@ pub struct ModelArguments {
     /// A JSON config, a preset, or a .sterna package; without it the config inside or beside the checkpoint given, and
     /// without one the bundled tiny model.
     pub config: Option<String>,
-    /// The graph that a JSON config is for; by default the one whose config section accepts it.
+    /// The graph that a JSON config is for; by default the one whose config section fits it best.
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// A folder of graph files that replace or add to the built-in ones.

@@ -272,37 +272,39 @@ fn imports(file: &ast::File) -> impl Iterator<Item = ast::Import> + '_ {
     })
 }
 
-/// How many keys of the config a model declares; nothing if it contradicts one or needs another.
+/// How well a model's declared keys fit a config: the keys they share, less those that only one of them has or that the
+/// model gives another constant. Nothing if they differ more than they agree; what a mistaken config lacks, its own
+/// model's errors say best.
 fn fitness(file: &ast::File, config: &Json) -> Option<usize> {
     let object = config.as_object()?;
     let decls = file.items.iter().find_map(|item| match item {
         Item::Config(config) => Some(&config.keys),
         _ => None,
     })?;
-    let mut score = 0;
-    for decl in decls.iter().filter(|d| !d.any_depth) {
+    let (mut shared, mut differing) = (0, object.properties.len());
+    for decl in decls {
         for key in &decl.keys {
             let ast::Key::Named(name) = key else { continue };
             let given = object.get(name.as_str());
-            score += usize::from(given.is_some());
+            if given.is_some() {
+                differing = differing.saturating_sub(1);
+                shared += usize::from(!decl.any_depth);
+            }
             let ast::KeyBody::Value { ty, default } = &decl.body else {
                 continue;
             };
             match given {
-                None if default.is_none() => return None,
-                Some(property) => {
-                    // A constant names the model: another value names another model.
-                    if let [only] = ty.alternatives.as_slice()
-                        && let ast::KeyForm::Literal(literal) = &only.form
-                        && let ast::Value::Text(text) = &literal.value
-                        && property.value.as_str() != Some(text)
-                    {
-                        return None;
-                    }
-                }
-                None => {}
+                None => differing += usize::from(default.is_none() && !decl.any_depth),
+                Some(property) => differing += usize::from(contradicts(ty, &property.value)),
             }
         }
     }
-    Some(score)
+    shared.checked_sub(differing).filter(|&score| score > 0)
+}
+
+/// Whether the only value that a key may have is another text: such a constant names the model.
+fn contradicts(ty: &ast::KeyType, value: &Json) -> bool {
+    let [only] = ty.alternatives.as_slice() else { return false };
+    let ast::KeyForm::Literal(literal) = &only.form else { return false };
+    matches!(&literal.value, ast::Value::Text(text) if value.as_str() != Some(text))
 }

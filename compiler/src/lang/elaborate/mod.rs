@@ -213,12 +213,15 @@ impl<'a> Elaborator<'a> {
         if !self.diagnostics.has_errors() {
             self.checkpoint_rules();
             let entries = self.model_statements();
-            for entry in entries {
-                self.entry_statement(entry);
+            // What follows from a config that the graph refuses would only hide the refusal.
+            if !self.diagnostics.iter().any(|d| d.code == Code::CheckFailed) {
+                for entry in entries {
+                    self.entry_statement(entry);
+                }
+                self.force_globals();
+                self.deferred_checks();
+                self.unused_parts_and_weights();
             }
-            self.force_globals();
-            self.deferred_checks();
-            self.unused_parts_and_weights();
         }
         self.unused_names();
         self.config_uses(config);

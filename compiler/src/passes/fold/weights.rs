@@ -6,9 +6,6 @@ use super::super::rewrite::{Copy, is_leaf, is_pure};
 use crate::ir::print::print_region;
 use crate::ir::{Elem, Encoding, Module, NodeId, Op, Region, Value, WeightDecl, WeightId, WeightSource};
 
-/// A computed weight holds at most this many elements, so that nothing large is kept twice.
-const MAX_ELEMENTS: usize = 1 << 22;
-
 /// Weights computed so far, by the text of their regions: the same expression is computed once.
 #[derive(Default)]
 pub(super) struct Computed {
@@ -84,7 +81,8 @@ pub(super) fn hoist(module: &mut Module, region: &mut Region, computed: &mut Com
     super::super::dce::sweep(region);
 }
 
-/// Whether a value that depends on weights only is to be kept as a weight.
+/// Whether a value that depends on weights only is to be kept as a weight: also a large one, since a step that computed it
+/// anew would read as much and compute besides.
 fn worth(module: &Module, region: &Region, value: Value) -> bool {
     let Some(id) = region.producer(value) else {
         return false;
@@ -97,7 +95,7 @@ fn worth(module: &Module, region: &Region, value: Value) -> bool {
     let Some(elements) = ty.elements() else {
         return false;
     };
-    ty.elem == Elem::F32 && elements <= MAX_ELEMENTS && elements <= read_elements(module, region, id).saturating_mul(2)
+    ty.elem == Elem::F32 && elements <= read_elements(module, region, id).saturating_mul(2)
 }
 
 /// Elements of all weights that a node depends on.
