@@ -120,32 +120,41 @@ fn equal_shapes_propose_no_map() {
 #[test]
 fn sizes_are_those_of_the_published_table() {
     let report: Value = serde_json::from_str(&stdout(&["check", "--all", "cpu1", "--json"])).unwrap();
+    let table = stdout(&["check", "--all", "cpu1"]);
     let rows = report["sizes"].as_array().unwrap();
-    for (preset, parameters, mib) in [
-        ("run_01", 54_735_360, 104.43),
-        ("run_02a", 38_500_864, 73.46),
-        ("run_02", 38_829_696, 74.09),
-        ("run_03", 38_829_696, 74.09),
-        ("run_04", 38_852_352, 9.38),
-        ("run_05", 38_999_808, 9.67),
-        ("run_05b", 35_847_936, 8.90),
-        ("run_06", 39_004_352, 9.67),
-        ("run_07", 39_037_249, 9.74),
-        ("run_08", 38_852_352, 9.38),
-        ("run_09", 39_430_465, 9.84),
-        ("run_10", 39_436_609, 9.86),
-        ("run_13", 12_538_425, 3.18),
-        ("run_14", 10_688_633, 2.75),
-        ("run_15", 10_729_593, 2.83),
-        ("run_16", 10_688_633, 2.75),
+    let mut larger = Vec::new();
+    // The MiB of the members, and of the files that were published, which have a directory too.
+    for (preset, parameters, megabytes, mib, published) in [
+        ("run_01", 54_735_360, "218.941", "104.43", 104.4),
+        ("run_02a", 38_500_864, "154.003", "73.46", 73.5),
+        ("run_02", 38_829_696, "155.319", "74.09", 74.1),
+        ("run_03", 38_829_696, "155.319", "74.09", 74.1),
+        ("run_04", 38_852_352, "155.409", "9.38", 9.4),
+        ("run_05", 38_999_808, "155.999", "9.67", 9.7),
+        ("run_05b", 35_847_936, "143.392", "8.90", 8.9),
+        ("run_06", 39_004_352, "156.017", "9.67", 9.7),
+        ("run_07", 39_037_249, "156.149", "9.74", 9.8),
+        ("run_08", 38_852_352, "155.409", "9.38", 9.4),
+        ("run_09", 39_430_465, "157.722", "9.84", 9.9),
+        ("run_10", 39_436_609, "157.746", "9.86", 9.9),
+        ("run_13", 12_538_425, "50.154", "3.18", 3.2),
+        ("run_14", 10_688_633, "42.755", "2.75", 2.8),
+        ("run_15", 10_729_593, "42.918", "2.83", 2.9),
+        ("run_16", 10_688_633, "42.755", "2.75", 2.8),
     ] {
         let named = |row: &&Value| row["presets"].as_array().unwrap().contains(&json!(preset));
         let row = rows.iter().find(named).unwrap_or_else(|| panic!("{preset}"));
         assert_eq!(row["parameters"], parameters, "{preset}");
-        let found = row["compact_bytes"].as_f64().unwrap() / 1048576.0;
-        assert!((found - mib).abs() <= 0.005, "{preset}: {found} instead of {mib} MiB");
+        let line = table.lines().find(|line| line.split([' ', ',']).any(|word| word == preset)).unwrap();
+        assert!(line.contains(&format!(" {megabytes} MB")), "{preset}: {line}");
+        assert!(line.contains(&format!(" {mib} MiB")), "{preset}: {line}");
+        let found = row["compact_file_bytes"].as_f64().unwrap() / 1048576.0;
+        if (found - published).abs() > 0.05 {
+            larger.push((preset, published - 0.05 - found));
+        }
     }
-    assert!(stdout(&["check", "--all", "cpu1"]).contains("156.149 MB"));
+    // One decimal was published. Of one file some 7 KB are not accounted for.
+    assert!(larger.len() == 1 && larger[0].1 > 0.0 && larger[0].1 < 0.01, "{larger:?}");
     assert!(failure(&["check", "--all", "cpu2"], 1).contains("cpu1"));
 }
 

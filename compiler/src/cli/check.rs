@@ -17,8 +17,9 @@ pub struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
     /// Instead: parameters and file sizes of all presets of a model. A compact file has ceil(columns / 4) bytes for a
-    /// row of ternary weights, 2 bytes for a scale and for every other weight, and 456 bytes of the archive for a packed
-    /// tensor, 250 for another.
+    /// row of ternary weights, 2 bytes for a scale and for every other weight, and what `torch.save` puts around them:
+    /// headers of the archive, and names, shapes and the config as a pickle. The last column is the file with the
+    /// archive's directory.
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["config", "weights"])]
     all: Option<String>,
     /// Print JSON to stdout.
@@ -96,19 +97,22 @@ fn sizes(model: &str, arguments: &Arguments) -> Outcome {
                     "parameters": row.parameters,
                     "fp32_bytes": row.fp32_bytes,
                     "compact_bytes": row.compact_bytes,
+                    "compact_file_bytes": row.compact_file_bytes,
                 })
             })
             .collect();
         println!("{}", json!({ "model": model, "sizes": rows }));
         return Ok(());
     }
-    println!("{:>16}  {:>12}  {:>12}  presets", "parameters", "fp32", "compact");
+    println!("{:>16}  {:>12}  {:>12}  {:>12}  presets", "parameters", "fp32", "compact", "its file");
     for row in rows {
+        let mib = |bytes: usize| format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20));
         println!(
-            "{:>16}  {:>12}  {:>12}  {}",
+            "{:>16}  {:>12}  {:>12}  {:>12}  {}",
             output::grouped(row.parameters),
             format!("{:.3} MB", row.fp32_bytes as f64 / 1e6),
-            format!("{:.2} MiB", row.compact_bytes as f64 / f64::from(1 << 20)),
+            mib(row.compact_bytes),
+            mib(row.compact_file_bytes),
             row.presets.join(", ")
         );
     }

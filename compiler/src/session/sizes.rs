@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::load::{drawn, library};
 use super::{Result, SessionError};
 use crate::diagnostics::{SourceFiles, nearest};
-use crate::ir::{Encoding, Module};
+use crate::ir::{Encoding, Module, Treatment};
 use crate::lang;
-use crate::weights::MatrixShape;
+use crate::weights::{ArchiveBytes, CompactFile, CompactTensor, MatrixShape, PackedRows};
 
 /// The sizes of the presets that share one config.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +20,10 @@ pub struct PresetSizes {
     pub parameters: usize,
     /// Bytes of a checkpoint of 32-bit floats.
     pub fp32_bytes: usize,
-    /// Bytes of a compact checkpoint, see [`compact_bytes`].
+    /// Bytes of a compact checkpoint's tensors, names, shapes and config with their headers in the file.
     pub compact_bytes: usize,
+    /// Bytes of that file: with the archive's directory.
+    pub compact_file_bytes: usize,
 }
 
 /// The sizes of all presets of a model, in the order of its graph.
@@ -51,11 +53,13 @@ pub fn preset_sizes(model: &str, graphs: Option<&Path>) -> Result<Vec<PresetSize
             Some((_, row)) => row.presets.push(preset.to_owned()),
             None => {
                 let parameters = compiled.module.parameters();
+                let file = compact_file(&compiled.module);
                 let sizes = PresetSizes {
                     presets: vec![preset.to_owned()],
                     parameters,
                     fp32_bytes: 4 * parameters,
-                    compact_bytes: compact_bytes(&compiled.module),
+                    compact_bytes: file.members,
+                    compact_file_bytes: file.members + file.directory,
                 };
                 rows.push((config, sizes));
             }
@@ -64,26 +68,29 @@ pub fn preset_sizes(model: &str, graphs: Option<&Path>) -> Result<Vec<PresetSize
     Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
-/// What a torch archive adds to the data of a dense tensor (headers of its member, padding, its line in the directory, its
-/// record in the pickle). Fitted, with the constant below, to a table of published file sizes; not measured on files.
-const DENSE_OVERHEAD: usize = 250;
-/// The same for a packed tensor: two members (codes and scale), and a record with its shape.
-const PACKED_OVERHEAD: usize = 456;
-
-/// Bytes of a compact checkpoint file: a ternary matrix has rows of ceil(columns / 4) bytes and 2 bytes for each scale,
-/// signs rows of ceil(columns / 8) bytes and their scales, every other weight has 2 bytes; and to each tensor the
-/// archive adds its overhead, 456 bytes to a packed one and 250 to another.
-pub fn compact_bytes(module: &Module) -> usize {
-    let bytes = module.stored().map(|(_, encoding, shape)| {
+/// The size of the compact checkpoint file of a model, as `torch.save` writes it into a stream: a ternary matrix has rows
+/// of ceil(columns / 4) bytes and 2 bytes for each scale, every other weight has 2 bytes; the rest is the archive and
+/// the pickle, which has the config with its defaults, and step 0. Signs, for which there is no such file, are counted
+/// as rows of ceil(columns / 8) bytes with their scales.
+fn compact_file(module: &Module) -> ArchiveBytes {
+    let tensors = module.stored().map(|(name, encoding, shape)| {
         let matrix = MatrixShape::of(shape);
-        let packed = |per_byte: usize, group| {
-            matrix.rows * matrix.columns.div_ceil(per_byte) + 2 * matrix.scales(group) + PACKED_OVERHEAD
+        let packed = |per_byte, group| PackedRows {
+            rows: matrix.rows,
+            row_bytes: matrix.columns.div_ceil(per_byte),
+            scales: matrix.scales(group),
         };
-        match encoding {
-            Encoding::Ternary { group, .. } => packed(4, *group),
-            Encoding::Sign { group, .. } => packed(8, *group),
-            Encoding::F32 | Encoding::F16 | Encoding::Bf16 => 2 * matrix.elements() + DENSE_OVERHEAD,
-        }
+        let packed = match encoding {
+            Encoding::Ternary { group, .. } => Some(packed(4, *group)),
+            Encoding::Sign { group, .. } => Some(packed(8, *group)),
+            Encoding::F32 | Encoding::F16 | Encoding::Bf16 => None,
+        };
+        CompactTensor { name, shape, packed }
     });
-    bytes.sum()
+    let tensors: Vec<CompactTensor> = tensors.collect();
+    let value = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+    let keys = module.config.iter().filter(|used| matches!(used.treatment, Treatment::Used | Treatment::Default));
+    let config: Vec<(String, Value)> = keys.map(|used| (used.key.clone(), value(&used.value))).collect();
+    // The folder of the members where no file name gives another.
+    CompactFile { stem: "archive", config: &config, step: 0, tensors: &tensors }.bytes()
 }

@@ -41,7 +41,9 @@ pub use random::random_value;
 pub use read::{SignTensor, TernaryTensor};
 pub use safetensors::SafetensorsError;
 pub use source::{Binding, ValueSource};
-pub use torch::{LayoutError, PickleError, PickleProblem, ZipError};
+pub use torch::{
+    ArchiveBytes, CompactFile, CompactTensor, LayoutError, PackedRows, PickleError, PickleProblem, ZipError,
+};
 pub use value::{MatrixShape, WeightValue, group_of};
 
 /// The file formats and, within them, the layouts that are told apart.

@@ -6,6 +6,7 @@
 
 mod compact;
 mod pickle;
+mod saved;
 mod state_dict;
 mod training;
 mod value;
@@ -21,6 +22,7 @@ use value::{Arena, JsonError, Node, NodeId};
 use zip::Archive;
 
 pub use pickle::{PickleError, PickleProblem};
+pub use saved::{ArchiveBytes, CompactFile, CompactTensor, PackedRows};
 pub use zip::ZipError;
 
 /// Why the values in a torch file make no checkpoint.
