@@ -10,7 +10,7 @@ use super::options::{
     self, CacheArguments, CacheName, EngineArguments, ModelArguments, TokenizerArguments, WeightArguments,
 };
 use super::{Failure, Outcome, output};
-use crate::session::{self, Evaluation};
+use crate::session::{self, Evaluation, Room};
 
 /// Arguments of `sterna eval`.
 #[derive(clap::Args)]
@@ -28,7 +28,8 @@ pub struct Arguments {
     /// The text; for token models without a tokenizer a JSON array of ids.
     #[arg(long, value_name = "FILE")]
     text: PathBuf,
-    /// Evaluate windows of so many elements, each a stream of its own; 0: the whole text is one stream.
+    /// Evaluate windows of so many elements, each a stream of its own; 0: the whole text is one stream, unless the caches
+    /// have no room for it (--context, or the graph's own bound): then windows that fill them, which the output says.
     #[arg(long, default_value_t = 0, value_name = "N")]
     window: usize,
     /// What computes.
@@ -55,36 +56,42 @@ struct Measured {
     text_bytes: Option<usize>,
     /// Of one stream; none if the interpreter computed.
     state_bytes: Option<usize>,
+    /// Elements of a stream, 0 if the whole text was one.
+    window: usize,
+    /// Of the caches, if they have a bound.
+    room: Option<Room>,
 }
 
 fn measured(arguments: &Arguments, cache: CacheArguments) -> Result<Measured, Failure> {
     let session = options::session(&arguments.model, Some(&arguments.weights), cache)?;
     let compile = arguments.engine.compile_options()?;
+    let room = session.room(&compile);
     match arguments.backend {
-        Backend::Interp => evaluate(&mut session.interpreter(&compile, Mode::Batch)?, arguments),
+        Backend::Interp => evaluate(&mut session.interpreter(&compile, Mode::Batch)?, room, arguments),
         Backend::Jit => {
             let mut engine = session.native(&compile, arguments.engine.pool()?)?;
             let bytes = engine.table().states.iter().map(|s| s.bytes).sum();
-            Ok(Measured { state_bytes: Some(bytes), ..evaluate(&mut engine, arguments)? })
+            Ok(Measured { state_bytes: Some(bytes), ..evaluate(&mut engine, room, arguments)? })
         }
     }
 }
 
-fn evaluate(engine: &mut impl Engine, arguments: &Arguments) -> Result<Measured, Failure> {
+fn evaluate(engine: &mut impl Engine, room: Option<Room>, arguments: &Arguments) -> Result<Measured, Failure> {
     let path = arguments.text.display();
     let text = std::fs::read(&arguments.text).map_err(|e| Failure::Input(format!("error: cannot read {path}: {e}")))?;
     let decoder = Decoder::new(engine.table())?;
     let tokenizer = arguments.tokenizer.open(&decoder, &arguments.model, &arguments.weights)?;
     let elements = session::elements(&text, decoder.is_bytes(), tokenizer.as_ref())
         .map_err(|e| Failure::Input(format!("error: {path}: {e}")))?;
+    let window = session::window(room, &decoder, arguments.window, elements.len())?;
     let bar = output::progress(elements.len() as u64, "evaluating");
-    let found = session::evaluate(engine, &elements, arguments.window, || bar.inc(1))?;
+    let found = session::evaluate(engine, &elements, window, || bar.inc(1))?;
     bar.finish_and_clear();
     if found.predicted == 0 {
         return Err(Failure::Input(format!("error: {path} has no element to predict")));
     }
     let text_bytes = tokenizer.is_some().then_some(text.len());
-    Ok(Measured { evaluation: found, text_bytes, state_bytes: None })
+    Ok(Measured { evaluation: found, text_bytes, state_bytes: None, window, room })
 }
 
 /// Prints what was found; with rounded caches also what exact ones give.
@@ -99,6 +106,7 @@ fn report(arguments: &Arguments, measured: &Measured, exact: Option<&Measured>) 
     if arguments.json {
         let mut report = json!({
             "level": unit, "predicted": found.predicted, "loss": mean, "perplexity": mean.exp(),
+            "window": measured.window,
         });
         report[format!("bits_per_{unit}")] = json!(bits);
         if let Some(bits) = per_byte {
@@ -116,6 +124,10 @@ fn report(arguments: &Arguments, measured: &Measured, exact: Option<&Measured>) 
         return;
     }
     println!("{unit}s predicted   {}", output::grouped(found.predicted));
+    if let (Some(room), true) = (measured.room, measured.window != arguments.window) {
+        let by = if room.by_options { " (--context)" } else { "" };
+        println!("in windows of     {} {unit}s, as the caches have room for {} steps{by}", measured.window, room.steps);
+    }
     println!("loss per {unit}     {mean:.6} nats");
     println!("perplexity        {:.4} per {unit}", mean.exp());
     println!("bits per {unit}     {bits:.6}");

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Room;
 use crate::ir::Module;
 use crate::kernel::lower::NotCompiled;
 use crate::lang::rename::RenameError;
@@ -34,6 +35,12 @@ pub enum SessionError {
     /// A text that the model cannot take.
     #[error("{0}")]
     Text(String),
+    /// A window of a text for which the caches have no room.
+    #[error(
+        "a stream of {elements} elements takes {needed} steps, and the caches have room for {}{}",
+        room.steps, advice(room)
+    )]
+    NoRoom { elements: usize, needed: usize, room: Room },
     /// The name is neither a file nor a preset.
     #[error("{0}")]
     NoModel(String),
@@ -72,6 +79,15 @@ pub enum SessionError {
     Incomplete,
     #[error(transparent)]
     Runtime(#[from] sterna_runtime::Error),
+}
+
+/// What to do where there is no room.
+fn advice(room: &Room) -> &'static str {
+    if room.by_options {
+        "; give a smaller --window or a larger --context"
+    } else {
+        " by the config; give a smaller --window"
+    }
 }
 
 /// A rename map as the file that `--rename` takes.

@@ -27,8 +27,8 @@ impl Evaluation {
     }
 }
 
-/// Evaluates windows of `window` elements, each a stream of its own (0: the whole text is one), and tells `progress`
-/// of every predicted element.
+/// Evaluates windows of `window` elements, each a stream of its own (0: the whole text is one; see [`super::window`]), and
+/// tells `progress` of every predicted element.
 ///
 /// # Errors
 /// An element outside of the vocabulary, a text longer than the caches, a failing check of the graph.

@@ -17,6 +17,7 @@ mod in_place;
 mod load;
 mod observe;
 mod oracle;
+mod room;
 mod sizes;
 pub mod sweep;
 pub mod sweep_results;
@@ -39,6 +40,7 @@ pub use evaluate::{Evaluation, evaluate};
 pub use load::{CacheFormat, LoadOptions, ModelSource, TensorReport, WeightsSource, preset_names};
 pub use observe::Observations;
 pub use oracle::InterpreterEngine;
+pub use room::{Room, window};
 pub use sizes::{PresetSizes, preset_sizes};
 pub use tokens::{TokenStream, Tokenizer, elements, find_tokenizer};
 

@@ -10,7 +10,7 @@ use sterna_runtime::{Decoder, Engine, Pool};
 
 use super::{
     CompileOptions, Compiled, LoadOptions, ModelSource, Result, Session, SessionError, Tokenizer, WeightsSource,
-    config_of_checkpoint, elements, evaluate, find_tokenizer,
+    config_of_checkpoint, elements, evaluate, find_tokenizer, window,
 };
 use crate::weights::Checkpoint;
 
@@ -28,7 +28,7 @@ pub struct SweepOptions {
     pub tokenizer: Option<PathBuf>,
     /// The text.
     pub text: Vec<u8>,
-    /// Elements of a stream, 0 for the whole text.
+    /// Elements of a stream, 0 for as many as the caches have room for.
     pub window: usize,
 }
 
@@ -55,8 +55,11 @@ pub struct Record {
     pub seconds: f64,
     /// CRC-32 of the text: results of different texts do not compare.
     pub text_crc32: u32,
-    /// Elements of a stream, 0 for the whole text.
+    /// Elements of a stream as asked for, 0 for as many as the caches have room for.
     pub window: usize,
+    /// Elements of a stream where that is less than the whole text and was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_to: Option<usize>,
     /// Why there is no result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -129,7 +132,10 @@ impl Sweep {
         let tokenizer = tokenizer.map(|file| Tokenizer::open(&file, decoder.vocabulary())).transpose()?;
         let text = &self.options.text;
         let elements = elements(text, decoder.is_bytes(), tokenizer.as_ref())?;
-        let found = evaluate(&mut engine, &elements, self.options.window, || {})?;
+        let room = architecture.session.room(&self.options.compile);
+        let window = window(room, &decoder, self.options.window, elements.len())?;
+        record.cut_to = Some(window).filter(|&w| w != self.options.window);
+        let found = evaluate(&mut engine, &elements, window, || {})?;
         if found.predicted == 0 {
             return Err(SessionError::Text("the text has no element to predict".into()));
         }

@@ -288,12 +288,12 @@ impl<'a> Emit<'a> {
         let (slot, count) = if place.ring {
             (b.urem(before, slots), b.add(before, one))
         } else {
-            let capacity = match self.module.axis(axis).capacity {
-                AxisCapacity::Max(n) => n,
-                _ => self.max_context,
+            let (capacity, advice) = match self.module.axis(axis).capacity {
+                AxisCapacity::Max(n) => (n, ""),
+                _ => (self.max_context, "; a larger --context makes room for more"),
             };
             let path = &self.module.axis(axis).path;
-            let message = format!("{path} holds at most {capacity} entries");
+            let message = format!("{path} holds at most {capacity} entries{advice}");
             let capacity = b.const_n(capacity as i32);
             let full = b.le(capacity, before);
             self.report(b, full, message);

@@ -1,0 +1,124 @@
+//! How long a stream may be. A cache that keeps all entries has room for so many, by the graph or by the options, and a
+//! text that is longer is read in windows.
+
+use sterna_runtime::Decoder;
+
+use super::{CompileOptions, Result, Session, SessionError};
+use crate::ir::{AxisCapacity, AxisId, Module, Op, ParamKind, Region};
+
+/// The room of the caches of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Steps of the main entry.
+    pub steps: usize,
+    /// Whether [`CompileOptions::max_context`] says so, not the graph.
+    pub by_options: bool,
+}
+
+impl Session {
+    /// The room of a stream's caches; none if it has no cache that keeps everything.
+    pub fn room(&self, options: &CompileOptions) -> Option<Room> {
+        let axes = pushed(self.module());
+        let rooms = axes.into_iter().filter_map(|axis| match self.module().axis(axis).capacity {
+            AxisCapacity::Unbounded => Some(Room { steps: options.max_context, by_options: true }),
+            AxisCapacity::Max(steps) => Some(Room { steps, by_options: false }),
+            AxisCapacity::Ring(_) => None,
+        });
+        rooms.min_by_key(|room| room.steps)
+    }
+}
+
+/// The growing axes of the main entry: the first outer one that consumes the stream.
+fn pushed(module: &Module) -> Vec<AxisId> {
+    fn collect(module: &Module, region: &Region, axes: &mut Vec<AxisId>) {
+        for node in region.nodes() {
+            let op = &region.node(node).op;
+            if let Op::Push { state } = op {
+                axes.extend(module.state(*state).growing().map(|(_, axis)| axis));
+            }
+            Region::nested(op).into_iter().for_each(|inner| collect(module, inner, axes));
+        }
+    }
+    let streams = |kind: &ParamKind| matches!(kind, ParamKind::Stream);
+    let main = module.entries.iter().find(|e| e.within.is_none() && e.params.iter().any(|p| streams(&p.kind)));
+    let mut axes = Vec::new();
+    if let Some(entry) = main {
+        collect(module, &entry.body, &mut axes);
+    }
+    axes
+}
+
+/// Elements of a stream when a text of `elements` is evaluated in windows of `wanted` (0: as long as there is room): 0
+/// if the whole text is one stream.
+///
+/// # Errors
+/// The caches have no room for a window of that many elements.
+pub fn window(room: Option<Room>, decoder: &Decoder, wanted: usize, elements: usize) -> Result<usize> {
+    let Some(room) = room else { return Ok(wanted) };
+    let start = usize::from(decoder.predicts_first());
+    let steps = |elements: usize| start + elements / decoder.patch();
+    match wanted {
+        0 if steps(elements) <= room.steps => Ok(0),
+        0 if room.steps > start => Ok((room.steps - start) * decoder.patch()),
+        _ => {
+            let stream = if wanted == 0 { decoder.patch() } else { wanted.min(elements) };
+            let needed = steps(stream);
+            if needed <= room.steps { Ok(wanted) } else { Err(SessionError::NoRoom { elements: stream, needed, room }) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sterna_runtime::model::{Element, EntryTable, ModelTable, Port, Source, Start};
+
+    use super::*;
+
+    /// A model that takes patches of 4 bytes, after a patch of zeros.
+    fn decoder() -> Decoder {
+        let port = |name: &str, element, shape: Vec<usize>, source| Port {
+            name: name.into(),
+            element,
+            shape,
+            stride: 4096,
+            source,
+            range: None,
+        };
+        let entry = EntryTable {
+            name: "step".into(),
+            within: None,
+            start: Some(Start { elements: vec![0; 4], only_if_empty: false }),
+            inputs: vec![port("patch", Element::U8, vec![4], Some(Source::Stream))],
+            outputs: vec![port("logits", Element::F32, vec![4, 256], None)],
+            group: 0,
+            choices: Vec::new(),
+        };
+        let table = ModelTable {
+            name: "patches".into(),
+            entries: vec![entry],
+            states: Vec::new(),
+            scratch_bytes: 0,
+            max_rows: 1,
+            weight_bytes: 0,
+            messages: Vec::new(),
+        };
+        Decoder::new(&table).unwrap()
+    }
+
+    #[test]
+    fn windows_fill_the_room_and_never_exceed_it() {
+        let decoder = decoder();
+        let of = |steps, wanted, elements| window(Some(Room { steps, by_options: true }), &decoder, wanted, elements);
+        assert_eq!(window(None, &decoder, 0, 1 << 40).unwrap(), 0);
+        assert_eq!(window(None, &decoder, 7, 1 << 40).unwrap(), 7);
+        // The patch of zeros takes a step, an incomplete one takes none.
+        assert_eq!(of(3, 0, 11).unwrap(), 0);
+        assert_eq!(of(3, 0, 12).unwrap(), 8);
+        assert_eq!(of(3, 11, 100).unwrap(), 11);
+        let error = of(3, 12, 100).unwrap_err().to_string();
+        assert!(error.contains("12 elements") && error.contains("4 steps") && error.contains('3'), "{error}");
+        assert_eq!(of(3, 1000, 11).unwrap(), 1000);
+        assert!(of(1, 0, 4).is_err());
+        assert_eq!(of(1, 0, 3).unwrap(), 0);
+    }
+}

@@ -1,0 +1,78 @@
+//! Texts that are longer than the caches of a model: they are read in windows, or refused before anything runs.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sterna_tests::{failure, file, stdout, text};
+
+/// The arguments of a model of the goldens, by its folder: a config and a checkpoint of it.
+fn model(folder: &str) -> [String; 3] {
+    let folder = file("goldens").join(folder);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    let weights = files.iter().find(|path| path.extension().is_some_and(|e| e == "pt")).unwrap();
+    [text(&folder.join("config.json")).to_owned(), "--weights".to_owned(), text(weights).to_owned()]
+}
+
+fn eval<'a>(model: &'a [String; 3], sample: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["eval", &model[0], &model[1], &model[2], "--text", text(sample)];
+    arguments.extend(more);
+    arguments
+}
+
+fn report(arguments: &[&str]) -> Value {
+    serde_json::from_str(&stdout(&[arguments, &["--json"]].concat())).unwrap()
+}
+
+#[test]
+fn a_text_longer_than_the_caches_is_read_in_windows() {
+    let scratch = tempfile::tempdir().unwrap();
+    let sample = scratch.path().join("sample.txt");
+    std::fs::write(&sample, "Once upon a time there was a text, and it was longer than a cache.\n").unwrap();
+    // Attention over all steps, in patches of 4 bytes after one of zeros: 10 steps are 36 bytes and the start.
+    let bytes = model("cpu1/run_02a");
+    let cut = report(&eval(&bytes, &sample, &["--context", "10"]));
+    assert_eq!((&cut["window"], &cut["predicted"]), (&36.into(), &67.into()));
+    assert_eq!(cut["loss"], report(&eval(&bytes, &sample, &["--window", "36"]))["loss"]);
+    assert_eq!(cut["loss"], report(&eval(&bytes, &sample, &["--context", "10", "--backend", "interp"]))["loss"]);
+    let said = stdout(&eval(&bytes, &sample, &["--context", "10"]));
+    assert!(said.contains("in windows of     36 bytes") && said.contains("10 steps (--context)"), "{said}");
+    // What has room stays whole.
+    let whole = report(&eval(&bytes, &sample, &[]));
+    assert_eq!(whole["window"], 0);
+    assert_ne!(whole["loss"], cut["loss"]);
+    assert_eq!(report(&eval(&bytes, &sample, &["--context", "17"]))["loss"], whole["loss"]);
+    assert!(!stdout(&eval(&bytes, &sample, &[])).contains("windows"));
+    // A model without such caches has no bound.
+    let recurrent = model("cpu1/run_03");
+    assert_eq!(report(&eval(&recurrent, &sample, &["--context", "2"]))["window"], 0);
+    // The sweep does and says the same.
+    let out = scratch.path().join("out");
+    stdout(&["sweep", &bytes[2], "--text", text(&sample), "-o", text(&out), "--context", "10"]);
+    let line: Value = serde_json::from_str(&std::fs::read_to_string(out.join("results.jsonl")).unwrap()).unwrap();
+    assert_eq!((&line["cut_to"], &line["loss"]), (&36.into(), &cut["loss"]));
+}
+
+#[test]
+fn windows_for_which_there_is_no_room_are_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let sample = scratch.path().join("sample.json");
+    let ids: Vec<usize> = (0..90).map(|i| i * 7 % 30).collect();
+    std::fs::write(&sample, serde_json::to_string(&ids).unwrap()).unwrap();
+    let tokens = model("cpu1/run_01");
+    let said = failure(&eval(&tokens, &sample, &["--context", "10", "--window", "11"]), 1);
+    assert!(said.contains("11 elements takes 11 steps") && said.contains("room for 10;"), "{said}");
+    assert!(said.contains("--window") && said.contains("--context"), "{said}");
+    assert_eq!(report(&eval(&tokens, &sample, &["--context", "10", "--window", "10"]))["predicted"], 81);
+    // A bound of the config, which no option moves.
+    let graphs = file("run");
+    let bounded = ["eval", "pointer/small", "--graphs", text(&graphs), "--text", text(&sample)];
+    let said = failure(&[&bounded[..], &["--window", "81"]].concat(), 1);
+    assert!(said.contains("80 by the config") && !said.contains("--context"), "{said}");
+    assert_eq!(report(&bounded)["window"], 80);
+    // Elsewhere a full cache is an error that names the option.
+    let mut logits = vec!["logits", &tokens[0], &tokens[1], &tokens[2], "--tokens", text(&sample)];
+    logits.extend(["--context", "16"]);
+    let said = failure(&logits, 1);
+    assert!(said.contains("at most 16 entries") && said.contains("--context"), "{said}");
+}
