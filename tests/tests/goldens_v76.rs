@@ -245,6 +245,23 @@ fn pointer_health() {
     check_health("v75_tiny");
 }
 
+/// The document has the config's name, also where that is left out and so is empty.
+#[test]
+fn pointer_health_of_a_model_without_a_name() {
+    let (folder, golden) = golden("v75_tiny");
+    let case = Case::new(&folder, &golden.runs[0]);
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&case.config).unwrap()).unwrap();
+    for name in [Some("a name"), Some(""), None] {
+        match name {
+            Some(name) => config["name"] = name.into(),
+            None => drop(config.as_object_mut().unwrap().remove("name")),
+        }
+        std::fs::write(&case.config, config.to_string()).unwrap();
+        let found: Value = serde_json::from_str(&case.run("probe", &["--repeat", "4", "--output", "-"])).unwrap();
+        assert_eq!(found["model"], name.unwrap_or_default());
+    }
+}
+
 /// The picture of examples/gallery is what its command draws.
 #[test]
 fn picture_of_the_gallery() {
@@ -307,6 +324,21 @@ fn ids_in_ids_out() {
     check_generation("v75_tiny");
 }
 
+/// An empty prompt can be given as ids too: it is what the model starts from.
+#[test]
+fn no_ids_are_an_empty_prompt() {
+    let weights = file("goldens/cpu1/run_01/checkpoint_run_01_final.pt");
+    let new = |prompt: &[&str]| -> Value {
+        let options = ["--max-new", "6", "--temperature", "0", "--json", "--weights", text(&weights)];
+        let printed = stdout(&[&["run"], prompt, &options].concat());
+        serde_json::from_str::<Value>(&printed).unwrap()["elements"].clone()
+    };
+    let none = new(&["--tokens", ""]);
+    assert_eq!(none.as_array().unwrap().len(), 6);
+    assert_eq!(none, new(&["--prompt", ""]));
+    assert_eq!(none, new(&["--tokens", "0"]));
+}
+
 #[test]
 fn wrong_ids_and_prompts_are_refused() {
     let weights = file("goldens/v76/v76_tiny/model.bit2");
@@ -319,6 +351,7 @@ fn wrong_ids_and_prompts_are_refused() {
     assert!(said(&["--prompt", "[1, 96]"], 1).contains("0..=95"));
     assert!(said(&["--prompt", "words"], 1).contains("JSON array"));
     assert!(said(&[], 1).contains("the prompt is empty"));
+    assert!(said(&["--tokens", ""], 1).contains("the prompt is empty"));
     said(&["--tokens", "1,-2"], 2);
     said(&["--tokens", "1", "--prompt", "[1]"], 2);
     // 128 entries are what the caches hold.

@@ -124,7 +124,7 @@ fn subject(session: &Session, arguments: &Arguments) -> Subject {
     let file = arguments.weights.weights.as_deref().and_then(Path::file_name);
     Subject {
         checkpoint: file.map(|name| name.to_string_lossy().into_owned()),
-        model: session.config()["name"].as_str().unwrap_or(&session.module().name).to_owned(),
+        model: session.config()["name"].as_str().unwrap_or_default().to_owned(),
         step: saved("step").and_then(serde_json::Value::as_u64),
         val_bpc: saved("val_bpc").and_then(serde_json::Value::as_f64),
     }

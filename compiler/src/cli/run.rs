@@ -28,9 +28,9 @@ pub struct Arguments {
     /// The text to continue; for token models without a tokenizer a JSON array of ids.
     #[arg(long, short, default_value = "", value_name = "TEXT")]
     prompt: String,
-    /// Instead of a text: the ids to continue, separated by commas. The new ones are printed likewise.
-    #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with = "prompt")]
-    tokens: Option<Vec<u32>>,
+    /// Instead of a text: the ids to continue, separated by commas; "" for none. The new ones are printed likewise.
+    #[arg(long, value_name = "IDS", conflicts_with = "prompt")]
+    tokens: Option<Ids>,
     /// Bytes or tokens to generate.
     #[arg(long, short = 'n', default_value_t = 256, value_name = "N")]
     max_new: usize,
@@ -58,6 +58,21 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Ids separated by commas.
+#[derive(Clone)]
+struct Ids(Vec<u32>);
+
+impl std::str::FromStr for Ids {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Ids, Self::Err> {
+        if text.trim().is_empty() {
+            return Ok(Ids(Vec::new()));
+        }
+        text.split(',').map(|id| id.trim().parse()).collect::<Result<_, _>>().map(Ids)
+    }
+}
+
 pub fn run(arguments: Arguments) -> Outcome {
     let mut sampler = Sampler::new(sterna_runtime::Options {
         temperature: arguments.temperature,
@@ -74,7 +89,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let decoder = Decoder::new(engine.table())?;
     let tokenizer = arguments.tokenizer.open(&decoder, &arguments.model, &arguments.weights)?;
     let prompt = match &arguments.tokens {
-        Some(ids) => ids.clone(),
+        Some(Ids(ids)) => ids.clone(),
         None => session::elements(arguments.prompt.as_bytes(), decoder.is_bytes(), tokenizer.as_ref())?,
     };
     let mut stream = decoder.stream(&engine)?;

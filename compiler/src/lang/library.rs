@@ -247,7 +247,7 @@ impl Library {
 pub struct Compiled {
     /// The elaborated model.
     pub module: Module,
-    /// The complete config, as given or from the preset.
+    /// The complete config, as given or from the preset, with values saved in the checkpoint where it leaves them open.
     pub config: Json,
     /// Warnings only.
     pub warnings: Diagnostics,
@@ -260,6 +260,10 @@ impl Graph {
     /// Everything wrong with the config or the graph.
     pub fn compile(&self, files: &SourceFiles, config: Json, options: &Options) -> Result<Compiled, Diagnostics> {
         let libraries: Vec<&ast::File> = self.libraries.iter().collect();
+        let config = match &options.saved {
+            Some(saved) => saved.complete(&self.model, config),
+            None => config,
+        };
         let (module, warnings) = elaborate::elaborate(files, &self.model, &libraries, &config, options)?;
         Ok(Compiled { module, config, warnings })
     }

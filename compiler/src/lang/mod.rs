@@ -9,10 +9,12 @@ mod elaborate;
 mod library;
 mod parse;
 pub mod rename;
+mod saved;
 
 pub use elaborate::{Limits, Options};
 pub use library::{Compiled, Graph, Library};
 pub use parse::parse;
+pub use saved::Saved;
 
 /// All presets of the models that come with the program, as `model/preset`.
 ///

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{ModelSource, Result, SessionError};
 use crate::ir::{CheckpointRule, Module, Treatment};
 use crate::weights::Checkpoint;
 
-/// The config that a checkpoint carries, or the `config.json` beside it.
+/// Bytes of JSON that a value saved with the weights has at most to be taken into a config.
+const LARGEST_VALUE: usize = 4096;
+
+/// The config that a checkpoint carries, or the `config.json` beside it. Nobody gave it for this run.
 ///
 /// # Errors
 /// The checkpoint cannot be opened, has neither, or both are there and differ in a key that both have.
@@ -17,7 +20,9 @@ pub fn config_of_checkpoint(path: &Path) -> Result<ModelSource> {
     let beside = path.with_file_name("config.json");
     let Some(config) = checkpoint.config() else {
         if beside.is_file() {
-            return Ok(ModelSource::File(beside));
+            let text = std::fs::read_to_string(&beside)
+                .map_err(|source| SessionError::Read { path: beside.clone(), source })?;
+            return Ok(ModelSource::Own { name: "config.json".into(), text });
         }
         let why = "the checkpoint has no config of its own and no config.json beside it; give one";
         return Err(SessionError::NoModel(why.into()));
@@ -25,7 +30,25 @@ pub fn config_of_checkpoint(path: &Path) -> Result<ModelSource> {
     agrees_with_beside(path, config, |_| true)?;
     let name = format!("config of {}", path.file_name().unwrap_or_default().to_string_lossy());
     let text = serde_json::to_string_pretty(config).unwrap_or_default();
-    Ok(ModelSource::Text { name, text })
+    Ok(ModelSource::Own { name, text })
+}
+
+/// What a checkpoint says about keys that a config may choose: the values beside its weights, and where the config is
+/// not the checkpoint's own, those of the config that it carries, which are older.
+pub(super) fn saved_values(checkpoint: &Checkpoint, own: bool) -> Map<String, Value> {
+    let mut saved = match checkpoint.config().and_then(Value::as_object) {
+        Some(config) if !own => config.clone(),
+        _ => Map::new(),
+    };
+    saved.extend(checkpoint.saved_values().map(|(key, value)| (key.clone(), value.clone())));
+    // A history of losses may be large; it is no value of a config.
+    saved.retain(|_, value| value.to_string().len() <= LARGEST_VALUE);
+    saved
+}
+
+/// Those of [`saved_values`] that the graph leaves open.
+pub(super) fn open_values(module: &Module, checkpoint: &Checkpoint, own: bool) -> Map<String, Value> {
+    saved_values(checkpoint, own).into_iter().filter(|(key, _)| is_open(module, key)).collect()
 }
 
 /// A checkpoint's own config against the `config.json` beside it, in the keys that count and that both have.

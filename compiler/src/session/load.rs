@@ -5,8 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use sterna_runtime::package::{Mapping, Package, WeightsMemory};
 
-use super::agreement::configs_agree;
+use super::agreement::{configs_agree, saved_values};
 use super::{Held, PREPARED, Result, Session, SessionError, constants};
+use crate::config;
 use crate::diagnostics::{Diagnostics, SourceFiles, Style, nearest, render};
 use crate::ir::{Elem, Module, verify::verify};
 use crate::lang::checkpoint::{self, TensorInfo};
@@ -29,8 +30,9 @@ pub enum ModelSource {
     Bundled,
     /// A JSON config.
     File(PathBuf),
-    /// A JSON config that is at hand already, with the name its mistakes are shown under.
-    Text { name: String, text: String },
+    /// The JSON config that a checkpoint carries or that lies beside it, with the name its mistakes are shown under.
+    /// Where a training wrote values beside the weights, they come before it.
+    Own { name: String, text: String },
     /// A preset, `model/name` or just `name`.
     Preset(String),
     /// A package.
@@ -159,10 +161,10 @@ impl Session {
                 let text = std::fs::read_to_string(path)
                     .map_err(|source| SessionError::Read { path: path.clone(), source })?;
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                Session::from_config(Config::Text { name, text }, options)
+                Session::from_config(Config::Text { name, text, own: false }, options)
             }
-            ModelSource::Text { name, text } => {
-                Session::from_config(Config::Text { name: name.clone(), text: text.clone() }, options)
+            ModelSource::Own { name, text } => {
+                Session::from_config(Config::Text { name: name.clone(), text: text.clone(), own: true }, options)
             }
             ModelSource::Preset(name) => Session::from_config(Config::Preset(name.clone()), options),
         }
@@ -197,13 +199,17 @@ impl Session {
         };
         let renames = options.rename.as_deref().map(rename_map).transpose()?.unwrap_or_default();
         let tensors = checkpoint.as_ref().map(|c| c.tensors().iter().map(|t| renames.apply(&t.name)).collect());
-        let elaborating = lang::Options { tensors, ..lang::Options::default() };
+        let saved = match (&checkpoint, &options.weights) {
+            (Some(checkpoint), WeightsSource::File(path)) => saved(&mut files, path, checkpoint, config.is_own())?,
+            _ => None,
+        };
+        let elaborating = lang::Options { tensors, saved, ..lang::Options::default() };
         let compiled = match config {
             Config::Preset(name) => {
                 let preset = find_preset(&library, &name, options.model.as_deref())?;
                 library.compile_preset(&mut files, &preset, &elaborating)
             }
-            Config::Text { name, text } => {
+            Config::Text { name, text, .. } => {
                 let file = files.add(name, text);
                 library.compile_config(&mut files, options.model.as_deref(), file, &elaborating)
             }
@@ -303,7 +309,29 @@ fn observe(module: &mut Module, globs: &[String]) -> Result<Observation> {
 
 enum Config {
     Preset(String),
-    Text { name: String, text: String },
+    Text { name: String, text: String, own: bool },
+}
+
+impl Config {
+    /// Whether it is the checkpoint's own.
+    fn is_own(&self) -> bool {
+        matches!(self, Config::Text { own: true, .. })
+    }
+}
+
+/// What elaboration may take from a checkpoint, as a text of its own in which mistakes are shown.
+fn saved(files: &mut SourceFiles, path: &Path, checkpoint: &Checkpoint, own: bool) -> Result<Option<lang::Saved>> {
+    let values = saved_values(checkpoint, own);
+    if values.is_empty() {
+        return Ok(None);
+    }
+    let name = format!("values saved in {}", path.file_name().unwrap_or_default().to_string_lossy());
+    let file = files.add(name, format!("{:#}", serde_json::Value::Object(values)));
+    let mut diagnostics = Diagnostics::new();
+    match config::read(files, file, &mut diagnostics) {
+        Some(values) => Ok(Some(lang::Saved { values, before_config: own })),
+        None => Err(drawn(&diagnostics, files)),
+    }
 }
 
 fn is_random(options: &LoadOptions) -> bool {

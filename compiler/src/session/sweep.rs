@@ -8,6 +8,7 @@ use regex::Regex;
 use serde_json::Value;
 use sterna_runtime::{Decoder, Engine, Pool};
 
+use super::agreement::open_values;
 use super::{
     CompileOptions, Compiled, LoadOptions, ModelSource, Result, Session, SessionError, Tokenizer, WeightsSource,
     config_of_checkpoint, elements, evaluate, find_tokenizer, window,
@@ -65,10 +66,12 @@ pub struct Record {
     pub error: Option<String>,
 }
 
-/// A model compiled for all checkpoints that share its config and the names of their tensors.
+/// A model compiled for all checkpoints that share its config, the names of their tensors, and the values saved with
+/// them for keys that the graph leaves open.
 struct Architecture {
     config: String,
     names: Vec<String>,
+    chosen: serde_json::Map<String, Value>,
     session: Session,
     compiled: Compiled,
 }
@@ -163,11 +166,14 @@ impl Sweep {
             ModelSource::File(file) => {
                 std::fs::read_to_string(file).map_err(|source| SessionError::Read { path: file.clone(), source })?
             }
-            ModelSource::Text { text, .. } => text.clone(),
+            ModelSource::Own { text, .. } => text.clone(),
             other => format!("{other:?}"),
         };
         let names: Vec<String> = checkpoint.tensors().iter().map(|t| t.name.clone()).collect();
-        let known = self.architectures.iter().position(|a| a.config == config && a.names == names);
+        let own = self.options.config.is_none();
+        let known = self.architectures.iter().position(|a| {
+            a.config == config && a.names == names && a.chosen == open_values(a.session.module(), &checkpoint, own)
+        });
         if let Some(index) = known {
             let architecture = &mut self.architectures[index];
             architecture.session = architecture.session.with_checkpoint(path, checkpoint)?;
@@ -176,7 +182,8 @@ impl Sweep {
         let load = LoadOptions { weights: WeightsSource::File(path.into()), ..self.options.load.clone() };
         let session = Session::load(&source, &load)?;
         let compiled = session.compile(&self.options.compile)?;
-        self.architectures.push(Architecture { config, names, session, compiled });
+        let chosen = open_values(session.module(), &checkpoint, own);
+        self.architectures.push(Architecture { config, names, chosen, session, compiled });
         Ok(self.architectures.len() - 1)
     }
 }

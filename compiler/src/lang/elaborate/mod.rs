@@ -81,6 +81,8 @@ pub struct Options {
     /// The tensors of the checkpoint by their names in the file; they decide which optional weights exist.
     /// Without them, no optional weight does.
     pub tensors: Option<Vec<String>>,
+    /// What the checkpoint was saved with.
+    pub saved: Option<super::Saved>,
     /// Bounds on what the graph may cost.
     pub limits: Limits,
 }
