@@ -174,6 +174,22 @@ fn weights_that_are_not_finite_are_counted() {
     let mut allowed = arguments.to_vec();
     allowed.push("--allow-nan");
     assert!(stdout(&allowed).contains("null"));
+    // A sweep goes on, and its record says why there is no result; or that it is no number.
+    let (sample, out) = (scratch.path().join("sample.txt"), scratch.path().join("out"));
+    std::fs::write(&sample, "A short text.").unwrap();
+    let sweep = ["sweep", text(&bad), "--config", text(&config), "--text", text(&sample), "-o", text(&out)];
+    let record = || -> Value {
+        let lines = std::fs::read_to_string(out.join("results.jsonl")).unwrap();
+        serde_json::from_str(lines.lines().last().unwrap()).unwrap()
+    };
+    assert!(failure(&sweep, 1).contains("1 failed"));
+    assert!(record()["error"].as_str().unwrap().contains("layers.1.ffn_norm.weight"), "{}", record());
+    stdout(&[&sweep[..], &["--allow-nan"]].concat());
+    assert_eq!((&record()["loss"], &record()["predicted"]), (&Value::Null, &13.into()));
+    assert!(record().get("error").is_none());
+    let eval = ["eval", text(&config), "--weights", text(&bad), "--text", text(&sample), "--allow-nan", "--json"];
+    let report: Value = serde_json::from_str(&stdout(&eval)).unwrap();
+    assert_eq!((&report["loss"], &report["perplexity"]), (&Value::Null, &Value::Null));
 }
 
 #[test]
@@ -301,6 +317,19 @@ fn the_code_that_means_nothing_is_found() {
     }
     out.finish().unwrap();
     let config = config();
-    let said = failure(&["verify", text(&config), "--weights", text(&bad)], 1);
-    assert!(said.contains("invalid ternary code 11 at row 0, column 1"), "{said}");
+    let ids = scratch.path().join("ids.json");
+    std::fs::write(&ids, "[79]").unwrap();
+    let out = scratch.path().join("p.sterna");
+    let model = [text(&config), "--weights", text(&bad)];
+    // It is no number either, which may be looked at; it means nothing.
+    for more in [
+        &["verify"][..],
+        &["run", "-n", "1"],
+        &["compile", "-o", text(&out)],
+        &["logits", "--backend", "interp", "--tokens", text(&ids)],
+        &["logits", "--allow-nan", "--tokens", text(&ids)],
+    ] {
+        let said = failure(&[&more[..1], &model[..], &more[1..]].concat(), 1);
+        assert!(said.contains("invalid ternary code 11 at row 0, column 1"), "{more:?}: {said}");
+    }
 }

@@ -1,7 +1,9 @@
 //! The `sterna` command from outside: what it prints, its exit codes, and what it says to bad input.
 
+use std::process::Stdio;
+
 use serde_json::Value;
-use sterna_tests::{failure, file, root, run, stdout, text};
+use sterna_tests::{failure, file, root, run, stdout, sterna, text};
 
 fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&stdout(arguments)).expect("JSON on stdout")
@@ -187,6 +189,28 @@ fn damaged_files_are_errors_with_a_place() {
         std::fs::write(&package, &damaged).unwrap();
         let said = failure(&["run", text(&package), "-n", "1"], 1);
         assert!(said.contains("bad.sterna"), "{said}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_mistake() {
+    let config = file("goldens/cpu1/run_04/config.json");
+    let scratch = tempfile::tempdir().unwrap();
+    let ids = scratch.path().join("ids.json");
+    std::fs::write(&ids, "[1, 2, 3]").unwrap();
+    for arguments in [
+        &["presets"][..],
+        &["completions", "bash"],
+        &["check", text(&config)],
+        &["inspect", text(&config)],
+        &["logits", text(&config), "--tokens", text(&ids)],
+        &["run", "-n", "20"],
+    ] {
+        let mut child = sterna().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(0) && !said.contains("panicked"), "{arguments:?}: {said}");
     }
 }
 

@@ -98,6 +98,7 @@ fn tokenizers_of_other_models_are_errors() {
     };
     let text_of_size = said(&tokenizer(301));
     assert!(text_of_size.contains("301 tokens") && text_of_size.contains("300"), "{text_of_size}");
+    assert!(said(&tokenizer(299)).contains("299 tokens, the model 300"));
     assert!(said("{}").contains("other.json"));
     assert!(said("").contains("other.json"));
     let bytes = folder("run_04").join("config.json");
@@ -159,6 +160,28 @@ fn a_sweep_goes_on_where_it_was() {
     // Results of another text do not compare.
     std::fs::write(&sample, "Another text.\n").unwrap();
     assert!(failure(&arguments, 1).contains("another text"));
+}
+
+#[test]
+fn results_that_cannot_be_written_are_named() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (out, sample) = (scratch.path().join("out"), scratch.path().join("sample.txt"));
+    std::fs::write(&sample, "A short text.\n").unwrap();
+    let weights = folder("run_03").join("checkpoint_run_03_step640.pt");
+    let said = |out: &Path| failure(&["sweep", text(&weights), "--text", text(&sample), "-o", text(out)], 1);
+    let wording = |path: &Path| format!("error: cannot write {}: ", path.display());
+    // The folder is a file.
+    assert!(said(&sample).starts_with(&wording(&sample)));
+    let below = sample.join("below");
+    assert!(said(&below).starts_with(&wording(&below)));
+    // A file is a folder. What is known by then is kept, and nothing half written lies about.
+    std::fs::create_dir_all(out.join("table.md")).unwrap();
+    assert!(said(&out).starts_with(&wording(&out.join("table.md"))));
+    assert_eq!(lines(&out.join("results.jsonl")).len(), 1);
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 2);
+    let other = scratch.path().join("other");
+    std::fs::create_dir_all(other.join("results.jsonl")).unwrap();
+    assert!(said(&other).starts_with(&wording(&other.join("results.jsonl"))));
 }
 
 #[test]

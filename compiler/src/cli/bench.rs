@@ -127,19 +127,19 @@ pub fn run(arguments: Arguments) -> Outcome {
         if let Some(skipping) = &skipping {
             skipping.add_to(&mut report);
         }
-        println!("{report}");
+        say!("{report}");
         return Ok(());
     }
     let patches = if patch > 1 { format!(", {:.0} {unit}/s", elements.len() as f64 / decode) } else { String::new() };
-    println!("decode   {:>10.1} steps/s{patches}", steps / decode);
-    println!("prefill  {:>10.1} steps/s", steps / prefill);
-    println!("weights  {:>10.2} GB/s, {} a step", weights, output::bytes(per_step));
-    println!(
+    say!("decode   {:>10.1} steps/s{patches}", steps / decode);
+    say!("prefill  {:>10.1} steps/s", steps / prefill);
+    say!("weights  {:>10.2} GB/s, {} a step", weights, output::bytes(per_step));
+    say!(
         "memory   {bandwidth:>10.2} GB/s read by {} threads: decoding uses {:.0} %",
         pool.threads(),
         100.0 * weights / bandwidth
     );
-    start.lines(resident).iter().for_each(|line| println!("{line}"));
-    skipping.iter().flat_map(Skipping::lines).for_each(|line| println!("{line}"));
+    start.lines(resident).iter().for_each(|line| say!("{line}"));
+    skipping.iter().flat_map(Skipping::lines).for_each(|line| say!("{line}"));
     Ok(())
 }

@@ -35,7 +35,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let session = match options::session(&arguments.model, weights, CacheArguments::default()) {
         Err(SessionError::Tensors { text, rename }) if arguments.json => {
             let rename: Map<String, Value> = rename.into_iter().map(|(from, to)| (from, json!(to))).collect();
-            println!("{}", json!({ "rename": rename }));
+            say!("{}", json!({ "rename": rename }));
             return Err(Failure::Input(text));
         }
         loaded => loaded?,
@@ -57,30 +57,30 @@ pub fn run(arguments: Arguments) -> Outcome {
         if let Some(why) = &cost.not_compiled {
             report["not_compiled"] = json!(why);
         }
-        println!("{report}");
+        say!("{report}");
         return Ok(());
     }
-    println!("{} - {}", module.name, module.title);
-    println!("parameters        {:>16}", output::grouped(module.parameters()));
-    println!("  as float32      {:>16}", format!("{:.3} MB", 4.0 * module.parameters() as f64 / 1e6));
-    println!("  packed          {:>16}", output::bytes(cost.weight_bytes));
-    println!("state of a stream {:>16}", output::bytes(cost.state_bytes));
-    println!("operations a step {:>16}", output::grouped(cost.operations));
-    println!("config keys");
+    say!("{} - {}", module.name, module.title);
+    say!("parameters        {:>16}", output::grouped(module.parameters()));
+    say!("  as float32      {:>16}", format!("{:.3} MB", 4.0 * module.parameters() as f64 / 1e6));
+    say!("  packed          {:>16}", output::bytes(cost.weight_bytes));
+    say!("state of a stream {:>16}", output::bytes(cost.state_bytes));
+    say!("operations a step {:>16}", output::grouped(cost.operations));
+    say!("config keys");
     for key in &module.config {
-        println!("  {:<22} {:<14} {}", key.key, shorten(&key.value, 14), treatment(&key.treatment));
+        say!("  {:<22} {:<14} {}", key.key, shorten(&key.value, 14), treatment(&key.treatment));
     }
     for (name, tensor, why) in module.unread() {
-        println!("not read: {name} {:?}: {why}", tensor.shape);
+        say!("not read: {name} {:?}: {why}", tensor.shape);
     }
     if let Some(found) = session.tensor_report() {
-        println!("tensors: {} read, {} not needed", found.read.len(), found.ignored.len());
+        say!("tensors: {} read, {} not needed", found.read.len(), found.ignored.len());
         for (name, why) in &found.ignored {
-            println!("  {name}: {why}");
+            say!("  {name}: {why}");
         }
     }
     if let Some(why) = cost.not_compiled {
-        println!("not compiled: {why}");
+        say!("not compiled: {why}");
     }
     Ok(())
 }
@@ -101,13 +101,13 @@ fn sizes(model: &str, arguments: &Arguments) -> Outcome {
                 })
             })
             .collect();
-        println!("{}", json!({ "model": model, "sizes": rows }));
+        say!("{}", json!({ "model": model, "sizes": rows }));
         return Ok(());
     }
-    println!("{:>16}  {:>12}  {:>12}  {:>12}  presets", "parameters", "fp32", "compact", "its file");
+    say!("{:>16}  {:>12}  {:>12}  {:>12}  presets", "parameters", "fp32", "compact", "its file");
     for row in rows {
         let mib = |bytes: usize| format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20));
-        println!(
+        say!(
             "{:>16}  {:>12}  {:>12}  {:>12}  {}",
             output::grouped(row.parameters),
             format!("{:.3} MB", row.fp32_bytes as f64 / 1e6),

@@ -2,7 +2,7 @@
 
 use clap::CommandFactory;
 
-use super::Outcome;
+use super::{Outcome, output};
 
 /// Arguments of `sterna completions`.
 #[derive(clap::Args)]
@@ -12,6 +12,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
-    clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "sterna", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "sterna", &mut script);
+    output::text(&String::from_utf8_lossy(&script));
     Ok(())
 }

@@ -120,25 +120,25 @@ fn report(arguments: &Arguments, measured: &Measured, exact: Option<&Measured>) 
                 "state_bytes_saved": saved(exact),
             });
         }
-        println!("{report}");
+        say!("{report}");
         return;
     }
-    println!("{unit}s predicted   {}", output::grouped(found.predicted));
+    say!("{unit}s predicted   {}", output::grouped(found.predicted));
     if let (Some(room), true) = (measured.room, measured.window != arguments.window) {
         let by = if room.by_options { " (--context)" } else { "" };
-        println!("in windows of     {} {unit}s, as the caches have room for {} steps{by}", measured.window, room.steps);
+        say!("in windows of     {} {unit}s, as the caches have room for {} steps{by}", measured.window, room.steps);
     }
-    println!("loss per {unit}     {mean:.6} nats");
-    println!("perplexity        {:.4} per {unit}", mean.exp());
-    println!("bits per {unit}     {bits:.6}");
+    say!("loss per {unit}     {mean:.6} nats");
+    say!("perplexity        {:.4} per {unit}", mean.exp());
+    say!("bits per {unit}     {bits:.6}");
     if let Some(bits) = per_byte {
-        println!("bits per byte     {bits:.6}");
+        say!("bits per byte     {bits:.6}");
     }
     if let Some(exact) = exact {
         let own = bits_of(&exact.evaluation);
-        println!("with f32 caches   {own:.6} bits per {unit}; bf16 differs by {:+.6}", bits - own);
+        say!("with f32 caches   {own:.6} bits per {unit}; bf16 differs by {:+.6}", bits - own);
         if let (Some(saved), Some(own)) = (saved(exact), exact.state_bytes) {
-            println!("state per stream  {} instead of {}", output::bytes(own - saved), output::bytes(own));
+            say!("state per stream  {} instead of {}", output::bytes(own - saved), output::bytes(own));
         }
     }
 }

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use super::options::{self, CacheArguments, EngineArguments, ModelArguments};
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, output};
 use crate::{inspect, passes};
 
 /// Arguments of `sterna inspect`.
@@ -64,7 +64,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let session = options::session(&arguments.model, None, arguments.cache)?;
     let options = arguments.engine.compile_options()?;
     if arguments.kernels || arguments.clif || arguments.asm {
-        print!("{}", session.kernel_text(&options, arguments.clif, arguments.asm)?);
+        output::text(&session.kernel_text(&options, arguments.clif, arguments.asm)?);
         return Ok(());
     }
     let (module, mut reports) = session.optimised(arguments.after.as_deref())?;
@@ -73,7 +73,7 @@ pub fn run(arguments: Arguments) -> Outcome {
             reports.extend(session.planned(&options)?);
         }
         for report in reports {
-            println!("{report}");
+            say!("{report}");
         }
         return Ok(());
     }
@@ -84,10 +84,10 @@ pub fn run(arguments: Arguments) -> Outcome {
         return Err(Failure::Usage(format!("error: {} has no entry named `{name}`", module.name)));
     }
     match arguments.format {
-        Format::Summary => print!("{}", inspect::summary(&module, &view)),
-        Format::Text => print!("{}", inspect::text(&module, &view)),
-        Format::Dot => print!("{}", inspect::dot(&module, &view)),
-        Format::Json => println!("{}", inspect::json(&module, &view)),
+        Format::Summary => output::text(&inspect::summary(&module, &view)),
+        Format::Text => output::text(&inspect::text(&module, &view)),
+        Format::Dot => output::text(&inspect::dot(&module, &view)),
+        Format::Json => say!("{}", inspect::json(&module, &view)),
     }
     Ok(())
 }

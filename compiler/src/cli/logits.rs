@@ -1,13 +1,12 @@
 //! `sterna logits`.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use sterna_runtime::{Decoder, Engine, Mode};
 
 use super::options::{self, CacheArguments, EngineArguments, ModelArguments, WeightArguments};
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, output};
 use crate::health;
 use crate::interp::Tensor;
 use crate::ir::Data;
@@ -124,7 +123,8 @@ fn print(session: &Session, engine: &mut impl Engine, elements: &[u32], argument
         text.push('}');
     }
     text.push_str("}\n");
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    output::text(&text);
+    Ok(())
 }
 
 /// The elements of a tensor as JSON numbers.

@@ -2,6 +2,9 @@
 //!
 //! Results go to stdout, all else to stderr. Exit codes: 0, 1 (the input is wrong), 2 (usage), 3 (a check failed).
 
+#[macro_use]
+mod output;
+
 mod bench;
 mod check;
 mod compile;
@@ -12,7 +15,6 @@ mod import;
 mod inspect;
 mod logits;
 mod options;
-mod output;
 mod presets;
 mod probe;
 mod run;

@@ -1,8 +1,26 @@
 //! What commands print: progress on a terminal's stderr, numbers for people, JSON for machines.
 
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// A line on stdout, formatted as by `println!`; see [`text`].
+macro_rules! say {
+    ($($argument:tt)*) => { $crate::cli::output::text(&format!("{}\n", format_args!($($argument)*))) };
+}
+
+/// Writes a result to stdout. A reader that has seen enough closes the pipe: the command ends there, and well. Where
+/// stdout cannot be written otherwise (a full disk) it ends with an error.
+pub fn text(text: &str) {
+    let mut stdout = std::io::stdout();
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        if error.kind() != ErrorKind::BrokenPipe {
+            eprintln!("error: cannot write to stdout: {error}");
+        }
+        std::process::exit(i32::from(error.kind() != ErrorKind::BrokenPipe));
+    }
+}
 
 /// A bar over `length` units that shows itself only on a terminal and only if the work takes longer than a second.
 pub fn progress(length: u64, what: &'static str) -> ProgressBar {

@@ -19,9 +19,9 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Outcome {
     let names = session::preset_names(arguments.graphs.as_deref())?;
     if arguments.json {
-        println!("{}", json!(names));
+        say!("{}", json!(names));
     } else {
-        names.iter().for_each(|name| println!("{name}"));
+        names.iter().for_each(|name| say!("{name}"));
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! `sterna probe`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use sterna_runtime::{Decoder, Engine, Mode};
@@ -93,7 +92,10 @@ fn measure(session: &Session, engine: &mut impl Engine, arguments: &Arguments) -
             eprintln!("wrote {}", path.display());
             Ok(())
         }
-        None => Ok(std::io::stdout().write_all(document.as_bytes())?),
+        None => {
+            output::text(&document);
+            Ok(())
+        }
     }
 }
 

@@ -93,9 +93,9 @@ pub fn run(arguments: Arguments) -> Outcome {
     }
     if arguments.json {
         let names: Vec<&String> = cases.iter().map(|c| &c.0).collect();
-        println!("{}", json!({ "logits": values, "cases": names, "differences": wrong }));
+        say!("{}", json!({ "logits": values, "cases": names, "differences": wrong }));
     } else if wrong.is_empty() {
-        println!("equal bits: {} logits in {} ways", output::grouped(values), cases.len() + 1);
+        say!("equal bits: {} logits in {} ways", output::grouped(values), cases.len() + 1);
     }
     if wrong.is_empty() {
         return Ok(());

@@ -112,7 +112,11 @@ impl Results {
             // Whole or not at all, since every shard writes them.
             let (path, draft) = (self.folder.join(name), self.folder.join(format!("{name}.{}", std::process::id())));
             let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &path));
-            written.map_err(|source| SessionError::Write { path, source })?;
+            if let Err(source) = written {
+                // There may be none, if that was what went wrong.
+                let _ = std::fs::remove_file(&draft);
+                return Err(SessionError::Write { path, source });
+            }
         }
         Ok(all.len())
     }
