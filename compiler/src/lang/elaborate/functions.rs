@@ -9,7 +9,7 @@ use crate::ir::{AxisCapacity, Dim, Elem, Op, Type};
 use crate::lang::ast::{Arg, Expr};
 
 /// Everything the language itself can be called with, for names and advice.
-pub(super) const OPERATIONS: &[&str] = &[
+pub(in crate::lang) const OPERATIONS: &[&str] = &[
     "exp",
     "expm1",
     "ln",

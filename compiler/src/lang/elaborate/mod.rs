@@ -41,6 +41,8 @@ use crate::config::Json;
 use crate::diagnostics::{Code, Diagnostic, Diagnostics, SourceFiles, Span};
 use crate::ir::{Dim, Module, OriginId};
 use crate::lang::ast;
+#[cfg(test)]
+pub(in crate::lang) use functions::OPERATIONS;
 
 /// What hostile graphs may cost at most. Everything that grows by elaboration is bounded here.
 #[derive(Clone, Copy, Debug)]
