@@ -74,7 +74,9 @@ fn every_code_is_listed() {
 fn constructs(text: &str) -> BTreeMap<String, String> {
     fn collect(pair: Pair<'_, Rule>, found: &mut BTreeMap<String, String>) {
         let (rule, own) = (pair.as_rule(), pair.as_str());
-        let mut note = |what: String| drop(found.entry(what).or_insert_with(|| own.to_owned()));
+        let mut note = |what: String| {
+            found.entry(what).or_insert_with(|| own.to_owned());
+        };
         match rule {
             Rule::infix | Rule::prefix | Rule::scalar | Rule::kind | Rule::range_op => note(format!("{rule:?} {own}")),
             Rule::name if OPERATIONS.contains(&own) => note(format!("function {own}")),
