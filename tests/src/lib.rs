@@ -46,3 +46,14 @@ pub fn failure(arguments: &[&str], code: i32) -> String {
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
+
+/// The largest difference between rows of logits, which must have one shape.
+pub fn largest_difference(found: &[Vec<f64>], expected: &[Vec<f64>]) -> f64 {
+    assert_eq!(found.len(), expected.len(), "rows");
+    let rows = found.iter().zip(expected);
+    rows.flat_map(|(a, b)| {
+        assert_eq!(a.len(), b.len(), "vocabulary");
+        a.iter().zip(b)
+    })
+    .fold(0.0, |worst, (a, b)| worst.max((a - b).abs()))
+}

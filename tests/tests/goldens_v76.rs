@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use sterna_tests::{failure, file, stdout, text};
+use sterna_tests::{failure, file, largest_difference, stdout, text};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -85,16 +85,6 @@ fn golden(case: &str) -> (PathBuf, Golden) {
     let folder = file(&format!("goldens/v76/{case}"));
     let golden = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
     (folder, golden)
-}
-
-fn largest_difference(found: &[Vec<f64>], expected: &[Vec<f64>]) -> f64 {
-    assert_eq!(found.len(), expected.len(), "rows");
-    let rows = found.iter().zip(expected);
-    rows.flat_map(|(a, b)| {
-        assert_eq!(a.len(), b.len(), "vocabulary");
-        a.iter().zip(b)
-    })
-    .fold(0.0, |worst, (a, b)| worst.max((a - b).abs()))
 }
 
 fn check_logits(case: &str) {

@@ -7,10 +7,12 @@ use super::*;
 use crate::ir::{Encoding, Group, InputQuant, Keep, OriginId, ScaleFormat, WeightDecl, WeightSource};
 use crate::numerics::narrow;
 
-pub(super) const COMPACT: &[u8] = include_bytes!("../../../tests/files/checkpoints/compact.pt");
-pub(super) const TRAINING: &[u8] = include_bytes!("../../../tests/files/checkpoints/training.pt");
-pub(super) const SIGN_ROWS: &[u8] = include_bytes!("../../../tests/files/checkpoints/sign_rows.bit2");
-const VECTORS: &str = include_str!("../../../tests/files/checkpoints/quantise.json");
+/// The same ternary model, packed and as it was trained.
+pub(super) const COMPACT: &[u8] = include_bytes!("../../../tests/files/goldens/cpu1/run_04/checkpoint_run_04_final.pt");
+pub(super) const TRAINING: &[u8] =
+    include_bytes!("../../../tests/files/goldens/cpu1/run_04/checkpoint_run_04_step640.pt");
+pub(super) const SIGN_ROWS: &[u8] = include_bytes!("../../../tests/files/goldens/v76/v75_tiny/model.bit2");
+const VECTORS: &str = include_str!("../../../tests/files/ternary_codes.json");
 
 pub(super) fn open(bytes: &[u8]) -> Result<Checkpoint, WeightsError> {
     Checkpoint::from_mapping(Mapping::copy_of(bytes).unwrap(), OpenOptions::default())

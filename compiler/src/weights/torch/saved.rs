@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn files_of_torch_have_these_bytes() {
-        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/files");
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/files/goldens");
         let mut all = Vec::new();
         files(&tests, &mut all);
         let mut compared = 0;
@@ -383,7 +383,7 @@ mod tests {
             assert_eq!(found.members + found.directory, bytes.len(), "{}", path.display());
             compared += 1;
         }
-        assert!(compared >= 5, "{compared}");
+        assert!(compared >= 4, "{compared}");
     }
 
     #[test]
