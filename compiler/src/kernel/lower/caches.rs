@@ -403,9 +403,13 @@ impl<'t> Tile<'t> {
             strides: array_strides(ty.elem, &shape),
             ring: None,
         };
-        match emit.head.as_ref().filter(|head| head.sliced[v.index()]) {
-            Some(head) => buffer.place_of_first(&head.number),
-            None => buffer,
+        match (&emit.head, &self.split.heads) {
+            (Some(head), _) if head.sliced[v.index()] => buffer.place_of_first(&head.number),
+            (Some(head), Some(heads)) if heads.flat[v.index()] => {
+                let part = (shape[0] / heads.count) as i64 * buffer.strides[0];
+                super::access::Buffer { base: buffer.base.add_scaled(&head.number, part), ..buffer }
+            }
+            _ => buffer,
         }
     }
 }

@@ -309,13 +309,18 @@ impl<'a> Emit<'a> {
         if let Some((_, pointer)) = self.literal_pointers.iter().find(|(l, _)| l == literal) {
             let elem = literal.data.elem();
             let bytes = elem.bytes().unwrap_or(4);
-            let mut buffer = Buffer::dense(*pointer, elem, bytes, &literal.shape);
-            if let Some(head) = self.head.as_ref().filter(|head| head.sliced[step.results[0].index()]) {
-                buffer = buffer.place_of_first(&head.number);
-            }
-            self.locs[step.results[0].index()] = Some(Loc::Buf(buffer));
+            let buffer = Buffer::dense(*pointer, elem, bytes, &literal.shape);
+            self.locs[step.results[0].index()] = Some(Loc::Buf(self.of_head(step, buffer)));
         }
         Ok(())
+    }
+
+    /// The array of a leaf; of one that has heads, the part of the head that is being emitted.
+    fn of_head(&self, step: &Step, buffer: Buffer) -> Buffer {
+        match self.head.as_ref().filter(|head| head.sliced[step.results[0].index()]) {
+            Some(head) => buffer.place_of_first(&head.number),
+            None => buffer,
+        }
     }
 
     fn weight(&mut self, step: &Step, weight: WeightId) -> Result<(), NotCompiled> {
@@ -337,7 +342,7 @@ impl<'a> Emit<'a> {
                     }
                     buffer.strides[leading.len()] = layout.column_bytes() as i64;
                 }
-                Loc::Buf(buffer)
+                Loc::Buf(self.of_head(step, buffer))
             }
         };
         self.locs[step.results[0].index()] = Some(loc);

@@ -14,6 +14,8 @@ pub struct Heads {
     pub graph: Graph,
     /// Per value, whether it had the axis.
     pub sliced: Vec<bool>,
+    /// Per value, whether it is an input in which the axis and the next ones are one: a head has its part of that.
+    pub flat: Vec<bool>,
     /// States that have the axis.
     pub states: Vec<StateId>,
 }
@@ -24,12 +26,17 @@ pub fn per_head(graph: &Graph, body: &Body, outputs: &[V], module: &crate::ir::M
         Some(Dim::Const(n)) if *n > 1 => *n,
         _ => return None,
     };
-    let mut demands = Demands { graph, count, wanted: vec![None; graph.types.len()] };
+    let values = graph.types.len();
+    let mut demands = Demands { graph, count, wanted: vec![None; values], flat: vec![false; values] };
     for &v in outputs {
         demands.want(v, true)?;
     }
     for &id in body.steps.iter().rev() {
         demands.step(id)?;
+    }
+    let flat = demands.flat;
+    if flat.iter().zip(&demands.wanted).any(|(&flat, wanted)| flat && wanted.is_some()) {
+        return None;
     }
     let sliced: Vec<bool> = demands.wanted.iter().map(|w| *w == Some(true)).collect();
     let mut states: Vec<(StateId, bool)> = Vec::new();
@@ -55,6 +62,11 @@ pub fn per_head(graph: &Graph, body: &Body, outputs: &[V], module: &crate::ir::M
         if sliced[i] {
             ty.shape.remove(0);
         }
+        if flat[i]
+            && let Some(Dim::Const(n)) = ty.shape.first_mut()
+        {
+            *n /= count;
+        }
     }
     for &id in &body.steps {
         let step = &graph.steps[id];
@@ -67,7 +79,7 @@ pub fn per_head(graph: &Graph, body: &Body, outputs: &[V], module: &crate::ir::M
         }
     }
     let states = states.into_iter().filter(|(_, has)| *has).map(|(s, _)| s).collect();
-    Some(Heads { count, graph: one, sliced, states })
+    Some(Heads { count, graph: one, sliced, flat, states })
 }
 
 struct Demands<'g> {
@@ -75,6 +87,8 @@ struct Demands<'g> {
     count: usize,
     /// Per value, whether it has the axis; none if nobody asks.
     wanted: Vec<Option<bool>>,
+    /// Per value, whether a head is to have a part of its only axis.
+    flat: Vec<bool>,
 }
 
 impl Demands<'_> {
@@ -127,7 +141,7 @@ impl Demands<'_> {
         }
         match op {
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_) => self.want_all(inputs, true),
-            Op::Constant(_) | Op::StateRead(_) => Some(()),
+            Op::Constant(_) | Op::Weight(_) | Op::StateRead(_) => Some(()),
             Op::Broadcast { axes } => {
                 let from = graph.ty(inputs[0]);
                 let along = axes.first() == Some(&0);
@@ -137,7 +151,13 @@ impl Demands<'_> {
                 self.want(inputs[0], along)
             }
             Op::Permute { axes } if axes.first() == Some(&0) => self.want(inputs[0], true),
-            Op::Reshape => self.want(inputs[0], true),
+            Op::Reshape if self.has_room(graph.ty(inputs[0])) => self.want(inputs[0], true),
+            Op::Reshape => {
+                // Row by row, head after head: a part of the flat array is a head, whatever its shape.
+                let [Dim::Const(n)] = graph.ty(inputs[0]).shape[..] else { return None };
+                self.flat[inputs[0].index()] = true;
+                (n % self.count == 0 && graph.def(inputs[0]).is_none()).then_some(())
+            }
             Op::Slice { axis, .. } | Op::Reduce { axis, .. } if *axis > 0 => self.want(inputs[0], true),
             Op::Concat { axis } if *axis > 0 => self.want_all(inputs, true),
             Op::TopK { .. } | Op::TopMask { .. } if graph.ty(inputs[0]).rank() > 1 => self.want(inputs[0], true),

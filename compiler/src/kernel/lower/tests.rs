@@ -1,6 +1,7 @@
 //! Programs against the interpreter: the same graphs, bit for bit, with any number of rows.
 
 mod control;
+mod heads;
 mod operations;
 mod presets;
 mod recurrent;
