@@ -4,8 +4,8 @@ use super::error::Fault;
 use super::eval::Slot;
 use super::tensor::Tensor;
 use super::weights::{CodedWeight, WeightValue};
-use crate::ir::{Data, InputQuant, Module, Undo};
-use crate::numerics::reduce::{LaneSum, lane_dot, lane_dot_codes};
+use crate::ir::{Data, Elem, InputQuant, Module, Undo};
+use crate::numerics::reduce::{LaneSum, lane_dot, lane_dot_codes, lane_signs};
 use crate::numerics::{Scalar, quantise};
 
 /// `start` is given if the contracted axis grows: fixed places, then pushes before the first entry kept.
@@ -54,7 +54,10 @@ pub(super) fn matmul(
 pub(super) fn linear(module: &Module, x: &Tensor, w: &Slot, shape: &[usize]) -> Result<Tensor, Fault> {
     match w {
         Slot::Weight { id, value: WeightValue::Coded(coded) } => match module.weight(*id).encoding.input() {
-            InputQuant::None => linear_codes(x, coded, shape),
+            InputQuant::None => {
+                let signs = module.weight(*id).encoding.elem() == Elem::Sign;
+                linear_codes(x, coded, signs, shape)
+            }
             quant @ InputQuant::Int8 { block, .. } => {
                 let mut blocks = x.shape.clone();
                 if let Some(n) = blocks.last_mut() {
@@ -86,14 +89,19 @@ fn linear_dense(x: &Tensor, w: &Tensor, shape: &[usize]) -> Result<Tensor, Fault
     Ok(Tensor::f32(shape, out))
 }
 
-/// Per group the lane-axis sum of code * x, then its scale; groups ascending, the first as it is.
-fn linear_codes(x: &Tensor, w: &CodedWeight, shape: &[usize]) -> Result<Tensor, Fault> {
+/// Per group the lane-axis sum of code * x, for signs from the elements with +1, then its scale; groups ascending, the
+/// first as it is.
+fn linear_codes(x: &Tensor, w: &CodedWeight, signs: bool, shape: &[usize]) -> Result<Tensor, Fault> {
     let mut out = Vec::with_capacity(shape.iter().product());
     for x in vectors(x.floats("linear")?, &w.shape)? {
         for row in 0..w.shape[0] {
             let (size, scales) = w.row_scales(row);
             let groups = w.row(row).chunks(size).zip(x.chunks(size)).zip(scales);
-            let terms = groups.map(|((c, x), scale)| lane_dot_codes(c, x) * scale);
+            let product = |codes: &[i8], x: &[f32]| match signs {
+                true => lane_signs(codes.iter().map(|&c| c > 0), x),
+                false => lane_dot_codes(codes, x),
+            };
+            let terms = groups.map(|((c, x), scale)| product(c, x) * scale);
             out.push(terms.reduce(|sum, term| sum + term).unwrap_or(0.0));
         }
     }

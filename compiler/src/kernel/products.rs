@@ -109,7 +109,8 @@ impl RowElement {
 }
 
 /// Products of 16 rows with f32 vectors. Each is the lane sum (spec/numerics.md, section 2): column i is multiplied and
-/// added to partial i mod 16, ascending; then the partials are folded.
+/// added to partial i mod 16, ascending; then the partials are folded. Of bits: twice the lane sum of the columns with
+/// +1, less that of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FloatRows {
     /// What a row holds.

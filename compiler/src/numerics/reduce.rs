@@ -119,6 +119,19 @@ pub fn lane_dot_codes(codes: &[i8], x: &[f32]) -> f32 {
     sum.total()
 }
 
+/// The product of signs, of which `plus` says where they are +1, with floats: twice the lane-axis sum of the elements
+/// with +1, less that of all elements.
+pub fn lane_signs(plus: impl Iterator<Item = bool>, x: &[f32]) -> f32 {
+    let mut partials = [0.0; LANES];
+    for (place, (&x, plus)) in x.iter().zip(plus).enumerate() {
+        if plus {
+            partials[place % LANES] += x;
+        }
+    }
+    let sum = fold(partials, |a, b| a + b);
+    (sum + sum) - lane_sum(x)
+}
+
 /// The ascending sum.
 pub fn ascending_sum(x: impl IntoIterator<Item = f32>) -> f32 {
     x.into_iter().fold(0.0, |sum, v| sum + v)

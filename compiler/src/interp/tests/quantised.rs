@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::ir::Group;
 use crate::numerics::narrow;
-use crate::numerics::reduce::lane_dot;
+use crate::numerics::reduce::{lane_dot, lane_sum};
 use serde_json::Value as Json;
 
 fn numbers(json: &Json) -> Vec<f64> {
@@ -113,6 +113,11 @@ fn a_float_input_is_summed_per_group_before_its_scale() {
     let codes: Vec<i8> = (0..20).map(|i| if i % 3 == 0 { -1 } else { 1 }).collect();
     let quant = "int8(token, floor 1e-5, divide)";
     let text = layer("sign(row, scale f32, input none)", quant, 1, 20, 1);
+    let y = run(&text, coded(&[1, 20], codes.clone(), vec![0.3], Group::Row), &x);
+    let chosen: Vec<f32> = codes.iter().zip(&x).map(|(&c, &x)| if c > 0 { x } else { 0.0 }).collect();
+    let plus = lane_sum(&chosen);
+    assert_eq!(y["y"].as_f32(), Some(&[((plus + plus) - lane_sum(&x)) * 0.3][..]));
+    let text = layer("ternary(row, floor 1e-5, scale f32, nearest, input none)", quant, 1, 20, 1);
     let y = run(&text, coded(&[1, 20], codes.clone(), vec![0.3], Group::Row), &x);
     let floats: Vec<f32> = codes.iter().map(|&c| f32::from(c)).collect();
     assert_eq!(y["y"].as_f32(), Some(&[lane_dot(&floats, &x) * 0.3][..]));

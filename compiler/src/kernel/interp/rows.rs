@@ -3,7 +3,8 @@
 use super::Cell;
 use super::lanes::{decode, fold};
 use super::memory::{Memory, Pointer, Trap};
-use crate::kernel::ir::{FloatRows, LANES, STRIP_BYTES};
+use crate::kernel::ir::{FloatRows, LANES, RowElement, STRIP_BYTES};
+use crate::numerics::reduce::lane_signs;
 
 /// The products of 16 rows with the vector `offset` bytes behind `activations`.
 pub fn sums(
@@ -19,6 +20,10 @@ pub fn sums(
     let mut sums = [0.0; LANES];
     for (row, sum) in sums.iter_mut().enumerate() {
         let bytes = memory.read(weights, (row * rows.row_stride as usize) as i32, rows.row_bytes())?;
+        if rows.element == RowElement::Sign {
+            *sum = lane_signs((0..columns).map(|column| bytes[column / 8] >> (column % 8) & 1 == 1), &x);
+            continue;
+        }
         let mut partials = [0.0f32; LANES];
         for (strip, x) in x.chunks(LANES).enumerate() {
             let w = strip_of(rows, bytes, strip);
@@ -34,10 +39,7 @@ pub fn sums(
 /// 16 columns of a row; behind the last column anything.
 fn strip_of(rows: &FloatRows, row: &[u8], strip: usize) -> [f32; LANES] {
     let start = strip * rows.element.strip_bytes();
-    let Some(mem) = rows.element.mem() else {
-        let bits = u16::from_le_bytes([row[start], row[start + 1]]);
-        return std::array::from_fn(|lane| if bits >> lane & 1 == 1 { 1.0 } else { -1.0 });
-    };
+    let mem = rows.element.mem().expect("bits have sums of their own");
     let mut bytes = [0; STRIP_BYTES];
     let end = row.len().min(start + mem.bytes());
     bytes[..end - start].copy_from_slice(&row[start..end]);

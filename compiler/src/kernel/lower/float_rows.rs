@@ -243,31 +243,36 @@ impl Emit<'_> {
         for start in (0..columns).step_by(part.max(1)) {
             let len = Len::Const(part.min(columns - start));
             let zero = b.const_f(0.0);
-            let inits = vec![zero; count as usize];
+            let inits = vec![zero; 2 * count as usize];
             let sums = self.strips(b, &len, &inits, &mut |emit, b, base, tail, carried| {
                 let column = base.offset(start as i64);
-                let w = match packed {
-                    Some(weight) => emit.code(b, weight, number, &column, true),
-                    None => {
-                        let at = [number.clone(), column.clone()];
-                        emit.eval(b, layer.weight_value, &at, true)?
-                    }
+                let factors = match packed {
+                    Some(weight) => emit.factors(b, weight, number, &column),
+                    None => emit.eval(b, layer.weight_value, &[number.clone(), column.clone()], true)?,
                 };
                 let mut next = Vec::new();
-                for (buffer, &acc) in tokens.iter().zip(carried) {
+                for (buffer, sums) in tokens.iter().zip(carried.chunks(2)) {
                     let x = emit.load(b, buffer, std::slice::from_ref(&column), true);
-                    let product = b.mul(w, x);
-                    let product = emit.masked(b, tail, product, zero);
-                    next.push(b.add(acc, product));
+                    next.extend(match packed {
+                        Some(weight) => emit.add_product(b, weight, factors, tail, x, sums),
+                        None => {
+                            let product = b.mul(factors, x);
+                            let product = emit.masked(b, tail, product, zero);
+                            [b.add(sums[0], product), sums[1]]
+                        }
+                    });
                 }
                 Ok(next)
             })?;
-            for (total, sum) in totals.iter_mut().zip(sums) {
-                let mut sum = b.red_add(sum);
-                if let Some(weight) = packed {
-                    let scale = self.scale(b, weight, number, &Ix::constant(start as i64));
-                    sum = b.mul(sum, scale);
-                }
+            for (total, sums) in totals.iter_mut().zip(sums.chunks(2)) {
+                let sum = match packed {
+                    Some(weight) => {
+                        let sum = self.code_total(b, weight, sums);
+                        let scale = self.scale(b, weight, number, &Ix::constant(start as i64));
+                        b.mul(sum, scale)
+                    }
+                    None => b.red_add(sums[0]),
+                };
                 *total = Some(match *total {
                     None => sum,
                     Some(total) => b.add(total, sum),

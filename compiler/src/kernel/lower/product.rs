@@ -1,6 +1,7 @@
 //! Products: `MatMul` in its two orders of summation, linear layers, and the int8 quantiser before them.
 
 use super::NotCompiled;
+use super::access::Tail;
 use super::emit::{Emit, Loc};
 use super::graph::{Step, V};
 use super::index::Ix;
@@ -9,6 +10,7 @@ use super::weights::scale_group;
 use crate::ir::{Group, WeightId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{LANES, Value};
+use crate::weights::Layout;
 
 impl<'a> Emit<'a> {
     /// (a[B.., M?, k], b[B.., k, N?]).
@@ -129,6 +131,50 @@ impl<'a> Emit<'a> {
         }
     }
 
+    /// Whether a packed weight has signs, whose products are sums of chosen elements.
+    fn has_signs(&self, weight: WeightId) -> bool {
+        matches!(self.weights.layout(weight), Layout::SignRows { .. })
+    }
+
+    /// 16 columns of a row as [`Emit::add_product`] takes them: codes, or which signs are +1.
+    pub fn factors(&mut self, b: &mut Builder, weight: WeightId, row: &Ix, column: &Ix) -> Value {
+        match self.has_signs(weight) {
+            true => self.signs(b, weight, row, column),
+            false => self.code(b, weight, row, column, true),
+        }
+    }
+
+    /// 16 products added to sums that [`Emit::code_total`] ends: those of the products, and for signs those of the vector.
+    pub fn add_product(
+        &mut self,
+        b: &mut Builder,
+        weight: WeightId,
+        factors: Value,
+        tail: Tail,
+        x: Value,
+        sums: &[Value],
+    ) -> [Value; 2] {
+        let zero = b.const_f(0.0);
+        if self.has_signs(weight) {
+            let x = self.masked(b, tail, x, zero);
+            let chosen = b.select(factors, x, zero);
+            return [b.add(sums[0], chosen), b.add(sums[1], x)];
+        }
+        let product = b.mul(factors, x);
+        let product = self.masked(b, tail, product, zero);
+        [b.add(sums[0], product), sums[1]]
+    }
+
+    /// The product that the sums of [`Emit::add_product`] give: for signs twice that of the elements with +1, less that of all.
+    pub fn code_total(&mut self, b: &mut Builder, weight: WeightId, sums: &[Value]) -> Value {
+        let sum = b.red_add(sums[0]);
+        if !self.has_signs(weight) {
+            return sum;
+        }
+        let (twice, all) = (b.add(sum, sum), b.red_add(sums[1]));
+        b.sub(twice, all)
+    }
+
     /// The float product of a row of codes: the lane-axis sum per group times its scale, groups ascending.
     pub fn code_dot(
         &mut self,
@@ -148,17 +194,15 @@ impl<'a> Emit<'a> {
         for start in (0..columns).step_by(n) {
             let len = Len::Const(n.min(columns - start));
             let zero = b.const_f(0.0);
-            let sum = self.strips(b, &len, &[zero], &mut |emit, b, base, tail, carried| {
+            let sums = self.strips(b, &len, &[zero, zero], &mut |emit, b, base, tail, carried| {
                 let column = base.offset(start as i64);
                 let mut place = at.to_vec();
                 place.push(column.clone());
-                let code = emit.code(b, weight, row, &column, true);
+                let factors = emit.factors(b, weight, row, &column);
                 let value = emit.eval(b, x, &place, true)?;
-                let product = b.mul(code, value);
-                let product = emit.masked(b, tail, product, zero);
-                Ok(vec![b.add(carried[0], product)])
-            })?[0];
-            let sum = b.red_add(sum);
+                Ok(emit.add_product(b, weight, factors, tail, value, carried).to_vec())
+            })?;
+            let sum = self.code_total(b, weight, &sums);
             let scale = self.scale(b, weight, row, &Ix::constant(start as i64));
             let part = b.mul(sum, scale);
             total = Some(match total {

@@ -140,6 +140,15 @@ impl Emit<'_> {
         b.convert(code)
     }
 
+    /// Which of 16 sign weights are +1, from a column that is a multiple of 16.
+    pub fn signs(&mut self, b: &mut Builder, weight: WeightId, row: &Ix, column: &Ix) -> Value {
+        let row_bytes = self.weights.layout(weight).row_bytes() as i64;
+        let at = row.times(row_bytes).plus(&divided(b, column, 8));
+        let (pointer, offset) = at.address(b, self.weight_pointers[&weight]);
+        let bits = b.load(Mem::U16, pointer, offset);
+        b.mask_bits(bits)
+    }
+
     /// A code of a packed weight, or 16 from a column that is a multiple of 16.
     pub fn int_code(&mut self, b: &mut Builder, weight: WeightId, row: &Ix, column: &Ix, wide: bool) -> Value {
         let layout = self.weights.layout(weight);
@@ -152,8 +161,7 @@ impl Emit<'_> {
                 let at = row.times(row_bytes).plus(&place);
                 let (pointer, offset) = at.address(b, pointer);
                 if wide {
-                    let bits = b.load(Mem::U16, pointer, offset);
-                    let mask = b.mask_bits(bits);
+                    let mask = self.signs(b, weight, row, column);
                     let (plus, minus) = (b.const_i(1), b.const_i(-1));
                     return b.select(mask, plus, minus);
                 }

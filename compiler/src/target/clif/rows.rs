@@ -1,7 +1,7 @@
 //! Products of 16 rows: calls of assembled functions, and the float products in 128-bit registers.
 //!
 //! Of the latter, a quarter of the 16 partial sums at a time, so that the sums of several rows and tokens stay in registers; the
-//! quarters are folded at the end.
+//! quarters are folded at the end. Bits choose what is added; the sums of all activations are made once beside.
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F32X4, I16, I32, I32X4};
@@ -64,7 +64,50 @@ impl Emitter<'_, '_, '_> {
             let partials = i64::from(row_partials) * i64::from(together);
             vec![e.b.ins().iadd_imm_s(now[0], stride), e.b.ins().iadd_imm_s(now[1], partials)]
         });
-        self.fold_rows(rows.tokens, partials)
+        let sums = if rows.element == RowElement::Sign { self.vector_sums(rows, x) } else { Vec::new() };
+        self.fold_rows(rows.tokens, partials, &sums)
+    }
+
+    /// The sum of each token's activations.
+    fn vector_sums(&mut self, rows: FloatRows, x: Buffer) -> Vec<Clif> {
+        (0..rows.tokens as i32)
+            .map(|token| {
+                let offset = token * rows.stride as i32;
+                let zero = self.vconst(F32X4, [0; 16]);
+                let mut carried = vec![x.0];
+                carried.extend([zero; PARTS]);
+                let mut now = self.repeat(rows.strips(), &carried, |e, now| {
+                    let mut next = vec![e.b.ins().iadd_imm_s(now[0], 4 * LANES as i64)];
+                    for (part, &sum) in now[1..].iter().enumerate() {
+                        let x = e.b.ins().load(F32X4, x.1, now[0], offset + 16 * part as i32);
+                        next.push(e.b.ins().fadd(sum, x));
+                    }
+                    next
+                });
+                for part in 0..PARTS {
+                    if let Some(mask) = self.tail_mask(rows, part) {
+                        let x = self.b.ins().load(F32X4, x.1, now[0], offset + 16 * part as i32);
+                        let x = self.kept(x, mask);
+                        now[1 + part] = self.b.ins().fadd(now[1 + part], x);
+                    }
+                }
+                self.reduce(Reduce::Add, &now[1..].iter().copied().collect::<Parts>())
+            })
+            .collect()
+    }
+
+    /// The lanes of a quarter that the tail has; none if it has none of them.
+    fn tail_mask(&mut self, rows: FloatRows, part: usize) -> Option<Clif> {
+        let left = (rows.tail() as usize).saturating_sub(part * PART).min(PART);
+        let lanes = std::array::from_fn(|lane| if lane < left { u32::MAX } else { 0 });
+        (left > 0).then(|| self.vconst_words(I32X4, lanes))
+    }
+
+    /// The lanes of a mask, +0 elsewhere.
+    fn kept(&mut self, x: Clif, mask: Clif) -> Clif {
+        let bits = self.reinterpret(I32X4, x);
+        let bits = self.b.ins().band(bits, mask);
+        self.reinterpret(F32X4, bits)
     }
 
     /// One quarter of the partial sums of some rows, tokens innermost.
@@ -82,10 +125,8 @@ impl Emitter<'_, '_, '_> {
             next.extend(sums);
             next
         });
-        let left = (rows.tail() as usize).saturating_sub(part * PART).min(PART);
-        if left > 0 {
-            let lanes = std::array::from_fn(|lane| if lane < left { u32::MAX } else { 0 });
-            let place = Place { part, mask: Some(self.vconst_words(I32X4, lanes)) };
+        if let Some(mask) = self.tail_mask(rows, part) {
+            let place = Place { part, mask: Some(mask) };
             return self.strip(rows, &place, (now[0], weights.1), (now[1], x.1), &now[2..]);
         }
         now.split_off(2)
@@ -104,17 +145,11 @@ impl Emitter<'_, '_, '_> {
             let w = self.row_quarter(rows.element, place.part, weights, offset);
             for (&x, &sum) in values.iter().zip(sums) {
                 let mut product = match rows.element {
-                    RowElement::Sign => {
-                        let bits = self.reinterpret(I32X4, x);
-                        let bits = self.b.ins().bxor(bits, w);
-                        self.reinterpret(F32X4, bits)
-                    }
+                    RowElement::Sign => self.kept(x, w),
                     _ => self.b.ins().fmul(w, x),
                 };
                 if let Some(mask) = place.mask {
-                    let bits = self.reinterpret(I32X4, product);
-                    let bits = self.b.ins().band(bits, mask);
-                    product = self.reinterpret(F32X4, bits);
+                    product = self.kept(product, mask);
                 }
                 next.push(self.b.ins().fadd(sum, product));
             }
@@ -122,7 +157,7 @@ impl Emitter<'_, '_, '_> {
         next
     }
 
-    /// Four columns of a row as floats; of bits, the sign bit where the factor is -1.
+    /// Four columns of a row as floats; of bits, the mask of those that are set.
     fn row_quarter(&mut self, element: RowElement, part: usize, weights: Buffer, offset: i32) -> Clif {
         let (pointer, flags) = weights;
         match element {
@@ -133,10 +168,7 @@ impl Emitter<'_, '_, '_> {
                 let bits = std::array::from_fn(|lane| 1 << (PART * part + lane));
                 let bits = self.vconst_words(I32X4, bits);
                 let bit = self.b.ins().band(word, bits);
-                let zero = self.vconst(I32X4, [0; 16]);
-                let clear = self.b.ins().icmp(IntCC::Equal, bit, zero);
-                let sign = self.vconst_words(I32X4, [0x8000_0000; PART]);
-                self.b.ins().band(clear, sign)
+                self.b.ins().icmp(IntCC::Equal, bit, bits)
             }
             RowElement::F32 => self.b.ins().load(F32X4, flags, pointer, offset + 16 * part as i32),
             RowElement::F16 | RowElement::Bf16 => {
@@ -150,16 +182,20 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
-    /// Folds the partial sums of 16 rows to a total per row.
-    fn fold_rows(&mut self, tokens: u32, partials: Clif) -> Vec<Parts> {
+    /// Folds the partial sums of 16 rows to a total per row: of bits, twice the sum less that of the token's activations.
+    fn fold_rows(&mut self, tokens: u32, partials: Clif, sums: &[Clif]) -> Vec<Parts> {
         let out = self.stack_buffer(64 * tokens);
         let flags = MemFlagsData::new().with_notrap();
         self.repeat(LANES as u32, &[partials, out], |e, now| {
             for token in 0..tokens as i32 {
                 let parts: Parts =
                     (0..PARTS as i32).map(|p| e.b.ins().load(F32X4, flags, now[0], 64 * token + 16 * p)).collect();
-                let total = e.reduce(Reduce::Add, &parts);
+                let mut total = e.reduce(Reduce::Add, &parts);
                 debug_assert_eq!(e.b.func.dfg.value_type(total), F32);
+                if let Some(&sum) = sums.get(token as usize) {
+                    let twice = e.b.ins().fadd(total, total);
+                    total = e.b.ins().fsub(twice, sum);
+                }
                 e.b.ins().store(flags, total, now[1], 64 * token);
             }
             vec![e.b.ins().iadd_imm_s(now[0], 64 * i64::from(tokens)), e.b.ins().iadd_imm_s(now[1], 4)]

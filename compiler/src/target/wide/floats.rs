@@ -1,8 +1,8 @@
 //! Bits and floats by f32 activations with 512-bit registers: one register holds the 16 partial sums of a row and token.
 //!
 //! One token: 16 rows (8 of floats) at a time, each strip of activations loaded once for all of them. More tokens: 4
-//! rows at a time. A product with +-1 is exact, so the multiply-add that several tokens use for bits rounds only
-//! the sum; products of floats are rounded before they are added, as everywhere.
+//! rows at a time. Bits are masks of additions: additions and multiply-adds with 1, which round alike, take turns, since
+//! each kind has pipes of its own. Products of floats are rounded before they are added, as everywhere.
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::registers::{gpr32::*, gpr64::*, k::*, xmm::*, ymm::*, zmm::*};
@@ -17,22 +17,24 @@ use crate::kernel::ir::{FloatRows, LANES, RowElement};
 /// Strips of 16 columns in one round of the loop.
 const UNROLL: u32 = 4;
 
-const YMM: [AsmRegisterYmm; 16] =
-    [ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11, ymm12, ymm13, ymm14, ymm15];
-const XMM: [AsmRegisterXmm; 24] = [
+const YMM: [AsmRegisterYmm; 28] = [
+    ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11, ymm12, ymm13, ymm14, ymm15, ymm16, ymm17,
+    ymm18, ymm19, ymm20, ymm21, ymm22, ymm23, ymm24, ymm25, ymm26, ymm27,
+];
+const XMM: [AsmRegisterXmm; 28] = [
     xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15, xmm16, xmm17,
-    xmm18, xmm19, xmm20, xmm21, xmm22, xmm23,
+    xmm18, xmm19, xmm20, xmm21, xmm22, xmm23, xmm24, xmm25, xmm26, xmm27,
 ];
 /// Row masks take turns; k7 is the mask of the tail.
 const MASKS: [AsmRegisterK; 6] = [k1, k2, k3, k4, k5, k6];
 
-/// The activations of a strip, one register per token, and of one token of bits their negations.
+/// The activations of a strip, one register per token.
 const X: usize = 16;
-const NEGATED: AsmRegisterZmm = zmm20;
+/// Rows of floats, and their products.
 const TEMPORARY: usize = 21;
-const SIGN: AsmRegisterZmm = zmm29;
+/// For bits, the sums of the activations themselves, one register per token.
+const SUMS: usize = 24;
 const ONE: AsmRegisterZmm = zmm30;
-const MINUS_ONE: AsmRegisterZmm = zmm31;
 
 struct Form {
     rows: FloatRows,
@@ -53,19 +55,16 @@ pub fn float_rows(rows: FloatRows) -> Result<Vec<u8>, IcedError> {
     let mut a = CodeAssembler::new(64)?;
     a.set_prefer_vex(false);
     form.constants(&mut a)?;
-    let mut head = a.create_label();
-    if together < LANES {
-        a.mov(eax, (LANES / together) as i32)?;
+    let mut passes = LANES / together;
+    if form.bits() {
+        form.pass(&mut a, true)?;
+        passes -= 1;
+    }
+    if passes > 0 {
+        let mut head = a.create_label();
+        a.mov(eax, passes as i32)?;
         a.set_label(&mut head)?;
-    }
-    for &z in &ZMM[..form.accumulators()] {
-        a.vpxord(z, z, z)?;
-    }
-    form.columns(&mut a)?;
-    form.totals(&mut a)?;
-    if together < LANES {
-        a.add(rdi, (together as u32 * rows.row_stride) as i32)?;
-        a.add(rdx, (4 * together) as i32)?;
+        form.pass(&mut a, false)?;
         a.dec(eax)?;
         a.jnz(head)?;
     }
@@ -87,12 +86,14 @@ impl Form {
         row * self.tokens() + token
     }
 
+    fn bits(&self) -> bool {
+        self.rows.element == RowElement::Sign
+    }
+
     fn constants(&self, a: &mut CodeAssembler) -> Result<(), IcedError> {
-        for (register, bits) in [(SIGN, 0x8000_0000u32), (ONE, 0x3f80_0000), (MINUS_ONE, 0xbf80_0000)] {
-            if self.rows.element == RowElement::Sign {
-                a.mov(ecx, bits.cast_signed())?;
-                a.vpbroadcastd(register, ecx)?;
-            }
+        if self.bits() {
+            a.mov(ecx, 1.0f32.to_bits().cast_signed())?;
+            a.vpbroadcastd(ONE, ecx)?;
         }
         if self.rows.tail() > 0 {
             a.mov(ecx, (1 << self.rows.tail()) - 1)?;
@@ -101,8 +102,27 @@ impl Form {
         Ok(())
     }
 
+    /// The rows from rdi, which ends behind them, and the totals at rdx. The first pass over bits also makes the sums of
+    /// the activations.
+    fn pass(&self, a: &mut CodeAssembler, sums: bool) -> Result<(), IcedError> {
+        let sums = if sums { &ZMM[SUMS..SUMS + self.tokens()] } else { &[] };
+        for &z in ZMM[..self.accumulators()].iter().chain(sums) {
+            a.vpxord(z, z, z)?;
+        }
+        self.columns(a, !sums.is_empty())?;
+        if !sums.is_empty() {
+            self.fold_sums(a)?;
+        }
+        self.totals(a)?;
+        if self.together < LANES {
+            a.add(rdi, (self.together as u32 * self.rows.row_stride) as i32)?;
+            a.add(rdx, (4 * self.together) as i32)?;
+        }
+        Ok(())
+    }
+
     /// All columns of the rows from rdi. r8 and r9 run along weights and activations, r10 along the rows behind.
-    fn columns(&self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+    fn columns(&self, a: &mut CodeAssembler, sums: bool) -> Result<(), IcedError> {
         let step = self.rows.element.strip_bytes() as i32;
         a.mov(r8, rdi)?;
         a.mov(r9, rsi)?;
@@ -119,7 +139,7 @@ impl Form {
             }
             a.add(r10, bytes)?;
             for strip in 0..UNROLL as i32 {
-                self.strip(a, strip * step, 64 * strip, false)?;
+                self.strip(a, (strip * step, 64 * strip), false, sums)?;
             }
             a.add(r8, UNROLL as i32 * step)?;
             a.add(r9, UNROLL as i32 * 64)?;
@@ -127,49 +147,43 @@ impl Form {
             a.jnz(head)?;
         }
         for strip in 0..rest as i32 {
-            self.strip(a, strip * step, 64 * strip, false)?;
+            self.strip(a, (strip * step, 64 * strip), false, sums)?;
         }
         if self.rows.tail() > 0 {
-            self.strip(a, rest as i32 * step, 64 * rest as i32, true)?;
+            self.strip(a, (rest as i32 * step, 64 * rest as i32), true, sums)?;
         }
         Ok(())
     }
 
     /// 16 columns. Behind the last column activations count as +0, which no partial sum notices.
-    fn strip(&self, a: &mut CodeAssembler, w: i32, x: i32, tail: bool) -> Result<(), IcedError> {
+    fn strip(&self, a: &mut CodeAssembler, (w, x): (i32, i32), tail: bool, sums: bool) -> Result<(), IcedError> {
         for token in 0..self.tokens() {
             let register = if tail { ZMM[X + token].k7().z() } else { ZMM[X + token] };
             a.vmovups(register, zmmword_ptr(r9 + (x + token as i32 * self.rows.stride as i32)))?;
+            if sums {
+                a.vaddps(ZMM[SUMS + token], ZMM[SUMS + token], ZMM[X + token])?;
+            }
         }
-        let bits = self.rows.element == RowElement::Sign;
-        if bits && self.tokens() == 1 {
-            a.vpxord(NEGATED, SIGN, ZMM[X])?;
-        }
+        let bits = self.bits();
         for row in 0..self.together {
             let at = w + row as i32 * self.rows.row_stride as i32;
             let mask = MASKS[row % MASKS.len()];
             let temporary = ZMM[TEMPORARY + row % 4];
             if bits {
                 a.kmovw(mask, word_ptr(r8 + at))?;
-            }
-            if bits && self.tokens() == 1 {
-                let sum = ZMM[self.accumulator(row, 0)];
-                a.vblendmps(masked(temporary, mask), NEGATED, ZMM[X])?;
-                a.vaddps(sum, sum, temporary)?;
-                continue;
-            }
-            if bits {
-                a.vblendmps(masked(temporary, mask), MINUS_ONE, ONE)?;
             } else {
                 self.floats(a, temporary, at, tail)?;
             }
             for token in 0..self.tokens() {
                 let sum = ZMM[self.accumulator(row, token)];
-                if bits {
-                    a.vfmadd231ps(sum, temporary, ZMM[X + token])?;
+                let x = ZMM[X + token];
+                if bits && (row + token).is_multiple_of(2) {
+                    a.vaddps(masked(sum, mask), sum, x)?;
+                } else if bits {
+                    a.vfmadd231ps(masked(sum, mask), x, ONE)?;
                 } else {
                     let product = ZMM[TEMPORARY + 4 + token];
-                    a.vmulps(product, temporary, ZMM[X + token])?;
+                    a.vmulps(product, temporary, x)?;
                     a.vaddps(sum, sum, product)?;
                 }
             }
@@ -189,6 +203,23 @@ impl Form {
                 a.vpslld(to, to, 16u32)
             }
         }
+    }
+
+    /// Folds the sums of the activations and repeats each in all lanes.
+    fn fold_sums(&self, a: &mut CodeAssembler) -> Result<(), IcedError> {
+        for token in 0..self.tokens() {
+            let (y, x) = (YMM[SUMS + token], XMM[SUMS + token]);
+            a.vextractf64x4(ymm16, ZMM[SUMS + token], 1u32)?;
+            a.vaddps(y, y, ymm16)?;
+            a.vextractf32x4(xmm16, y, 1u32)?;
+            a.vaddps(x, x, xmm16)?;
+            a.vmovhlps(xmm16, x, x)?;
+            a.vaddps(x, x, xmm16)?;
+            a.vmovshdup(xmm16, x)?;
+            a.vaddps(x, x, xmm16)?;
+            a.vbroadcastss(x, x)?;
+        }
+        Ok(())
     }
 
     /// Folds the accumulators, lane i with i + 8, then i + 4, i + 2 and i + 1, four rows at a time, and stores a float
@@ -216,6 +247,10 @@ impl Form {
                 a.vaddps(xmm20, xmm20, xmm22)?;
                 a.vaddps(xmm21, xmm21, xmm23)?;
                 a.vaddps(xmm20, xmm20, xmm21)?;
+                if self.bits() {
+                    a.vaddps(xmm20, xmm20, xmm20)?;
+                    a.vsubps(xmm20, xmm20, XMM[SUMS + token])?;
+                }
                 a.vmovups(xmmword_ptr(rdx + (64 * token as i32 + 16 * quad as i32)), xmm20)?;
             }
         }
