@@ -5,7 +5,7 @@ use super::eval::Slot;
 use super::tensor::Tensor;
 use super::weights::{CodedWeight, WeightValue};
 use crate::ir::{Data, Elem, InputQuant, Module, Undo};
-use crate::numerics::reduce::{LaneSum, lane_dot, lane_dot_codes, lane_signs};
+use crate::numerics::reduce::{LaneSum, lane_dot, lane_dot_codes, lane_signs, lane_sum};
 use crate::numerics::{Scalar, quantise};
 
 /// `start` is given if the contracted axis grows: fixed places, then pushes before the first entry kept.
@@ -94,14 +94,16 @@ fn linear_dense(x: &Tensor, w: &Tensor, shape: &[usize]) -> Result<Tensor, Fault
 fn linear_codes(x: &Tensor, w: &CodedWeight, signs: bool, shape: &[usize]) -> Result<Tensor, Fault> {
     let mut out = Vec::with_capacity(shape.iter().product());
     for x in vectors(x.floats("linear")?, &w.shape)? {
+        // Of each group of inputs, the same for all rows.
+        let sums: Option<Vec<f32>> = signs.then(|| x.chunks(w.scale_inputs()).map(lane_sum).collect());
         for row in 0..w.shape[0] {
             let (size, scales) = w.row_scales(row);
-            let groups = w.row(row).chunks(size).zip(x.chunks(size)).zip(scales);
-            let product = |codes: &[i8], x: &[f32]| match signs {
-                true => lane_signs(codes.iter().map(|&c| c > 0), x),
-                false => lane_dot_codes(codes, x),
+            let groups = w.row(row).chunks(size).zip(x.chunks(size)).enumerate();
+            let product = |(group, (codes, x)): (usize, (&[i8], &[f32]))| match &sums {
+                Some(sums) => lane_signs(codes.iter().map(|&c| c > 0), x, sums[group]),
+                None => lane_dot_codes(codes, x),
             };
-            let terms = groups.map(|((c, x), scale)| product(c, x) * scale);
+            let terms = groups.map(product).zip(scales).map(|(product, scale)| product * scale);
             out.push(terms.reduce(|sum, term| sum + term).unwrap_or(0.0));
         }
     }

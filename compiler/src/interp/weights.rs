@@ -69,17 +69,26 @@ impl CodedWeight {
         &self.codes[row * n..][..n]
     }
 
+    /// Inputs that share a scale of a row.
+    pub fn scale_inputs(&self) -> usize {
+        match self.group {
+            Group::Tensor | Group::Row => self.inputs(),
+            Group::Inputs(size) => size,
+        }
+    }
+
     /// Inputs per scale, and the scales of a row.
     pub fn row_scales(&self, row: usize) -> (usize, &[f32]) {
-        let n = self.inputs();
-        match self.group {
-            Group::Tensor => (n, &self.scales),
-            Group::Row => (n, &self.scales[row..=row]),
-            Group::Inputs(size) => {
-                let per_row = n.div_ceil(size);
-                (size, &self.scales[row * per_row..][..per_row])
+        let size = self.scale_inputs();
+        let scales = match self.group {
+            Group::Tensor => &self.scales[..],
+            Group::Row => &self.scales[row..=row],
+            Group::Inputs(_) => {
+                let per_row = self.inputs().div_ceil(size);
+                &self.scales[row * per_row..][..per_row]
             }
-        }
+        };
+        (size, scales)
     }
 
     /// Appends the decoded values scale * code of a row.

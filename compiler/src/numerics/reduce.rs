@@ -120,16 +120,16 @@ pub fn lane_dot_codes(codes: &[i8], x: &[f32]) -> f32 {
 }
 
 /// The product of signs, of which `plus` says where they are +1, with floats: twice the lane-axis sum of the elements
-/// with +1, less that of all elements.
-pub fn lane_signs(plus: impl Iterator<Item = bool>, x: &[f32]) -> f32 {
-    let mut partials = [0.0; LANES];
+/// with +1, less `all`, that of all elements.
+pub fn lane_signs(plus: impl Iterator<Item = bool>, x: &[f32], all: f32) -> f32 {
+    let mut sum = LaneSum::default();
     for (place, (&x, plus)) in x.iter().zip(plus).enumerate() {
         if plus {
-            partials[place % LANES] += x;
+            sum.partials[place % LANES] += x;
         }
     }
-    let sum = fold(partials, |a, b| a + b);
-    (sum + sum) - lane_sum(x)
+    let sum = sum.total();
+    (sum + sum) - all
 }
 
 /// The ascending sum.

@@ -4,7 +4,7 @@ use super::Cell;
 use super::lanes::{decode, fold};
 use super::memory::{Memory, Pointer, Trap};
 use crate::kernel::ir::{FloatRows, LANES, RowElement, STRIP_BYTES};
-use crate::numerics::reduce::lane_signs;
+use crate::numerics::reduce::{lane_signs, lane_sum};
 
 /// The products of 16 rows with the vector `offset` bytes behind `activations`.
 pub fn sums(
@@ -17,11 +17,12 @@ pub fn sums(
     let columns = rows.columns as usize;
     let x = memory.read(activations, offset, 4 * columns)?;
     let x: Vec<f32> = x.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect();
+    let all = (rows.element == RowElement::Sign).then(|| lane_sum(&x));
     let mut sums = [0.0; LANES];
     for (row, sum) in sums.iter_mut().enumerate() {
         let bytes = memory.read(weights, (row * rows.row_stride as usize) as i32, rows.row_bytes())?;
-        if rows.element == RowElement::Sign {
-            *sum = lane_signs((0..columns).map(|column| bytes[column / 8] >> (column % 8) & 1 == 1), &x);
+        if let Some(all) = all {
+            *sum = lane_signs((0..columns).map(|column| bytes[column / 8] >> (column % 8) & 1 == 1), &x, all);
             continue;
         }
         let mut partials = [0.0f32; LANES];

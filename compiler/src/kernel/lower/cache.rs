@@ -169,7 +169,7 @@ impl<'a> Emit<'a> {
     pub fn entries(&mut self, b: &mut Builder, state: StateId, count: Value) -> Option<(Buffer, usize, Grow)> {
         let (mut at, axis) = self.module.state(state).growing()?;
         let mut buffer = self.state_buffer(state);
-        if let Some(head) = self.head.as_ref().filter(|head| head.states.contains(&state)) {
+        if let Some(head) = self.head.as_ref().filter(|head| head.heads.states.contains(&state)) {
             buffer = buffer.place_of_first(&head.number);
             at -= 1;
         }

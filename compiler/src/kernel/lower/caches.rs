@@ -9,14 +9,14 @@
 use std::collections::HashSet;
 
 use super::NotCompiled;
-use super::access::array_strides;
+use super::access::Buffer;
 use super::emit::{Emit, Head, Loc, Sink};
 use super::entry_products::{Product, Table, product};
 use super::graph::{Act, Body, Graph, StepId, V};
 use super::heads::{Heads, per_head};
 use super::index::Ix;
-use super::kernels::{Built, Context, Form, Frame, Place, Spec, open};
-use crate::ir::{AxisId, Module, Op, StateId, Type};
+use super::kernels::{Built, Context, Form, Frame, Place, Spec, open, row_buffer};
+use crate::ir::{AxisId, Module, Op, StateId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::Value;
 use crate::kernel::program::{Arg, Base};
@@ -230,8 +230,7 @@ impl Split {
             let tiles = b.and(all, tiles);
             let tiles = b.and(tiles, one_stream);
             let middle = b.add(from, tiles);
-            emit.head =
-                self.heads.as_ref().map(|h| Head { number: head.clone(), sliced: &h.sliced, states: &h.states });
+            emit.head = self.heads.as_ref().map(|heads| Head { number: head.clone(), heads });
             for (range, queries) in [((from, middle, QUERIES as i32), QUERIES), ((middle, to, 1), 1)] {
                 emit.scratch_used = 0;
                 emit.fold(b, range, &[], &mut |emit, b, row, _| {
@@ -393,23 +392,8 @@ impl<'t> Tile<'t> {
     }
 
     /// A row of an input or output; of one that has heads, the part of this head.
-    fn buffer(&self, emit: &Emit<'_>, v: V, place: &Place, pointer: Value, row: &Ix) -> super::access::Buffer {
-        let ty: &Type = self.split.pushes.graph.ty(v);
-        let shape = ty.constant_shape().expect("what lies between kernels does not grow");
-        let buffer = super::access::Buffer {
-            pointer,
-            elem: ty.elem,
-            base: row.times(place.row_stride),
-            strides: array_strides(ty.elem, &shape),
-            ring: None,
-        };
-        match (&emit.head, &self.split.heads) {
-            (Some(head), _) if head.sliced[v.index()] => buffer.place_of_first(&head.number),
-            (Some(head), Some(heads)) if heads.flat[v.index()] => {
-                let part = (shape[0] / heads.count) as i64 * buffer.strides[0];
-                super::access::Buffer { base: buffer.base.add_scaled(&head.number, part), ..buffer }
-            }
-            _ => buffer,
-        }
+    fn buffer(&self, emit: &Emit<'_>, v: V, place: &Place, pointer: Value, row: &Ix) -> Buffer {
+        let whole = row_buffer(&self.split.pushes.graph, v, pointer, place.row_stride, row);
+        emit.of_head(v, whole.expect("what lies between kernels does not grow"))
     }
 }

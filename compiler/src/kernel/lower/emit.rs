@@ -10,6 +10,7 @@ use super::NotCompiled;
 use super::access::Buffer;
 use super::cache::Grow;
 use super::graph::{Act, Body, Graph, Step, StepId, V};
+use super::heads::Heads;
 use super::index::Ix;
 use super::state::StateLayout;
 use super::weights::WeightLayout;
@@ -40,10 +41,7 @@ pub struct Sink {
 #[derive(Clone, Debug)]
 pub struct Head<'a> {
     pub number: Ix,
-    /// Per value, whether it had the axis.
-    pub sliced: &'a [bool],
-    /// States that have it.
-    pub states: &'a [StateId],
+    pub heads: &'a Heads,
 }
 
 /// Elements of one evaluation: value, place, whether 16 of them.
@@ -310,15 +308,15 @@ impl<'a> Emit<'a> {
             let elem = literal.data.elem();
             let bytes = elem.bytes().unwrap_or(4);
             let buffer = Buffer::dense(*pointer, elem, bytes, &literal.shape);
-            self.locs[step.results[0].index()] = Some(Loc::Buf(self.of_head(step, buffer)));
+            self.locs[step.results[0].index()] = Some(Loc::Buf(self.of_head(step.results[0], buffer)));
         }
         Ok(())
     }
 
-    /// The array of a leaf; of one that has heads, the part of the head that is being emitted.
-    fn of_head(&self, step: &Step, buffer: Buffer) -> Buffer {
-        match self.head.as_ref().filter(|head| head.sliced[step.results[0].index()]) {
-            Some(head) => buffer.place_of_first(&head.number),
+    /// The array of a value that lies in memory; of one that has heads, the part of the head that is being emitted.
+    pub fn of_head(&self, v: V, buffer: Buffer) -> Buffer {
+        match &self.head {
+            Some(head) => head.heads.part(v, &head.number, buffer),
             None => buffer,
         }
     }
@@ -342,7 +340,7 @@ impl<'a> Emit<'a> {
                     }
                     buffer.strides[leading.len()] = layout.column_bytes() as i64;
                 }
-                Loc::Buf(self.of_head(step, buffer))
+                Loc::Buf(self.of_head(step.results[0], buffer))
             }
         };
         self.locs[step.results[0].index()] = Some(loc);

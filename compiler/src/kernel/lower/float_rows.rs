@@ -6,6 +6,7 @@ use super::emit::{Emit, Loc};
 use super::index::Ix;
 use super::linear::Layer;
 use super::loops::Len;
+use super::product::sums_of;
 use super::weights::scale_group;
 use crate::ir::{Elem, Group};
 use crate::kernel::build::Builder;
@@ -239,11 +240,13 @@ impl Emit<'_> {
                 buffer
             })
             .collect();
+        let signs = packed.is_some_and(|weight| self.has_signs(weight));
+        let each = sums_of(signs);
         let mut totals: Vec<Option<Value>> = vec![None; count as usize];
         for start in (0..columns).step_by(part.max(1)) {
             let len = Len::Const(part.min(columns - start));
             let zero = b.const_f(0.0);
-            let inits = vec![zero; 2 * count as usize];
+            let inits = vec![zero; each * count as usize];
             let sums = self.strips(b, &len, &inits, &mut |emit, b, base, tail, carried| {
                 let column = base.offset(start as i64);
                 let factors = match packed {
@@ -251,28 +254,18 @@ impl Emit<'_> {
                     None => emit.eval(b, layer.weight_value, &[number.clone(), column.clone()], true)?,
                 };
                 let mut next = Vec::new();
-                for (buffer, sums) in tokens.iter().zip(carried.chunks(2)) {
+                for (buffer, sums) in tokens.iter().zip(carried.chunks(each)) {
                     let x = emit.load(b, buffer, std::slice::from_ref(&column), true);
-                    next.extend(match packed {
-                        Some(weight) => emit.add_product(b, weight, factors, tail, x, sums),
-                        None => {
-                            let product = b.mul(factors, x);
-                            let product = emit.masked(b, tail, product, zero);
-                            [b.add(sums[0], product), sums[1]]
-                        }
-                    });
+                    next.extend(emit.add_product(b, signs, factors, tail, x, sums));
                 }
                 Ok(next)
             })?;
-            for (total, sums) in totals.iter_mut().zip(sums.chunks(2)) {
-                let sum = match packed {
-                    Some(weight) => {
-                        let sum = self.code_total(b, weight, sums);
-                        let scale = self.scale(b, weight, number, &Ix::constant(start as i64));
-                        b.mul(sum, scale)
-                    }
-                    None => b.red_add(sums[0]),
-                };
+            for (total, sums) in totals.iter_mut().zip(sums.chunks(each)) {
+                let mut sum = self.product_total(b, signs, sums);
+                if let Some(weight) = packed {
+                    let scale = self.scale(b, weight, number, &Ix::constant(start as i64));
+                    sum = b.mul(sum, scale);
+                }
                 *total = Some(match *total {
                     None => sum,
                     Some(total) => b.add(total, sum),

@@ -2,12 +2,16 @@
 //! kernel can compute one place of that axis alone, and different places are work for different threads.
 //!
 //! Found from the results backwards: a result that has the axis demands it, or demands its absence, of each operand.
-//! A value that is wanted both ways, or a step without a rule here, means that the graph stays whole.
+//! A value that is wanted both ways, or a step without a rule here, means that the graph stays whole. An input that is
+//! flat, heads one after the other, need not have the axis: a head has its part.
 
+use super::access::Buffer;
 use super::graph::{Act, Body, Graph, V};
+use super::index::Ix;
 use crate::ir::{Dim, Elem, Op, StateId, Type};
 
 /// A graph without its leading axis.
+#[derive(Debug)]
 pub struct Heads {
     /// Places of the axis.
     pub count: usize,
@@ -18,6 +22,20 @@ pub struct Heads {
     pub flat: Vec<bool>,
     /// States that have the axis.
     pub states: Vec<StateId>,
+}
+
+impl Heads {
+    /// The part of a head of a value's array; all of it if the value has no heads.
+    pub fn part(&self, v: V, head: &Ix, mut array: Buffer) -> Buffer {
+        if self.sliced[v.index()] {
+            return array.place_of_first(head);
+        }
+        if self.flat[v.index()] {
+            let length = self.graph.ty(v).shape[0].constant().expect("flat inputs have known lengths");
+            array.base = array.base.add_scaled(head, length as i64 * array.strides[0]);
+        }
+        array
+    }
 }
 
 /// Takes the leading axis of the outputs off a graph, if that is possible.

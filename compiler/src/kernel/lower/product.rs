@@ -132,7 +132,7 @@ impl<'a> Emit<'a> {
     }
 
     /// Whether a packed weight has signs, whose products are sums of chosen elements.
-    fn has_signs(&self, weight: WeightId) -> bool {
+    pub fn has_signs(&self, weight: WeightId) -> bool {
         matches!(self.weights.layout(weight), Layout::SignRows { .. })
     }
 
@@ -144,31 +144,31 @@ impl<'a> Emit<'a> {
         }
     }
 
-    /// 16 products added to sums that [`Emit::code_total`] ends: those of the products, and for signs those of the vector.
+    /// 16 products added to the sums that [`Emit::product_total`] ends: one sum, and for `signs` a second of the vector.
     pub fn add_product(
         &mut self,
         b: &mut Builder,
-        weight: WeightId,
+        signs: bool,
         factors: Value,
         tail: Tail,
         x: Value,
         sums: &[Value],
-    ) -> [Value; 2] {
+    ) -> Vec<Value> {
         let zero = b.const_f(0.0);
-        if self.has_signs(weight) {
+        if signs {
             let x = self.masked(b, tail, x, zero);
             let chosen = b.select(factors, x, zero);
-            return [b.add(sums[0], chosen), b.add(sums[1], x)];
+            return vec![b.add(sums[0], chosen), b.add(sums[1], x)];
         }
         let product = b.mul(factors, x);
         let product = self.masked(b, tail, product, zero);
-        [b.add(sums[0], product), sums[1]]
+        vec![b.add(sums[0], product)]
     }
 
     /// The product that the sums of [`Emit::add_product`] give: for signs twice that of the elements with +1, less that of all.
-    pub fn code_total(&mut self, b: &mut Builder, weight: WeightId, sums: &[Value]) -> Value {
+    pub fn product_total(&mut self, b: &mut Builder, signs: bool, sums: &[Value]) -> Value {
         let sum = b.red_add(sums[0]);
-        if !self.has_signs(weight) {
+        if !signs {
             return sum;
         }
         let (twice, all) = (b.add(sum, sum), b.red_add(sums[1]));
@@ -190,19 +190,20 @@ impl<'a> Emit<'a> {
             Group::Inputs(n) => n,
             _ => columns,
         };
+        let signs = self.has_signs(weight);
         let mut total = None;
         for start in (0..columns).step_by(n) {
             let len = Len::Const(n.min(columns - start));
             let zero = b.const_f(0.0);
-            let sums = self.strips(b, &len, &[zero, zero], &mut |emit, b, base, tail, carried| {
+            let sums = self.strips(b, &len, &[zero, zero][..sums_of(signs)], &mut |emit, b, base, tail, carried| {
                 let column = base.offset(start as i64);
                 let mut place = at.to_vec();
                 place.push(column.clone());
                 let factors = emit.factors(b, weight, row, &column);
                 let value = emit.eval(b, x, &place, true)?;
-                Ok(emit.add_product(b, weight, factors, tail, value, carried).to_vec())
+                Ok(emit.add_product(b, signs, factors, tail, value, carried))
             })?;
-            let sum = self.code_total(b, weight, &sums);
+            let sum = self.product_total(b, signs, &sums);
             let scale = self.scale(b, weight, row, &Ix::constant(start as i64));
             let part = b.mul(sum, scale);
             total = Some(match total {
@@ -212,4 +213,9 @@ impl<'a> Emit<'a> {
         }
         Ok(total.unwrap_or_else(|| b.const_s(0.0)))
     }
+}
+
+/// Sums that a product carries, see [`Emit::add_product`].
+pub fn sums_of(signs: bool) -> usize {
+    1 + usize::from(signs)
 }
