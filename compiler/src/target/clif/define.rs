@@ -9,7 +9,7 @@ use cranelift_frontend::FunctionBuilderContext;
 use cranelift_module::{FuncId, Linkage, Module, ModuleError};
 
 use super::emit::{Target, Wide, emit, kernel_signature, wide_signature};
-use super::isa::dot_form;
+use super::isa::{any_alignment, dot_form};
 use super::{CompileError, driver};
 use crate::kernel::ir::{Kernel, Rows};
 use crate::kernel::program::{Driver, KernelId, Program, Step};
@@ -37,7 +37,7 @@ pub struct Functions {
 
 /// The target description of an instruction set.
 fn target(isa: &OwnedTargetIsa) -> Target {
-    Target { dot: dot_form(isa), frontend: isa.frontend_config() }
+    Target { dot: dot_form(isa), any_alignment: any_alignment(isa), frontend: isa.frontend_config() }
 }
 
 /// The CLIF of a kernel by itself; row groups in the wide form are calls of undefined functions.

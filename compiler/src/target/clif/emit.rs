@@ -28,6 +28,8 @@ pub(super) const ACC_PARTS: usize = 2;
 pub struct Target {
     /// The dot-product form.
     pub dot: DotForm,
+    /// Whether memory operands of vector instructions may lie at any address.
+    pub any_alignment: bool,
     /// Pointer width and calling convention.
     pub frontend: TargetFrontendConfig,
 }

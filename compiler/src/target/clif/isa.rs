@@ -43,9 +43,20 @@ pub fn isa(cpu: Cpu) -> Result<OwnedTargetIsa, CompileError> {
     builder.finish(settings::Flags::new(shared)).map_err(|error| target(&error))
 }
 
+/// Whether the target has a Cranelift flag.
+fn has(isa: &OwnedTargetIsa, name: &str) -> bool {
+    isa.isa_flags().iter().any(|flag| flag.name == name && flag.as_bool() == Some(true))
+}
+
+/// Whether a memory operand of a vector instruction may lie at any address. Those of SSE must lie at multiples of 16,
+/// those of AVX and of other architectures need not.
+pub fn any_alignment(isa: &OwnedTargetIsa) -> bool {
+    isa.triple().architecture != target_lexicon::Architecture::X86_64 || has(isa, "has_avx")
+}
+
 /// The best dot-product form of a target.
 pub fn dot_form(isa: &OwnedTargetIsa) -> DotForm {
-    let has = |name: &str| isa.isa_flags().iter().any(|flag| flag.name == name && flag.as_bool() == Some(true));
+    let has = |name: &str| has(isa, name);
     if isa.triple().architecture != target_lexicon::Architecture::X86_64 {
         return DotForm::Widen;
     }

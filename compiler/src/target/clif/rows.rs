@@ -79,14 +79,14 @@ impl Emitter<'_, '_, '_> {
                 let mut now = self.repeat(rows.strips(), &carried, |e, now| {
                     let mut next = vec![e.b.ins().iadd_imm_s(now[0], 4 * LANES as i64)];
                     for (part, &sum) in now[1..].iter().enumerate() {
-                        let x = e.b.ins().load(F32X4, x.1, now[0], offset + 16 * part as i32);
+                        let x = e.load_floats(x.1, now[0], offset + 16 * part as i32);
                         next.push(e.b.ins().fadd(sum, x));
                     }
                     next
                 });
                 for part in 0..PARTS {
                     if let Some(mask) = self.tail_mask(rows, part) {
-                        let x = self.b.ins().load(F32X4, x.1, now[0], offset + 16 * part as i32);
+                        let x = self.load_floats(x.1, now[0], offset + 16 * part as i32);
                         let x = self.kept(x, mask);
                         now[1 + part] = self.b.ins().fadd(now[1 + part], x);
                     }
@@ -137,7 +137,7 @@ impl Emitter<'_, '_, '_> {
         let values: Vec<Clif> = (0..rows.tokens as i32)
             .map(|token| {
                 let offset = token * rows.stride as i32 + 16 * place.part as i32;
-                self.b.ins().load(F32X4, x.1, x.0, offset)
+                self.load_floats(x.1, x.0, offset)
             })
             .collect();
         for (row, sums) in sums.chunks_exact(rows.tokens as usize).enumerate() {
@@ -170,7 +170,7 @@ impl Emitter<'_, '_, '_> {
                 let bit = self.b.ins().band(word, bits);
                 self.b.ins().icmp(IntCC::Equal, bit, bits)
             }
-            RowElement::F32 => self.b.ins().load(F32X4, flags, pointer, offset + 16 * part as i32),
+            RowElement::F32 => self.load_floats(flags, pointer, offset + 16 * part as i32),
             RowElement::F16 | RowElement::Bf16 => {
                 let words = self.b.ins().uload16x4(flags, pointer, offset + 8 * part as i32);
                 if element == RowElement::F16 {

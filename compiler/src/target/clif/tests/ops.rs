@@ -3,7 +3,7 @@
 use super::{Buffer, Compiled, Image, Input, bytes};
 use crate::kernel::build::Builder;
 use crate::kernel::functions::Math;
-use crate::kernel::ir::{Binary, Compare, Mem, Shift, Type, Value};
+use crate::kernel::ir::{Binary, Compare, Mem, Reduce, Shift, Type, Value};
 use crate::numerics::functions;
 
 /// Stores results one after another.
@@ -117,6 +117,51 @@ fn integer_arithmetic() {
             }
         }
     });
+}
+
+/// An operand that one operation alone uses may become part of the instruction, whose memory operand may have to be
+/// aligned more than the kernel's memory is.
+#[test]
+fn operands_come_straight_from_unaligned_memory() {
+    use Mem::*;
+    for offset in [4, 12, 16] {
+        for mem in [F32x16, I32x16, Bf16x16, F16x16, I8x16, U8x16, U16x16] {
+            each("operand", |b, out, from, other| {
+                let float = mem.ty() == Type::F;
+                let left = b.load(mem, from, 0);
+                let put_all = |b: &mut Builder, out: &mut Out, make: &dyn Fn(&mut Builder, Value, Value) -> Value| {
+                    let one = b.load(mem, other, offset);
+                    let z = make(b, left, one);
+                    out.put(b, z);
+                    let one = b.load(mem, other, offset);
+                    let z = make(b, one, left);
+                    out.put(b, z);
+                    let (one, two) = (b.load(mem, from, offset), b.load(mem, other, offset));
+                    let z = make(b, one, two);
+                    out.put(b, z);
+                };
+                for op in if float { &FLOAT[..] } else { &INT } {
+                    put_all(b, out, &|b, x, y| b.binary(*op, x, y));
+                }
+                for op in ORDER.into_iter().chain(ORDER_U.into_iter().filter(|_| !float)) {
+                    put_all(b, out, &|b, x, y| b.compare(op, x, y));
+                    put_all(b, out, &|b, x, y| {
+                        let mask = b.compare(op, x, y);
+                        let (yes, no) = (b.load(mem, from, 0), b.load(mem, other, offset));
+                        b.select(mask, yes, no)
+                    });
+                }
+                put_all(b, out, &|b, x, _| if float { b.sqrt(x) } else { b.convert(x) });
+                put_all(b, out, &|b, x, _| b.cast(x));
+                for op in if float { &[Reduce::Add, Reduce::PMin][..] } else { &[Reduce::IAdd, Reduce::IMax] } {
+                    put_all(b, out, &|b, x, _| b.reduce(*op, x));
+                }
+                for op in SHIFTS.into_iter().filter(|_| !float) {
+                    put_all(b, out, &|b, x, _| b.shift(op, x, 3));
+                }
+            });
+        }
+    }
 }
 
 #[test]
