@@ -10,6 +10,7 @@ pub mod engine;
 pub mod error;
 pub mod float_control;
 pub mod generate;
+pub mod guard;
 pub mod memory;
 pub mod model;
 pub mod native;

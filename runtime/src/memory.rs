@@ -2,27 +2,36 @@
 
 use memmap2::MmapMut;
 
+use crate::abi::PADDING;
 use crate::error::{Error, Result};
+use crate::guard;
 
-/// Bytes after the end of every buffer that may be read: one vector.
-const PAD: usize = 64;
-
-/// A zeroed buffer whose start is aligned to a page, followed by readable padding.
+/// A zeroed buffer whose start is aligned to 64 bytes, followed by readable padding.
 #[derive(Debug)]
 pub struct Buffer {
     map: MmapMut,
+    /// Where in the map it starts: at a page, unless it is guarded.
+    start: usize,
     bytes: usize,
 }
 
 impl Buffer {
     /// A buffer of so many bytes, all zero.
     pub fn zeroed(bytes: usize) -> Result<Buffer> {
-        let map = bytes
-            .checked_add(PAD)
-            .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::OutOfMemory))
-            .and_then(MmapMut::map_anon)
-            .map_err(|source| Error::Memory { bytes, source })?;
-        Ok(Buffer { map, bytes })
+        let plain = || {
+            let all = bytes.checked_add(PADDING).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::OutOfMemory));
+            all.and_then(MmapMut::map_anon).map(|map| (map, 0))
+        };
+        let mapped = if guard::is_on() { guard::map(bytes) } else { plain() };
+        let (map, start) = mapped.map_err(|source| Error::Memory { bytes, source })?;
+        Ok(Buffer { map, start, bytes })
+    }
+
+    /// A buffer with the same bytes.
+    pub fn copy_of(bytes: &[u8]) -> Result<Buffer> {
+        let mut copy = Buffer::zeroed(bytes.len())?;
+        copy.copy_from_slice(bytes);
+        Ok(copy)
     }
 
     /// Asks the system for huge pages; it may decline.
@@ -32,17 +41,25 @@ impl Buffer {
     }
 }
 
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if guard::is_on() {
+            guard::check(&self.map, self.start, self.bytes);
+        }
+    }
+}
+
 impl std::ops::Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.map[..self.bytes]
+        &self.map[self.start..][..self.bytes]
     }
 }
 
 impl std::ops::DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.map[..self.bytes]
+        &mut self.map[self.start..][..self.bytes]
     }
 }
 

@@ -8,6 +8,7 @@ use crate::abi::{Context, EntryFn, KernelFn};
 use crate::engine::{Engine, Rows};
 use crate::error::{Error, Result};
 use crate::float_control::DefaultFloats;
+use crate::guard;
 use crate::memory::Buffer;
 use crate::model::{Fill, ModelTable, Port, Source};
 use crate::pool::Pool;
@@ -97,6 +98,8 @@ impl NativeEngine {
         if table.entries.iter().flat_map(|e| &e.choices).any(|c| c.tallies + 8 > table.scratch_bytes) {
             return Err(Error::Missing("room for its tallies".into()));
         }
+        let weights: Arc<dyn Weights> =
+            if guard::is_on() { Arc::new(Buffer::copy_of(weights.bytes())?) } else { weights };
         Ok(NativeEngine {
             scratch: Buffer::zeroed(table.scratch_bytes)?,
             positions: Buffer::zeroed(4 * table.max_rows)?,
@@ -181,8 +184,11 @@ impl Engine for NativeEngine {
     fn new_states(&self, group: usize, blocks: usize) -> Result<StateBlocks> {
         let bytes = self.table.states[group].bytes;
         let mut states = StateBlocks { buffer: Buffer::zeroed(bytes * blocks)?, bytes };
+        if guard::is_on() {
+            states.buffer.fill(guard::UNWRITTEN);
+        }
         for block in states.buffer.chunks_exact_mut(bytes.max(1)) {
-            self.fill(group, block, true)?;
+            self.fill(group, block, !guard::is_on())?;
         }
         Ok(states)
     }
@@ -226,6 +232,64 @@ impl Engine for NativeEngine {
         for (slot, position) in self.positions.chunks_exact_mut(4).zip(positions) {
             slot.copy_from_slice(&position.to_ne_bytes());
         }
+        if guard::is_on() {
+            return self.call_guarded(entry, states, rows, count, inputs, outputs);
+        }
+        self.call(entry, states, rows, count, inputs, outputs)
+    }
+}
+
+impl NativeEngine {
+    /// As [`NativeEngine::call`], on buffers of just so many rows, and on scratch and outputs that nobody wrote.
+    fn call_guarded(
+        &mut self,
+        entry: usize,
+        states: &mut StateBlocks,
+        rows: Rows,
+        count: usize,
+        inputs: &[Buffer],
+        outputs: &mut [Buffer],
+    ) -> Result<()> {
+        let table = self.table.clone();
+        let table = &table.entries[entry];
+        let blocks = if rows == Rows::Steps { 1 } else { count };
+        let bytes = states.bytes;
+        let tight = |(buffer, port): (&Buffer, &Port)| match port.source {
+            Some(Source::Position) => Buffer::zeroed(0),
+            _ => Buffer::copy_of(&buffer[..count * port.stride]),
+        };
+        let own_inputs: Vec<Buffer> = inputs.iter().zip(&table.inputs).map(tight).collect::<Result<_>>()?;
+        let mut own_outputs = Vec::new();
+        for port in &table.outputs {
+            let mut buffer = Buffer::zeroed(count * port.stride)?;
+            buffer.fill(guard::UNWRITTEN);
+            own_outputs.push(buffer);
+        }
+        let mut own_states = StateBlocks { buffer: Buffer::copy_of(&states.buffer[..blocks * bytes])?, bytes };
+        let positions = Buffer::copy_of(&self.positions[..4 * count])?;
+        let all_positions = std::mem::replace(&mut self.positions, positions);
+        self.scratch.fill(guard::UNWRITTEN);
+        let result = self.call(entry, &mut own_states, rows, count, &own_inputs, &mut own_outputs);
+        self.positions = all_positions;
+        states.buffer[..blocks * bytes].copy_from_slice(&own_states.buffer);
+        for (all, own) in outputs.iter_mut().zip(&own_outputs) {
+            all[..own.len()].copy_from_slice(own);
+        }
+        result
+    }
+
+    /// Calls an entry on buffers that have been found to be large enough, with positions in their place.
+    fn call(
+        &mut self,
+        entry: usize,
+        states: &mut StateBlocks,
+        rows: Rows,
+        count: usize,
+        inputs: &[Buffer],
+        outputs: &mut [Buffer],
+    ) -> Result<()> {
+        let table = &self.table.entries[entry];
+        let bytes = states.bytes;
         let input = |(buffer, port): (&Buffer, &Port)| match port.source {
             Some(Source::Position) => self.positions.as_ptr(),
             _ => buffer.as_ptr(),

@@ -138,7 +138,13 @@ fn inspect_shows_every_form() {
     assert!(stdout(&["inspect", config, "--format", "summary"]).contains("layers.*.mixer.h"));
     let report: Value = serde_json::from_str(&stdout(&["inspect", config, "--format", "json"])).unwrap();
     assert!(report["entries"].as_array().unwrap().len() == 2);
-    assert!(stdout(&["inspect", config, "--list"]).contains("time_lift"));
+    let list = stdout(&["inspect", config, "--list"]);
+    assert!(list.contains("time_lift") && list.contains("launches stay inside"), "{list}");
+    // The launches show what the proof is about: where in its buffer each pointer stays.
+    let kernels = stdout(&["inspect", config, "--kernels"]);
+    assert!(kernels.starts_with("program weights=") && kernels.contains("\nentry "), "{kernels}");
+    let launch = kernels.lines().find(|line| line.contains(", weights+")).unwrap();
+    assert!(launch.contains(" in ") && launch.contains(" units="), "{launch}");
     assert!(stdout(&["inspect", config, "--clif"]).contains("block0"));
     assert!(stdout(&["inspect", config, "--asm"]).contains("ret"));
 }

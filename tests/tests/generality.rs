@@ -1,7 +1,7 @@
 //! Small graphs in the same language, each with something that other families need: interpreted and compiled, step by
 //! step and many at once, on one and two threads, with equal bits.
 
-use sterna_tests::{file, stdout, text};
+use sterna_tests::{file, stdout, sterna, text};
 
 fn verify(preset: &str) {
     let graphs = file("run");
@@ -15,6 +15,16 @@ fn verify(preset: &str) {
     let said =
         stdout(&["verify", preset, "--graphs", text(&graphs), "--elements", "40", "--rows", "3", "--all-levels"]);
     assert!(said.starts_with("equal bits"));
+    guarded(preset);
+}
+
+/// Every buffer ends at a page that cannot be touched, and what nobody wrote is no zero.
+fn guarded(preset: &str) {
+    let graphs = file("run");
+    let arguments = ["verify", preset, "--graphs", text(&graphs), "--elements", "40", "--rows", "5", "--all-levels"];
+    let output = sterna().env("STERNA_GUARD", "1").args(arguments).output().expect("the command starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && output.stdout.starts_with(b"equal bits"), "{preset}: {} {said}", output.status);
 }
 
 #[test]
@@ -48,6 +58,12 @@ fn attention_over_a_ring_and_skipped_layers() {
 #[test]
 fn pointers_with_a_tie_rule() {
     verify("pointer/small");
+}
+
+#[test]
+fn slices_that_start_between_vectors() {
+    verify("unaligned/small");
+    verify("unaligned/odd");
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub struct Arguments {
     /// The passes with what each did, instead of the graph.
     #[arg(long)]
     list: bool,
-    /// The kernels, as text of the kernel IR.
+    /// The kernels, as text of the kernel IR, and how each entry launches them, with the extent of every buffer.
     #[arg(long)]
     kernels: bool,
     /// The CLIF of the kernels.

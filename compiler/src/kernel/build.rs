@@ -372,6 +372,21 @@ impl Builder {
         self.push(Op::Loop { step, body: block }, args)
     }
 
+    /// A scalar i32 brought into a range, both ends included; `least` where the range is empty.
+    pub fn clamp(&mut self, n: Value, least: i32, most: i32) -> Value {
+        let (least, most) = (self.const_n(least), self.const_n(most));
+        let n = self.smin(n, most);
+        self.smax(n, least)
+    }
+
+    /// The number of a row as one of so many, at least one.
+    pub fn clamp_row(&mut self, row: Value, rows: Value) -> Value {
+        let (zero, one) = (self.const_n(0), self.const_n(1));
+        let last = self.sub(rows, one);
+        let row = self.smin(row, last);
+        self.smax(row, zero)
+    }
+
     /// A loop with step 1 that carries nothing.
     pub fn for_each(&mut self, start: Value, end: Value, body: impl FnOnce(&mut Builder, Value)) {
         self.loop_carried((start, end, 1), &[], |b, index, _| {

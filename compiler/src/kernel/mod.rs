@@ -13,6 +13,7 @@ pub mod math;
 pub mod print;
 pub mod products;
 pub mod program;
+pub mod prove;
 pub mod run;
 pub mod typing;
 pub mod verify;

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::ir::*;
-use super::program::{Arg, Base, Count, Driver, LoopVar, Program, RowsId, Step, Work};
+use super::program::{Arg, Base, Count, Driver, Extent, LoopVar, Program, RowsId, Step, Work};
 
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -145,16 +145,13 @@ pub fn op_name(op: &Op) -> String {
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "program weights={} state={} scratch={} max_rows={}",
-            self.weight_bytes, self.state_bytes, self.scratch_bytes, self.max_rows
-        )?;
+        writeln!(f, "program weights={} scratch={} max_rows={}", self.weight_bytes, self.scratch_bytes, self.max_rows)?;
         for kernel in &self.kernels {
             write!(f, "\n{kernel}")?;
         }
         for entry in &self.entries {
-            writeln!(f, "\nentry {} in={:?} out={:?} {{", entry.name, entry.input_bytes, entry.output_bytes)?;
+            let Driver { name, input_bytes, output_bytes, state_bytes, .. } = entry;
+            writeln!(f, "\nentry {name} in={input_bytes:?} out={output_bytes:?} state={state_bytes} {{")?;
             steps(f, self, &entry.steps, 1)?;
             writeln!(f, "}}")?;
         }
@@ -235,7 +232,7 @@ fn arg(arg: &Arg) -> String {
         Arg::Count(Count::Rows(count)) => rows(*count),
         Arg::Count(Count::StateStride) => "state_stride".into(),
         Arg::Count(Count::LoopVar(var)) => index(*var),
-        Arg::Pointer { base, offset, scaled } => {
+        Arg::Pointer { base, offset, scaled, extent } => {
             let base = match base {
                 Base::Weights => "weights".into(),
                 Base::State => "state".into(),
@@ -245,7 +242,8 @@ fn arg(arg: &Arg) -> String {
                 Base::Position => "position".into(),
             };
             let terms: String = scaled.iter().map(|(var, stride)| format!("+{}*{stride}", index(*var))).collect();
-            format!("{base}+{offset}{terms}")
+            let extent = extent.map(|Extent { start, end }| format!(" in {start}..{end}")).unwrap_or_default();
+            format!("{base}+{offset}{terms}{extent}")
         }
     }
 }

@@ -35,8 +35,6 @@ pub struct Program {
     pub entries: Vec<Driver>,
     /// Bytes of the weights image.
     pub weight_bytes: u64,
-    /// Bytes of one stream's state block.
-    pub state_bytes: u64,
     /// Bytes of the scratch arena, for [`Program::max_rows`] rows.
     pub scratch_bytes: u64,
     /// The most rows of one call.
@@ -59,6 +57,8 @@ pub struct Driver {
     pub input_bytes: Vec<u64>,
     /// Bytes of each output buffer for one row.
     pub output_bytes: Vec<u64>,
+    /// Bytes of one stream's state block.
+    pub state_bytes: u64,
     /// How many tallies its steps count in. The entry clears them first.
     pub tallies: u32,
     /// The steps in order.
@@ -130,6 +130,15 @@ pub enum Base {
     Position,
 }
 
+/// An allocation: bytes `start .. end` of a base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// Its first byte.
+    pub start: u64,
+    /// One past its last byte.
+    pub end: u64,
+}
+
 /// An argument of a launch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arg {
@@ -141,15 +150,22 @@ pub enum Arg {
         offset: u64,
         /// Enclosing loops' indices with their byte strides.
         scaled: Vec<(LoopVar, u64)>,
+        /// The allocation that it points into and that [`super::prove`] keeps it in; none for the whole buffer.
+        extent: Option<Extent>,
     },
     /// A count.
     Count(Count),
 }
 
 impl Arg {
-    /// A pointer at a constant offset.
+    /// A pointer at a constant offset, into the whole of its buffer.
     pub fn at(base: Base, offset: u64) -> Arg {
-        Arg::Pointer { base, offset, scaled: Vec::new() }
+        Arg::Pointer { base, offset, scaled: Vec::new(), extent: None }
+    }
+
+    /// A pointer to the start of an allocation.
+    pub fn to(base: Base, extent: Extent) -> Arg {
+        Arg::Pointer { base, offset: extent.start, scaled: Vec::new(), extent: Some(extent) }
     }
 
     /// A constant count.
@@ -319,7 +335,7 @@ impl Check<'_> {
                         _ => {}
                     }
                 }
-                Arg::Pointer { base, offset, scaled } => self.pointer(&place, param.kind, *base, *offset, scaled),
+                Arg::Pointer { base, offset, scaled, .. } => self.pointer(&place, param.kind, *base, *offset, scaled),
             }
         }
     }
@@ -331,7 +347,7 @@ impl Check<'_> {
     fn pointer(&mut self, place: &str, kind: ParamKind, base: Base, offset: u64, scaled: &[(LoopVar, u64)]) {
         let size = match base {
             Base::Weights => Some(self.program.weight_bytes),
-            Base::State => Some(self.program.state_bytes),
+            Base::State => Some(self.entry.state_bytes),
             Base::Scratch => Some(self.program.scratch_bytes),
             Base::Input(index) if (index as usize) < self.entry.input_bytes.len() => None,
             Base::Output(index) if (index as usize) < self.entry.output_bytes.len() => None,

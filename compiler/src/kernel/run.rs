@@ -4,6 +4,7 @@ use super::interp::memory::{Memory, Pointer, Region, Trap};
 use super::interp::race::Watch;
 use super::interp::{self, Slot};
 use super::program::{Arg, Base, Count, Driver, LoopVar, Program, RowsId, Step, TALLIES, Work};
+use super::prove::Proven;
 
 /// The buffers of one call, as slices. Sizes include the padding that the ABI asks for.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub enum Order {
 ///
 /// # Errors
 /// A [`Trap`] with the kernel's name where an access leaves its buffer or a kernel is not what it should be.
-pub fn run(program: &Program, entry: &Driver, buffers: Buffers<'_>, order: Order) -> Result<i32, Trap> {
+pub fn run(program: Proven<'_>, entry: &Driver, buffers: Buffers<'_>, order: Order) -> Result<i32, Trap> {
     let inputs = buffers.inputs.len();
     let mut regions = vec![
         Region::Ro(buffers.weights),
@@ -56,7 +57,7 @@ pub fn run(program: &Program, entry: &Driver, buffers: Buffers<'_>, order: Order
     let mut rows = vec![0; program.row_counts.max(1) as usize];
     rows[0] = i64::from(buffers.rows);
     let mut walk = Walk {
-        program,
+        program: &program,
         memory: Memory { regions, watch: None },
         inputs,
         state_stride: buffers.state_stride,
@@ -174,7 +175,7 @@ impl Walk<'_, '_> {
             Arg::Count(Count::Rows(rows)) => Slot::Count(self.rows(*rows)),
             Arg::Count(Count::StateStride) => Slot::Count(self.state_stride as i64),
             Arg::Count(Count::LoopVar(var)) => Slot::Count(self.var(*var)),
-            Arg::Pointer { base, offset, scaled } => {
+            Arg::Pointer { base, offset, scaled, .. } => {
                 let region = match base {
                     Base::Weights => 0,
                     Base::State => 1,

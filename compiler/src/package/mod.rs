@@ -159,10 +159,10 @@ pub fn write(
 
 /// The module of a package, read from its graph text and verified, with its weight section. The weight table must be
 /// exactly the one that the graph's declarations give, so that kernels compiled from the module read the package in
-/// place.
+/// place; the padding of its weights must be zero.
 ///
 /// # Errors
-/// The graph is malformed or invalid, or the table differs from it.
+/// The graph is malformed or invalid, the table differs from it, or padding is not zero.
 pub fn module_of(package: &Package) -> Result<(Module, Section), PackageError> {
     let header = package.header();
     let module = ir::read::read_module(&header.graph)?;
@@ -178,7 +178,19 @@ pub fn module_of(package: &Package) -> Result<(Module, Section), PackageError> {
         let what = format!("the table has {} rows, the graph declares {}", header.weights.len(), expected.len());
         return Err(PackageError::Table { path: header.name.clone(), what });
     }
+    check_padding(&module, &section, package.weights())?;
     Ok((module, section))
+}
+
+/// Kernels multiply with the padding of a row what lies in memory behind the activations.
+fn check_padding(module: &Module, section: &Section, bytes: &[u8]) -> Result<(), PackageError> {
+    for ((weight, &layout), &offset) in module.weights.iter().zip(&section.layouts).zip(&section.offsets) {
+        if let Some(row) = layout.row_with_padding(&bytes[offset..offset + layout.bytes()]) {
+            let what = format!("the padding of row {row} is not zero");
+            return Err(PackageError::Table { path: weight.path.clone(), what });
+        }
+    }
+    Ok(())
 }
 
 /// No declared weight may be larger than the section: a layout's arithmetic is done on checked shapes only.

@@ -101,6 +101,25 @@ fn every_truncation_and_every_flipped_bit_is_refused() {
     }
 }
 
+/// Products meet whatever lies behind a row of activations with the padding of the weights.
+#[test]
+fn padding_that_is_not_zero_is_refused() {
+    let bytes = written();
+    let package = opened(&bytes).unwrap();
+    let (_, section) = module_of(&package).unwrap();
+    let start = bytes.len() - 128 - section.bytes;
+    for (weight, row, column) in [(0, 3, 310), (0, 19, 511), (0, 21, 0), (1, 8, 130), (2, 6, 71), (3, 0, 20)] {
+        let (byte, bit) = section.layouts[weight].field(row, column);
+        let mut spoilt = bytes.clone();
+        spoilt[start + section.offsets[weight] + byte] |= 1 << bit;
+        let mut preamble = Preamble::read(&spoilt).unwrap();
+        preamble.weights_crc = crc32fast::hash(&spoilt[start..start + section.bytes]);
+        spoilt[..PREAMBLE].copy_from_slice(&preamble.to_bytes());
+        let said = module_of(&opened(&spoilt).unwrap()).unwrap_err().to_string();
+        assert!(said.contains("the padding of row") && said.contains(&module().weights[weight].path), "{said}");
+    }
+}
+
 /// A package around a header of any text, with right lengths and checksums.
 fn forged(header: &str, weights: usize) -> Vec<u8> {
     let weights_offset = (PREAMBLE + header.len()).next_multiple_of(ALIGNMENT);

@@ -49,9 +49,11 @@ use crate::interp::MemoryWeights;
 use crate::ir::Module;
 use crate::kernel::lower::{self, Lowered};
 use crate::kernel::program::{Step, TALLIES};
+use crate::kernel::prove::prove;
 use crate::lang::rename::RenameMap;
 use crate::package::{self, Values};
 use crate::passes::{self, probes::Observation};
+use crate::target::clif::CompileError;
 use crate::target::clif::jit::Jit;
 use crate::target::cpu::Cpu;
 use crate::weights::{Binding, Checkpoint, Section, ValueSource};
@@ -148,10 +150,17 @@ impl Session {
         Ok((module, lines.collect()))
     }
 
-    /// How the lowering planned memory and launches after all passes, a line each; or why it could not.
+    /// How the lowering planned memory and launches after all passes, a line each, and how much was proven; or why it
+    /// could not.
     pub fn planned(&self, options: &CompileOptions) -> Result<Vec<String>> {
         match self.lowered(options) {
-            Ok(lowered) => Ok(plan_lines(&lowered).into()),
+            Ok(lowered) => {
+                let mut lines = plan_lines(&lowered).to_vec();
+                let proven = prove(&lowered.program).map_err(CompileError::from)?;
+                let (accesses, launches) = (proven.accesses, proven.launches);
+                lines.push(format!("{:<18} {accesses} accesses of {launches} launches stay inside", "prove"));
+                Ok(lines)
+            }
             Err(SessionError::NotCompiled(why)) => Ok(vec![format!("{:<18} {why}", "plan_memory")]),
             Err(error) => Err(error),
         }

@@ -36,7 +36,7 @@ pub const ROW_GROUP: usize = 16;
 /// What stands behind a file in one range of addresses starts on a multiple of this: no page is larger, and offsets do
 /// not depend on the machine.
 pub const FILE_BORDER: usize = 1 << 16;
-const QUAD: usize = 4;
+pub(super) const QUAD: usize = 4;
 
 /// How one weight lies in the weight section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod encode;
 mod error;
 mod in_place;
 pub mod layout;
+mod padding;
 pub mod quantise;
 mod random;
 mod read;

@@ -14,6 +14,9 @@ use crate::ir::{AxisCapacity, AxisId, Dim, Elem, Op, StateId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{LANES, Value};
 
+/// The most pushes that a ring counts: positions and places behind them are still i32.
+const MOST_PUSHES: i32 = i32::MAX - (1 << 24);
+
 /// The extent of a growing axis at one moment.
 #[derive(Clone, Debug)]
 pub struct Grow {
@@ -31,23 +34,44 @@ pub struct Grow {
 }
 
 impl<'a> Emit<'a> {
+    /// A count of pushes that comes from memory, kept between `least` and the most there can be: whatever memory holds,
+    /// no place that follows from it leaves the cache.
+    pub fn bounded_count(&self, b: &mut Builder, axis: AxisId, count: Value, least: i32) -> Value {
+        let place = &self.states.axes[&axis];
+        let most = if place.ring { MOST_PUSHES } else { place.slots as i32 };
+        b.clamp(count, least, most)
+    }
+
+    /// The pushes so far, as the state has them.
+    fn pushes(&mut self, b: &mut Builder, axis: AxisId) -> Value {
+        let counter = self.counter(axis);
+        let count = self.load(b, &counter, &[], false);
+        self.bounded_count(b, axis, count, 0)
+    }
+
     /// The extent after `count` pushes.
     pub fn grow(&mut self, b: &mut Builder, axis: AxisId, count: Value, plus: usize) -> Grow {
         let fixed = b.const_n(plus as i32);
-        let AxisCapacity::Ring(window) = self.module.axis(axis).capacity else {
+        let AxisCapacity::Ring(reach) = self.module.axis(axis).capacity else {
             return Grow { axis, count, plus, low: None, extent: b.add(count, fixed), gap: None };
         };
-        let (window, zero) = (b.const_n(window as i32), b.const_n(0));
+        let (window, zero) = (b.const_n(reach as i32), b.const_n(0));
         let first = b.sub(count, window);
         let first = b.smax(first, zero);
         let place = b.add(first, fixed);
         let aligned = b.const_n(-(LANES as i32));
         let strip = b.and(place, aligned);
-        let room = b.const_n(plus.next_multiple_of(LANES) as i32);
-        let gap = b.sub(strip, room);
+        let room = plus.next_multiple_of(LANES);
+        let below = b.const_n(room as i32);
+        let gap = b.sub(strip, below);
         let gap = b.smax(gap, zero);
         let end = b.add(count, fixed);
-        Grow { axis, count, plus, low: Some(b.sub(place, gap)), extent: b.sub(end, gap), gap: Some(gap) }
+        // Differences of numbers that only together are small: said once more, as what the prover can see.
+        let (low, extent) = (b.sub(place, gap), b.sub(end, gap));
+        let most = room + LANES - 1;
+        let low = b.clamp(low, 0, most as i32);
+        let extent = b.clamp(extent, 0, (most + reach) as i32);
+        Grow { axis, count, plus, low: Some(low), extent, gap: Some(gap) }
     }
 
     /// The dense index of a place counted from the first fixed place, or entry.
@@ -237,8 +261,7 @@ impl<'a> Emit<'a> {
         let buffer = match self.module.state(state).growing() {
             None => buffer,
             Some((at, axis)) => {
-                let counter = self.counter(axis);
-                let count = self.load(b, &counter, &[], false);
+                let count = self.pushes(b, axis);
                 let grow = self.grow(b, axis, count, 0);
                 self.grows.insert(v, grow.clone());
                 self.with_ring(b, &buffer, at, &grow)
@@ -363,10 +386,7 @@ impl<'a> Emit<'a> {
         };
         let count = match self.counts.get(&axis) {
             Some(count) => *count,
-            None => {
-                let counter = self.counter(axis);
-                self.load(b, &counter, &[], false)
-            }
+            None => self.pushes(b, axis),
         };
         let v = step.results[0];
         let grow = self.grow(b, axis, count, 0);
@@ -395,7 +415,8 @@ impl<'a> Emit<'a> {
         let Some(Loc::Buf(buffer)) = self.locs[s.index()].clone() else {
             return self.fail(step.origin, "an entry of something that is not a state");
         };
-        let distance = b.const_n(back as i32 + 1);
+        // No cache has so many entries that a larger distance would find one.
+        let distance = b.const_n(i32::try_from(back).unwrap_or(i32::MAX - 1).saturating_add(1));
         let entry = b.sub(grow.count, distance);
         let zero = b.const_n(0);
         let there = b.le(zero, entry);

@@ -204,6 +204,8 @@ impl Split {
         let least = b.const_n(grain as i32);
         let chunk = b.smax(chunk, least);
         let number = b.udiv(begin, chunk);
+        let last_piece = b.const_n(PIECES as i32 - 1);
+        let number = b.smin(number, last_piece);
         let number = b.extend(number);
         let bytes = b.mul(number, frame.scratch_stride);
         emit.scratch = b.offset_by(frame.scratch, bytes);
@@ -222,16 +224,21 @@ impl Split {
             let past = b.mul(number, rows);
             let from = b.sub(begin, past);
             let from = b.smax(from, zero);
+            let from = b.smin(from, rows);
             let to = b.sub(end, past);
             let to = b.smin(to, rows);
             // Rows of one stream are read by tiles, others one by one.
             let all = b.sub(to, from);
+            let all = b.smax(all, zero);
             let tiles = b.const_n(-(QUERIES as i32));
             let tiles = b.and(all, tiles);
             let tiles = b.and(tiles, one_stream);
             let middle = b.add(from, tiles);
             emit.head = self.heads.as_ref().map(|heads| Head { number: head.clone(), heads });
             for (range, queries) in [((from, middle, QUERIES as i32), QUERIES), ((middle, to, 1), 1)] {
+                if queries > context.max_rows {
+                    continue;
+                }
                 emit.scratch_used = 0;
                 emit.fold(b, range, &[], &mut |emit, b, row, _| {
                     let (locs, grows) = (emit.locs.clone(), emit.grows.clone());
@@ -387,6 +394,8 @@ impl<'t> Tile<'t> {
         let (pointer, offset) = row.times(4 * self.split.axes.len() as i64).address(b, self.counts);
         for (i, &axis) in self.split.axes.iter().enumerate() {
             let count = b.load_n(pointer, offset + 4 * i as i32);
+            // The row has pushed an entry of its own.
+            let count = emit.bounded_count(b, axis, count, 1);
             emit.counts.insert(axis, count);
         }
     }

@@ -92,9 +92,11 @@ impl<'m> Maker<'m> {
         Ok(chosen)
     }
 
-    /// Copies rows: those of a list to the front (`gather`), or from the front to those of a list.
+    /// Copies rows: those of a list to the front (`gather`), or from the front to those of a list. The list names rows
+    /// of the scope.
     fn move_rows(
         &mut self,
+        scope: usize,
         ty: &Type,
         from: &Place,
         to: &Place,
@@ -106,13 +108,15 @@ impl<'m> Maker<'m> {
         };
         let mut b = Builder::new(if gather { "gather_rows" } else { "scatter_rows" });
         let (source, target, list) = (b.ro("from"), b.rw("to"), b.ro("list"));
+        let rows = b.count("rows");
         let mut messages = Vec::new();
         let graph = Graph::default();
         let mut emit = self.mover(&graph, &mut messages, target);
         let (begin, end) = (b.begin(), b.end());
         emit.each(&mut b, begin, end, &mut |emit, b, row| {
             let (at, offset) = row.times(4).address(b, list);
-            let other = Ix::value(b.load_n(at, offset));
+            let other = b.load_n(at, offset);
+            let other = Ix::value(b.clamp_row(other, rows));
             let (from_row, to_row) = if gather { (&other, row) } else { (row, &other) };
             let array = |pointer: KernelValue, base: Ix| Buffer {
                 pointer,
@@ -126,7 +130,8 @@ impl<'m> Maker<'m> {
             emit.copy(b, &from, &to, &shape)
         })?;
         let kernel = self.kernel(b.finish());
-        let args = vec![from.arg.clone(), to.arg.clone(), chosen.list.arg.clone()];
+        let rows = Arg::Count(Count::Rows(self.scopes[scope].rows));
+        let args = vec![from.arg.clone(), to.arg.clone(), chosen.list.arg.clone(), rows];
         self.push_launch(kernel, args, Work::parallel(1, Some(chosen.rows), 8));
         Ok(())
     }
@@ -144,9 +149,9 @@ impl<'m> Maker<'m> {
     }
 
     /// The chosen rows of a value in memory of their own.
-    pub fn gathered(&mut self, stored: &Stored, chosen: &Chosen) -> Result<Stored, NotCompiled> {
+    pub fn gathered(&mut self, scope: usize, stored: &Stored, chosen: &Chosen) -> Result<Stored, NotCompiled> {
         let target = self.slot(&stored.ty, true)?;
-        self.move_rows(&stored.ty, &stored.place, &target.place, chosen, true)?;
+        self.move_rows(scope, &stored.ty, &stored.place, &target.place, chosen, true)?;
         Ok(target)
     }
 
@@ -158,7 +163,7 @@ impl<'m> Maker<'m> {
                 let stored = Stored { place, ty: Type::scalar(Elem::I32) };
                 let slot = self.bytes(self.context.max_rows as u64 * 4 + 64).offset();
                 let target = Place::at(Base::Scratch, slot, 4);
-                self.move_rows(&stored.ty, &stored.place, &target, chosen, true)?;
+                self.move_rows(scope, &stored.ty, &stored.place, &target, chosen, true)?;
                 Ok(target)
             }
         }
@@ -185,7 +190,7 @@ impl<'m> Maker<'m> {
                 bound.insert(param, Bound::Alias(scope, capture));
             } else if region.is_used(param) {
                 let stored = self.stored(scope, capture)?;
-                let stored = self.gathered(&stored, chosen)?;
+                let stored = self.gathered(scope, &stored, chosen)?;
                 bound.insert(param, Bound::Stored(stored));
             }
         }
@@ -228,13 +233,14 @@ impl<'m> Maker<'m> {
 
     pub fn scatter(
         &mut self,
+        scope: usize,
         results: &[Stored],
         targets: &[Option<Stored>],
         chosen: &Chosen,
     ) -> Result<(), NotCompiled> {
         for (from, to) in results.iter().zip(targets) {
             if let Some(to) = to {
-                self.move_rows(&from.ty, &from.place, &to.place, chosen, false)?;
+                self.move_rows(scope, &from.ty, &from.place, &to.place, chosen, false)?;
             }
         }
         Ok(())
@@ -262,7 +268,7 @@ impl<'m> Maker<'m> {
         for (chosen, side) in sides.iter().zip([then, otherwise]) {
             self.steps.push(Vec::new());
             let results = self.inner(scope, side, Vec::new(), &node.inputs[1..], chosen)?;
-            self.scatter(&results, &targets, chosen)?;
+            self.scatter(scope, &results, &targets, chosen)?;
             let body = self.steps.pop().expect("the branch's list");
             self.push_step(Step::IfRows { rows: chosen.rows, body });
         }
@@ -304,7 +310,7 @@ impl<'m> Maker<'m> {
             for (chosen, expert) in lists.iter().zip(experts) {
                 self.steps.push(Vec::new());
                 let results = self.inner(scope, expert, Vec::new(), &node.inputs[1..], chosen)?;
-                self.scatter(&results, &parts, chosen)?;
+                self.scatter(scope, &results, &parts, chosen)?;
                 let body = self.steps.pop().expect("the expert's list");
                 self.push_step(Step::IfRows { rows: chosen.rows, body });
             }

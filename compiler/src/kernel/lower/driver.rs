@@ -89,18 +89,19 @@ pub fn lower(module: &Module, options: &Options, section: Section) -> Result<Low
     let mut lowered = Lowered::default();
     let mut scratch_bytes = 0;
     let mut entries = Vec::new();
-    for entry in &module.entries {
+    for (entry, &group) in module.entries.iter().zip(&states.entry_group) {
         let (inputs, outputs) = ports(module, entry)?;
         let mut steps = maker.entry(entry, &inputs, &outputs)?;
         let choices = std::mem::take(&mut maker.choices);
         let tallies = 2 * choices.len() as u32;
-        let (offsets, end) = maker.plan.place((TALLIES + 4 * u64::from(tallies)).next_multiple_of(64).max(128));
-        plan::resolve(&mut steps, &offsets);
+        let (slots, end) = maker.plan.place((TALLIES + 4 * u64::from(tallies)).next_multiple_of(64).max(128));
+        plan::resolve(&mut steps, &slots);
         scratch_bytes = scratch_bytes.max(end);
         entries.push(Driver {
             name: entry.name.clone(),
             input_bytes: inputs.iter().map(|p| p.stride).collect(),
             output_bytes: outputs.iter().map(|p| p.stride).collect(),
+            state_bytes: states.groups[group].bytes,
             tallies,
             steps,
         });
@@ -108,12 +109,10 @@ pub fn lower(module: &Module, options: &Options, section: Section) -> Result<Low
         lowered.inputs.push(inputs);
         lowered.outputs.push(outputs);
     }
-    let state_bytes = states.groups.iter().map(|g| g.bytes).max().unwrap_or(0);
     lowered.program = Program {
         kernels: maker.kernels,
         entries,
         weight_bytes: weights.bytes,
-        state_bytes,
         scratch_bytes: scratch_bytes + 512,
         max_rows: options.max_rows as u32,
         row_counts: maker.row_counts,

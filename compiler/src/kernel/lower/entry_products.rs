@@ -153,7 +153,10 @@ impl Table {
             stride: buffer.strides[0],
             mem: mem(buffer.elem, true),
             width: product.width,
-            slots: ring.ring.then_some(ring.slots as i32),
+            ring: ring.ring,
+            slots: ring.slots as i32,
+            reach: super::state::reach(emit.module, product.axis, emit.max_context) as i32,
+            places: emit.most(Dim::Grow { axis: product.axis, plus: 0 }) as i32,
         };
         if product.kind == Kind::Mixture {
             let zero = b.const_f(0.0);
@@ -176,7 +179,7 @@ impl Table {
         let from = fold(b, |q| q.begin, true);
         let to = fold(b, |q| q.end, false);
         let to = b.smax(from, to);
-        if entries.slots.is_some() {
+        if entries.ring {
             self.each(b, &queries, &mut |b, query| {
                 let end = b.smin(from, query.end);
                 entries.segment(b, product.kind, (query.begin, end), &[query]);
@@ -225,8 +228,13 @@ struct Entries {
     stride: i64,
     mem: Mem,
     width: usize,
-    /// Of a ring.
-    slots: Option<i32>,
+    /// Whether older entries are overwritten.
+    ring: bool,
+    /// Entries there is room for.
+    slots: i32,
+    /// Entries that one row sees at most, and the places of its numbers for them.
+    reach: i32,
+    places: i32,
 }
 
 /// Where a run of entries meets a row: the vector and the results, each at the run's first entry if it has one number per entry.
@@ -234,16 +242,20 @@ type Meeting = (Value, Value);
 
 impl Entries {
     /// The product of the entries `from..to`, none if there are none, with the vectors of rows that all see them.
+    /// Segments come from a table in memory; clamps say again what holds of them.
     fn segment(&self, b: &mut Builder, kind: Kind, (from, to): (Value, Value), queries: &[Query]) {
-        let zero = b.const_n(0);
         let all = b.sub(to, from);
-        let all = b.smax(all, zero);
-        let Some(slots) = self.slots else {
+        let all = b.clamp(all, 0, self.reach);
+        let slots = b.const_n(self.slots);
+        if !self.ring {
+            let zero = b.const_n(0);
+            let last = b.sub(slots, all);
+            let from = b.smin(from, last);
+            let from = b.smax(from, zero);
             let rows = b.index(self.pointer, from, self.stride);
             return self.run(b, kind, (rows, from, all), queries);
-        };
+        }
         // Up to the end of the ring, and from its start on.
-        let slots = b.const_n(slots);
         let slot = b.urem(from, slots);
         let room = b.sub(slots, slot);
         let first = b.smin(all, room);
@@ -264,7 +276,12 @@ impl Entries {
             .iter()
             .map(|query| {
                 let place = match query.gap {
-                    Some(gap) => b.sub(begin, gap),
+                    Some(gap) => {
+                        let (place, places) = (b.sub(begin, gap), b.const_n(self.places));
+                        let (last, zero) = (b.sub(places, count), b.const_n(0));
+                        let place = b.smin(place, last);
+                        b.smax(place, zero)
+                    }
                     None => begin,
                 };
                 match kind {

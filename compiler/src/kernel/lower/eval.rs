@@ -248,6 +248,8 @@ impl Emit<'_> {
                 let (one, last) = (b.const_n(1), grow.extent);
                 let last = b.sub(last, one);
                 row = b.smin(row, last);
+                // There may be no entry yet.
+                row = b.smax(row, zero);
             }
             _ => {}
         }

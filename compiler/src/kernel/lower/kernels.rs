@@ -12,7 +12,7 @@ use super::weights::{WeightLayout, is_packed, needs_memory};
 use crate::ir::{AxisId, Elem, Literal, Module, Op, OriginId, StateId, WeightId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{Kernel, Value};
-use crate::kernel::program::{Arg, Base, Count, LoopVar, RowsId};
+use crate::kernel::program::{Arg, Base, Count, Extent, LoopVar, RowsId};
 
 /// Where the rows of a value lie.
 #[derive(Clone, Debug, PartialEq)]
@@ -157,7 +157,8 @@ pub struct Frame {
     pub outputs: Vec<Value>,
     pub states: Vec<(StateId, Value)>,
     pub axes: Vec<(AxisId, Value, Option<Value>)>,
-    pub row_index: Option<Value>,
+    /// The list of original rows, and how many of these there are.
+    pub row_index: Option<(Value, Value)>,
     pub state_stride: Option<Value>,
     pub rows: Value,
     pub scratch: Value,
@@ -189,19 +190,24 @@ pub fn open<'a>(
     let (mut weight_pointers, mut scale_pointers) = (HashMap::new(), HashMap::new());
     for &weight in &needs.weights {
         weight_pointers.insert(weight, b.ro("w"));
-        args.push(Arg::at(Base::Weights, context.weights.offset(weight)));
+        args.push(Arg::to(Base::Weights, context.weights.extent(weight)));
         if is_packed(context.module.weight(weight).encoding.elem()) {
             scale_pointers.insert(weight, b.ro("scales"));
-            args.push(Arg::at(Base::Weights, context.weights.scales_offset(weight)));
+            args.push(Arg::to(Base::Weights, context.weights.scales_extent(weight)));
         }
     }
     let mut literal_pointers = Vec::new();
     for literal in &needs.literals {
-        let found = context.weights.literals.iter().find(|(l, _)| l == literal);
-        let (_, offset) = found.expect("a constant that was laid out");
+        let extent = context.weights.literal_extent(literal).expect("a constant that was laid out");
         literal_pointers.push((literal.clone(), b.ro("c")));
-        args.push(Arg::at(Base::Weights, *offset));
+        args.push(Arg::to(Base::Weights, extent));
     }
+    let of_block = |extent: Extent, scaled: Vec<(LoopVar, u64)>| Arg::Pointer {
+        base: Base::State,
+        offset: extent.start,
+        scaled,
+        extent: Some(extent),
+    };
     let scaled = |strides: &[u64]| {
         let pairs = spec.loops.iter().zip(strides);
         pairs.map(|(&var, &stride)| (var, stride)).collect()
@@ -210,15 +216,15 @@ pub fn open<'a>(
     for &state in &needs.states {
         let place = &context.states.states[&state];
         states.push((state, if spec.frozen { b.ro("state") } else { b.rw("state") }));
-        args.push(Arg::Pointer { base: Base::State, offset: place.offset, scaled: scaled(&place.instance_strides) });
+        args.push(of_block(place.extent, scaled(&place.instance_strides)));
     }
     let mut axes = Vec::new();
     for &axis in &needs.axes {
         let place = &context.states.axes[&axis];
         let counter = if spec.frozen { b.ro("pushes") } else { b.rw("pushes") };
-        args.push(Arg::Pointer { base: Base::State, offset: place.counter, scaled: scaled(&place.counter_strides) });
-        let positions = place.positions.map(|offset| {
-            args.push(Arg::Pointer { base: Base::State, offset, scaled: scaled(&place.position_strides) });
+        args.push(of_block(place.counter, scaled(&place.counter_strides)));
+        let positions = place.positions.map(|extent| {
+            args.push(of_block(extent, scaled(&place.position_strides)));
             if spec.frozen { b.ro("positions") } else { b.rw("positions") }
         });
         axes.push((axis, counter, positions));
@@ -230,7 +236,8 @@ pub fn open<'a>(
     let row_index = match &spec.row_index {
         Some(place) if state_stride.is_some() => {
             args.push(place.arg.clone());
-            Some(b.ro("row_index"))
+            args.push(Arg::Count(Count::Rows(RowsId::CONTEXT)));
+            Some((b.ro("row_index"), b.count("all_rows")))
         }
         _ => None,
     };
@@ -317,9 +324,10 @@ impl Emit<'_> {
     pub fn enter_states(&mut self, b: &mut Builder, frame: &Frame, row: &Ix) {
         if let Some(stride) = frame.state_stride {
             let block = match frame.row_index {
-                Some(index) => {
+                Some((index, rows)) => {
                     let (pointer, offset) = row.times(4).address(b, index);
-                    b.load_n(pointer, offset)
+                    let original = b.load_n(pointer, offset);
+                    b.clamp_row(original, rows)
                 }
                 None => row.scalar(b),
             };

@@ -3,7 +3,7 @@
 //! While a driver is made, an offset into scratch names a slot and a distance inside it; at the end slots get
 //! places, two that live at the same time never the same, and all offsets are rewritten.
 
-use crate::kernel::program::{Arg, Base, Step};
+use crate::kernel::program::{Arg, Base, Extent, Step};
 
 /// Bits of an offset that are the distance inside a slot.
 const INNER: u32 = 40;
@@ -75,8 +75,8 @@ impl Plan {
         }
     }
 
-    /// Places all slots behind `base`: their offsets, and the bytes needed in all.
-    pub fn place(&self, base: u64) -> (Vec<u64>, u64) {
+    /// Places all slots behind `base`: where each lies, and the bytes needed in all.
+    pub fn place(&self, base: u64) -> (Vec<Extent>, u64) {
         let mut order: Vec<usize> = (0..self.slots.len()).collect();
         order.sort_by_key(|&i| (self.slots[i].first, std::cmp::Reverse(self.slots[i].bytes)));
         let mut offsets = vec![base; self.slots.len()];
@@ -107,30 +107,34 @@ impl Plan {
             end = end.max(at + life.bytes);
             placed.push(i);
         }
-        (offsets, end)
+        let extent = |(&start, life): (&u64, &Life)| Extent { start, end: start + life.bytes };
+        (offsets.iter().zip(&self.slots).map(extent).collect(), end)
     }
 }
 
-/// Puts the places of slots into the steps of a driver.
-pub fn resolve(steps: &mut [Step], offsets: &[u64]) {
-    let fix = |offset: &mut u64| {
-        let number = *offset >> INNER;
-        if number > 0 {
-            *offset = offsets[number as usize - 1] + (*offset & ((1 << INNER) - 1));
-        }
-    };
+/// Puts the places of slots into the steps of a driver, and into each argument the extent of its slot.
+pub fn resolve(steps: &mut [Step], slots: &[Extent]) {
+    let slot = |offset: u64| (offset >> INNER).checked_sub(1).map(|number| slots[number as usize]);
+    let place = |slot: Extent, offset: u64| slot.start + (offset & ((1 << INNER) - 1));
     for step in steps {
         match step {
             Step::Launch { args, .. } => {
                 for arg in args {
-                    if let Arg::Pointer { base: Base::Scratch, offset, .. } = arg {
-                        fix(offset);
+                    if let Arg::Pointer { base: Base::Scratch, offset, extent, .. } = arg
+                        && let Some(slot) = slot(*offset)
+                    {
+                        *offset = place(slot, *offset);
+                        *extent = Some(slot);
                     }
                 }
             }
-            Step::LoadRows { offset, .. } => fix(offset),
+            Step::LoadRows { offset, .. } => {
+                if let Some(slot) = slot(*offset) {
+                    *offset = place(slot, *offset);
+                }
+            }
             Step::Tally { .. } => {}
-            Step::IfRows { body, .. } | Step::Loop { body, .. } => resolve(body, offsets),
+            Step::IfRows { body, .. } | Step::Loop { body, .. } => resolve(body, slots),
         }
     }
 }
@@ -150,9 +154,9 @@ mod tests {
         let (a, b, c) = (plan.slot(100), plan.slot(64), plan.slot(128));
         touch(&mut plan, &[a, b]);
         touch(&mut plan, &[b, c]);
-        let (offsets, end) = plan.place(64);
-        assert_eq!(offsets[0], offsets[2]);
-        assert!(offsets[1] >= offsets[0] + 128);
+        let (slots, end) = plan.place(64);
+        assert_eq!(slots[0], slots[2]);
+        assert!(slots[1].start >= slots[0].end);
         assert_eq!(end, 64 + 128 + 64);
     }
 
@@ -165,7 +169,7 @@ mod tests {
         touch(&mut plan, &[a]);
         touch(&mut plan, &[b]);
         plan.end_loop(start);
-        let (offsets, _) = plan.place(0);
-        assert_ne!(offsets[0], offsets[1]);
+        let (slots, _) = plan.place(0);
+        assert_ne!(slots[0], slots[1]);
     }
 }

@@ -53,13 +53,13 @@ impl<'m> Maker<'m> {
         self.steps.push(Vec::new());
         let mut params = vec![number.clone()];
         for value in &current {
-            params.push(self.gathered(value, &chosen)?);
+            params.push(self.gathered(scope, value, &chosen)?);
         }
         let captures = &node.inputs[1 + carried..];
         let results = self.inner(scope, body, params, captures, &chosen)?;
         let targets: Vec<Option<Stored>> = current.iter().cloned().map(Some).collect();
-        self.scatter(&results[1..], &targets, &chosen)?;
-        self.leave(&results[0], &left, &chosen)?;
+        self.scatter(scope, &results[1..], &targets, &chosen)?;
+        self.leave(scope, &results[0], &left, &chosen)?;
         let inner = self.steps.pop().expect("the round's list");
         self.push_step(Step::IfRows { rows: chosen.rows, body: inner });
         let steps = self.steps.pop().expect("the loop's list");
@@ -130,17 +130,18 @@ impl<'m> Maker<'m> {
     }
 
     /// Rows whose exit is true have no rounds left.
-    fn leave(&mut self, exit: &Stored, left: &Stored, chosen: &Chosen) -> Result<(), NotCompiled> {
+    fn leave(&mut self, scope: usize, exit: &Stored, left: &Stored, chosen: &Chosen) -> Result<(), NotCompiled> {
         let mut b = Builder::new("leave_rounds");
         let (exit_pointer, left_pointer) = (b.ro("exit"), b.rw("left"));
         let list = b.ro("list");
-        let (rows, zero) = (b.count("rows"), b.const_n(0));
+        let (rows, outer, zero) = (b.count("rows"), b.count("outer_rows"), b.const_n(0));
         b.for_each(zero, rows, |b, row| {
             let at = b.index(exit_pointer, row, exit.place.row_stride);
             let exits = b.load(Mem::U8, at, 0);
             b.if_then(exits, |b| {
                 let at = b.index(list, row, 4);
                 let other = b.load_n(at, 0);
+                let other = b.clamp_row(other, outer);
                 let at = b.index(left_pointer, other, left.place.row_stride);
                 let none = b.const_n(0);
                 b.store_n(at, 0, none);
@@ -152,6 +153,7 @@ impl<'m> Maker<'m> {
             left.place.arg.clone(),
             chosen.list.arg.clone(),
             Arg::Count(Count::Rows(chosen.rows)),
+            Arg::Count(Count::Rows(self.scopes[scope].rows)),
         ];
         self.push_launch(kernel, args, Work::once());
         Ok(())

@@ -11,30 +11,29 @@ use super::weights::WeightLayout;
 use super::{NotCompiled, Options};
 use crate::ir::{AxisCapacity, AxisId, Dim, Elem, Encoding, Initial, Module, Op, Region, StateDecl, StateId, WeightId};
 use crate::kernel::ir::LANES;
+use crate::kernel::program::Extent;
 use crate::weights::layout::Layout;
 
 /// Where the instances of a state lie.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatePlace {
     pub group: usize,
-    /// Byte offset of the first instance in the block.
-    pub offset: u64,
+    /// All instances in the block.
+    pub extent: Extent,
     /// Bytes per index of each repeat around the state, outermost first.
     pub instance_strides: Vec<u64>,
     /// Bytes per index of each axis of the state's type.
     pub strides: Vec<i64>,
-    /// Bytes of one instance.
-    pub bytes: u64,
 }
 
 /// Where the bookkeeping of a growing axis lies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AxisPlace {
     pub group: usize,
-    /// Byte offset of the first instance's i32 count of pushes.
-    pub counter: u64,
-    /// Byte offset of the first instance's i32 positions, if they are read.
-    pub positions: Option<u64>,
+    /// The i32 counts of pushes of all instances in the block.
+    pub counter: Extent,
+    /// The i32 positions of all instances, if they are read.
+    pub positions: Option<Extent>,
     /// Bytes per index of each repeat around the axis.
     pub counter_strides: Vec<u64>,
     pub position_strides: Vec<u64>,
@@ -144,24 +143,21 @@ impl StateLayout {
             return Ok(());
         }
         let state = module.state(id);
-        let count: usize = state.instances.iter().product();
         let bytes = state.stored.bytes().unwrap_or(4);
-        let (strides, size) = match state.growing() {
-            None => {
-                let shape = state.ty.constant_shape().unwrap_or_default();
-                let strides = row_major(&shape, bytes);
-                (strides, shape.iter().product::<usize>() * bytes)
-            }
-            Some((axis, id)) => {
-                self.add_axis(module, group, id, state, uses, options);
-                let slots = self.axes[&id].slots;
-                entries(state, axis, bytes, slots)
-            }
+        let shape = match state.growing() {
+            None => state.ty.constant_shape().unwrap_or_default(),
+            Some((axis, id)) => entries(state, axis, room(module, state, id, uses, options)?),
         };
-        let size = (size as u64).next_multiple_of(64) + 64;
+        let size = block_bytes(state, shape.iter().chain(&[bytes]))?;
+        let size = size.next_multiple_of(64) + 64;
+        let count = block_bytes(state, state.instances.iter().chain(&[size as usize]))? / size;
+        if let Some((_, axis)) = state.growing() {
+            self.add_axis(module, group, axis, state, uses, options)?;
+        }
+        let strides = row_major(&shape, bytes);
         let instance_strides = strides_of(&state.instances, size);
-        let offset = self.groups[group].bytes;
-        self.groups[group].bytes += size * count as u64;
+        let extent = self.take(group, size * count);
+        let offset = extent.start;
         if state.growing().is_none() {
             let fill = match &state.initial {
                 Initial::Fill(value) => pattern(state.ty.elem, *value),
@@ -171,7 +167,7 @@ impl StateLayout {
                 Initial::Weight(weight) => {
                     let pieces = pieces(module, weights, weight)?;
                     let resets = &mut self.groups[group].resets;
-                    for i in 0..count as u64 {
+                    for i in 0..count {
                         resets.extend(pieces.iter().map(|piece| Reset {
                             offset: offset + i * size + piece.0,
                             bytes: piece.1,
@@ -179,12 +175,19 @@ impl StateLayout {
                         }));
                     }
                 }
-                _ => self.groups[group].resets.push(Reset { offset, bytes: size * count as u64, fill }),
+                _ => self.groups[group].resets.push(Reset { offset, bytes: size * count, fill }),
             }
         }
-        let place = StatePlace { group, offset, instance_strides, strides, bytes: size };
+        let place = StatePlace { group, extent, instance_strides, strides };
         self.states.insert(id, place);
         Ok(())
+    }
+
+    /// Bytes at the end of a group's block.
+    fn take(&mut self, group: usize, bytes: u64) -> Extent {
+        let start = self.groups[group].bytes;
+        self.groups[group].bytes += bytes;
+        Extent { start, end: start + bytes }
     }
 
     fn add_axis(
@@ -195,24 +198,25 @@ impl StateLayout {
         state: &StateDecl,
         uses: &Uses,
         options: &Options,
-    ) {
-        if self.axes.contains_key(&id) {
-            return;
+    ) -> Result<(), NotCompiled> {
+        if let Some(place) = self.axes.get(&id) {
+            if place.group == group {
+                return Ok(());
+            }
+            let what = format!("{}, which entries with states of their own share", module.axis(id).path);
+            return Err(NotCompiled { origin: state.origin, what });
         }
-        let slots = slots(module, id, uses.looked_at.contains(&id), options);
-        let count: u64 = state.instances.iter().product::<usize>() as u64;
-        let counter = self.groups[group].bytes;
+        let slots = room(module, state, id, uses, options)?;
+        let count = block_bytes(state, state.instances.iter().chain(&[4]))? / 4;
+        let counter = self.take(group, (count * 4).next_multiple_of(64));
         self.groups[group].resets.push(Reset {
-            offset: counter,
-            bytes: (count * 4).next_multiple_of(64),
+            offset: counter.start,
+            bytes: counter.end - counter.start,
             fill: Fill::Zero,
         });
-        self.groups[group].bytes += (count * 4).next_multiple_of(64);
-        let room = (slots as u64 * 4).next_multiple_of(64) + 64;
-        let positions = uses.positions.contains(&id).then_some(self.groups[group].bytes);
-        if positions.is_some() {
-            self.groups[group].bytes += room * count;
-        }
+        let room = block_bytes(state, &[slots, 4])?.next_multiple_of(64) + 64;
+        let all = block_bytes(state, state.instances.iter().chain(&[room as usize]))?;
+        let positions = uses.positions.contains(&id).then(|| self.take(group, all));
         let place = AxisPlace {
             group,
             counter,
@@ -223,6 +227,24 @@ impl StateLayout {
             ring: matches!(module.axis(id).capacity, AxisCapacity::Ring(_)),
         };
         self.axes.insert(id, place);
+        Ok(())
+    }
+}
+
+/// The most entries of a cache.
+const MOST_ENTRIES: usize = 1 << 28;
+/// The most bytes of one state in all its instances.
+const MOST_BYTES: usize = 1 << 40;
+
+/// The product of numbers, none of them 0 by itself, as bytes of a state that can be had.
+fn block_bytes<'a>(state: &StateDecl, numbers: impl IntoIterator<Item = &'a usize>) -> Result<u64, NotCompiled> {
+    let bytes = numbers.into_iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+    match bytes.filter(|&bytes| bytes <= MOST_BYTES) {
+        Some(bytes) => Ok(bytes as u64),
+        None => {
+            let what = format!("{}, a state of more than {MOST_BYTES} bytes", state.path);
+            Err(NotCompiled { origin: state.origin, what })
+        }
     }
 }
 
@@ -246,12 +268,30 @@ fn slots(module: &Module, axis: AxisId, looked_at: bool, options: &Options) -> u
     }
 }
 
-/// Strides of a growing state with room for so many entries, and its bytes.
-fn entries(state: &StateDecl, growing: usize, bytes: usize, slots: usize) -> (Vec<i64>, usize) {
-    let shape: Vec<usize> = (state.ty.shape.iter().enumerate())
+/// As [`slots`], a number that an i32 holds with room to spare.
+fn room(
+    module: &Module,
+    state: &StateDecl,
+    axis: AxisId,
+    uses: &Uses,
+    options: &Options,
+) -> Result<usize, NotCompiled> {
+    let capacity = match module.axis(axis).capacity {
+        AxisCapacity::Unbounded => options.max_context,
+        AxisCapacity::Max(n) | AxisCapacity::Ring(n) => n,
+    };
+    if capacity > MOST_ENTRIES {
+        let what = format!("{}, a cache of more than {MOST_ENTRIES} entries", state.path);
+        return Err(NotCompiled { origin: state.origin, what });
+    }
+    Ok(slots(module, axis, uses.looked_at.contains(&axis), options))
+}
+
+/// The shape of a growing state with room for so many entries.
+fn entries(state: &StateDecl, growing: usize, slots: usize) -> Vec<usize> {
+    (state.ty.shape.iter().enumerate())
         .map(|(i, dim)| if i == growing { slots } else { dim.constant().unwrap_or(1) })
-        .collect();
-    (row_major(&shape, bytes), shape.iter().product::<usize>() * bytes)
+        .collect()
 }
 
 /// The dense pieces of a weight that starts a state: byte in the state, bytes, byte of the weights image.

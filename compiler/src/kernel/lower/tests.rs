@@ -16,6 +16,7 @@ use crate::interp::{InterpError, WeightStore, WeightValue};
 use crate::ir::read::read_module;
 use crate::ir::verify::verify;
 use crate::ir::{Data, Elem, Encoding, Module, ParamKind, WeightSource};
+use crate::kernel::prove::{Proven, prove};
 use crate::kernel::run::{Buffers, Order, run};
 use crate::numerics::narrow;
 use crate::passes;
@@ -172,6 +173,7 @@ enum Mode {
 struct Machine<'a> {
     module: &'a Module,
     lowered: &'a Lowered,
+    program: Proven<'a>,
     image: Vec<u8>,
     scratch: Vec<u8>,
 }
@@ -206,7 +208,7 @@ impl Machine<'_> {
         let steps: Vec<i32> = places.iter().map(|p| p.1 as i32).collect();
         bytes(&steps, &mut position, |x| x.to_le_bytes());
         let status = run(
-            &self.lowered.program,
+            self.program,
             &self.lowered.program.entries[entry],
             Buffers {
                 weights: &self.image,
@@ -286,11 +288,12 @@ fn check_with(
         let shown = crate::ir::print::print_module(&lifted);
         let options = Options { max_rows: 17, max_context: 48 };
         let lowered = lower(&lifted, &options).unwrap_or_else(|e| panic!("{e}\n{shown}"));
-        lowered.program.verify().unwrap_or_else(|e| panic!("{e:#?}\n{shown}"));
+        let program = prove(&lowered.program).unwrap_or_else(|e| panic!("{e}\n{}\n{shown}", lowered.program));
         let image = image(&lowered, &pack);
         let mut machine = Machine {
             module: &lifted,
             lowered: &lowered,
+            program,
             scratch: vec![0x5a; lowered.program.scratch_bytes as usize],
             image,
         };

@@ -10,6 +10,7 @@ use super::index::Ix;
 use crate::ir::{Elem, Group, Literal, Module, Op, Region, WeightId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{LANES, Mem, Packing, Shift, Value};
+use crate::kernel::program::Extent;
 use crate::weights::layout::{Layout, Section};
 
 /// The image of weights and constants.
@@ -62,9 +63,22 @@ impl WeightLayout {
         self.section.layouts[weight.index()]
     }
 
-    /// The byte offset of a weight's scales.
-    pub fn scales_offset(&self, weight: WeightId) -> u64 {
-        self.section.scales[weight.index()] as u64
+    /// Where a weight's scales lie.
+    pub fn scales_extent(&self, weight: WeightId) -> Extent {
+        let start = self.section.scales[weight.index()] as u64;
+        Extent { start, end: start + self.layout(weight).scales().len() as u64 }
+    }
+
+    /// Where a weight's rows or codes lie.
+    pub fn extent(&self, weight: WeightId) -> Extent {
+        let start = self.offset(weight);
+        Extent { start, end: start + self.layout(weight).code_bytes() as u64 }
+    }
+
+    /// Where a constant lies that was laid out.
+    pub fn literal_extent(&self, literal: &Literal) -> Option<Extent> {
+        let (literal, start) = self.literals.iter().find(|(known, _)| known == literal)?;
+        Some(Extent { start: *start, end: start + literal.data.to_bytes().len() as u64 })
     }
 
     /// The byte offset of a weight's rows or codes.

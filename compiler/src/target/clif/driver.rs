@@ -254,7 +254,7 @@ impl Entry<'_, '_> {
             Arg::Count(Count::Rows(rows)) => self.count_of(*rows),
             Arg::Count(Count::StateStride) => self.field(offsets::STATE_STRIDE),
             Arg::Count(Count::LoopVar(var)) => self.b.use_var(self.vars[var.0 as usize]),
-            Arg::Pointer { base, offset, scaled } => {
+            Arg::Pointer { base, offset, scaled, .. } => {
                 let mut address = self.base(*base);
                 for (var, stride) in scaled {
                     let index = self.b.use_var(self.vars[var.0 as usize]);

@@ -20,6 +20,8 @@ pub mod text;
 
 use thiserror::Error;
 
+use crate::kernel::prove::NotProven;
+
 /// Why a program could not be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CompileError {
@@ -29,9 +31,9 @@ pub enum CompileError {
     /// The level's code does not run on this machine.
     #[error("this machine does not run {0} code")]
     NotHere(&'static str),
-    /// The program does not verify: a bug of the stage that made it.
-    #[error("the kernel program is not valid: {0}")]
-    Invalid(String),
+    /// The program does not verify or is not shown to stay inside its buffers: a bug of the stage that made it.
+    #[error("the kernel program is not shown to be sound: {0}")]
+    Unsound(#[from] NotProven),
     /// Cranelift refused a function: a bug of the emitter.
     #[error("code generation failed in {name}: {problem}")]
     Backend {

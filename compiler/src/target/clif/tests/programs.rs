@@ -8,6 +8,7 @@ use super::{Buffer, Image, levels};
 use crate::kernel::build::Builder;
 use crate::kernel::interp::memory::Trap;
 use crate::kernel::program::{Arg, Base, Count, Driver, KernelId, LoopVar, Program, RowsId, Step, TALLIES, Work};
+use crate::kernel::prove::{NotProven, prove};
 use crate::kernel::run::{Buffers, Order, run};
 use crate::target::clif::CompileError;
 use crate::target::clif::jit::Jit;
@@ -80,7 +81,12 @@ fn program() -> Program {
             body: vec![Step::Launch {
                 kernel: KernelId(0),
                 args: vec![
-                    Arg::Pointer { base: Base::Weights, offset: 0, scaled: vec![(layer, 64 * STRIPS as u64)] },
+                    Arg::Pointer {
+                        base: Base::Weights,
+                        offset: 0,
+                        scaled: vec![(layer, 64 * STRIPS as u64)],
+                        extent: None,
+                    },
                     Arg::at(Base::Input(0), 0),
                     Arg::at(Base::State, 64),
                     Arg::Count(Count::StateStride),
@@ -94,7 +100,7 @@ fn program() -> Program {
         Step::Loop {
             var: round,
             first: 1,
-            end: 100,
+            end: 16,
             rows: Some(active),
             body: vec![
                 Step::Tally { rows: active, tally: TALLY },
@@ -109,11 +115,11 @@ fn program() -> Program {
             name: "step".into(),
             input_bytes: vec![192],
             output_bytes: vec![64],
+            state_bytes: 64 + 64 * STRIPS as u64,
             tallies: TALLY + 1,
             steps,
         }],
         weight_bytes: 2 * 64 * STRIPS as u64,
-        state_bytes: 64 + 64 * STRIPS as u64,
         scratch_bytes: 192,
         max_rows: 8,
         row_counts: 2,
@@ -165,7 +171,7 @@ fn interpret(order: Order) -> (i32, Data) {
         position: data.position.bytes(),
         rows: ROWS as u32,
     };
-    let status = run(&program, &program.entries[0], buffers, order).unwrap();
+    let status = run(prove(&program).unwrap(), &program.entries[0], buffers, order).unwrap();
     (status, data)
 }
 
@@ -256,7 +262,7 @@ fn copying(from: (u64, i64), to: (u64, i64)) -> Result<i32, Trap> {
         position: &[],
         rows: 1,
     };
-    run(&program, &program.entries[0], buffers, Order::Watched)
+    run(prove(&program).unwrap(), &program.entries[0], buffers, Order::Watched)
 }
 
 #[test]
@@ -287,7 +293,7 @@ fn wrong_programs_are_refused() {
     for spoil in spoil {
         let mut program = program();
         spoil(&mut program);
-        assert!(matches!(Jit::new(&program, Cpu::Native), Err(CompileError::Invalid(_))));
+        assert!(matches!(Jit::new(&program, Cpu::Native), Err(CompileError::Unsound(NotProven::Invalid(_)))));
     }
     assert!(program().verify().is_ok());
 }
