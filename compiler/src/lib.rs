@@ -4,6 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod diagnostics;
 pub mod health;
+mod input_file;
 pub mod inspect;
 pub mod interp;
 pub mod ir;

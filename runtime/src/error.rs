@@ -19,7 +19,7 @@ pub enum Error {
     #[error("the entry `{entry}` failed with code {code}")]
     Code { entry: String, code: i32 },
     /// The operating system gave no memory.
-    #[error("cannot map {bytes} bytes: {source}")]
+    #[error("cannot have {bytes} bytes of memory: {source}{}", crate::system::words())]
     Memory { bytes: usize, source: std::io::Error },
     /// A limit of the caller's.
     #[error("{what}: {value} is above the limit of {limit}")]
@@ -27,6 +27,9 @@ pub enum Error {
     /// There is nothing yet from which the next element could be predicted.
     #[error("the prompt is empty and this model has no start element")]
     EmptyPrompt,
+    /// Logits by which nothing can be chosen or measured.
+    #[error("the logits are not finite: in step {step}, counted from 0, the one of {index} is {value}")]
+    NotFinite { step: usize, index: usize, value: f32 },
     /// Sampling options that mean nothing.
     #[error("{0}")]
     Options(String),

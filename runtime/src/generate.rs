@@ -3,27 +3,57 @@
 use crate::decode::{Decoder, Stream};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::sample::Sampler;
+use crate::sample::{Sampler, finite};
 
-/// Continues a stream that has been given its prompt by up to `most` elements, handing each to `emit` as soon as it
-/// is known; generation ends early when `emit` gives false. Returns the number of elements emitted.
+/// How far generation may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Elements to generate.
+    pub elements: usize,
+    /// Steps of the main entry for which the model has room, those of the prompt included; none: any number.
+    pub steps: Option<usize>,
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All elements that were asked for are there.
+    Length,
+    /// The model has no room for the step that the next element needs.
+    Context,
+    /// Nobody takes any more.
+    Closed,
+}
+
+/// Continues a stream that has been given its prompt, handing each element to `emit` as soon as it is known, until a
+/// limit is reached or `emit` gives false.
+///
+/// # Errors
+/// Logits that are not finite, and those of the engine.
 pub fn generate<E: Engine>(
     decoder: &Decoder,
     engine: &mut E,
     stream: &mut Stream<E::States>,
     sampler: &mut Sampler,
-    most: usize,
+    limits: Limits,
     mut emit: impl FnMut(u32) -> bool,
-) -> Result<usize> {
-    for count in 0..most {
-        let element = sampler.choose(decoder.logits(engine, stream)?);
+) -> Result<End> {
+    for count in 0..limits.elements {
+        let step = stream.steps().saturating_sub(1);
+        let logits = decoder.logits(engine, stream)?;
+        finite(step, logits)?;
+        let element = sampler.choose(logits);
         sampler.see(element);
         if !emit(element) {
-            return Ok(count + 1);
+            return Ok(End::Closed);
         }
-        if count + 1 < most {
+        if count + 1 < limits.elements {
+            let steps = stream.steps() + (stream.pending().len() + 1) / decoder.patch();
+            if limits.steps.is_some_and(|room| steps > room) {
+                return Ok(End::Context);
+            }
             decoder.feed(engine, stream, &[element])?;
         }
     }
-    Ok(most)
+    Ok(End::Length)
 }

@@ -18,12 +18,13 @@ pub mod observe;
 pub mod package;
 pub mod pool;
 pub mod sample;
+pub mod system;
 pub mod text;
 
 pub use decode::{Decoder, Mode, Stream};
 pub use engine::{Engine, Rows};
 pub use error::{Error, Result};
-pub use generate::generate;
+pub use generate::{End, Limits, generate};
 pub use memory::Buffer;
 pub use native::{Code, NativeEngine, StateBlocks, Weights};
 pub use observe::Observer;

@@ -12,6 +12,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crate::float_control::DefaultFloats;
+use crate::system::MAX_THREADS;
 
 /// How long an idle worker spins before it parks.
 const SPIN: Duration = Duration::from_micros(50);
@@ -56,10 +57,10 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool of so many threads in all. `pin` ties each to a processor of its own, the calling thread included, as
+    /// A pool of so many threads in all, or of as many as can be had. `pin` ties each to a processor of its own, the calling thread included, as
     /// long as there are enough of them.
     pub fn new(threads: usize, pin: bool) -> Pool {
-        let threads = threads.max(1);
+        let threads = threads.clamp(1, MAX_THREADS);
         let processors = if pin && threads > 1 { allowed_processors() } else { Vec::new() };
         let place = |i: usize| (processors.len() >= threads).then(|| processors[i]);
         if let Some(processor) = place(0) {
@@ -78,7 +79,7 @@ impl Pool {
             sleeping: (1..threads).map(|_| Line(AtomicBool::new(false))).collect(),
         });
         let workers = (1..threads)
-            .filter_map(|i| {
+            .map_while(|i| {
                 let shared = shared.clone();
                 let processor = place(i);
                 let body = move || {
@@ -88,7 +89,7 @@ impl Pool {
                     let _floats = DefaultFloats::set();
                     work(&shared, i - 1);
                 };
-                // A thread that cannot be had is one fewer to share the work with.
+                // Where one cannot be had those there are share the work.
                 let handle = std::thread::Builder::new().name(format!("sterna-{i}")).spawn(body).ok()?;
                 Some((handle.thread().clone(), Some(handle)))
             })

@@ -126,12 +126,38 @@ pub fn largest(logits: &[f32]) -> u32 {
     best as u32
 }
 
+/// Refuses logits by which nothing can be chosen or measured: all of them must be finite.
+///
+/// # Errors
+/// One is not; the first is named, with the step that gave it.
+pub fn finite(step: usize, logits: &[f32]) -> Result<()> {
+    // Without branches, since this is asked at every step: an exponent of ones alone is no finite number.
+    let largest = logits.iter().fold(0, |largest: u32, value| largest.max(value.to_bits() & 0x7fff_ffff));
+    if largest < f32::INFINITY.to_bits() {
+        return Ok(());
+    }
+    match logits.iter().position(|value| !value.is_finite()) {
+        Some(index) => Err(Error::NotFinite { step, index, value: logits[index] }),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn sampler(options: Options) -> Sampler {
         Sampler::new(options).unwrap()
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_are_named() {
+        assert!(finite(0, &[]).is_ok());
+        assert!(finite(0, &[f32::MAX, f32::MIN, 0.0, -0.0]).is_ok());
+        for value in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let said = finite(7, &[1.0, 2.0, value, f32::NAN]).unwrap_err().to_string();
+            assert!(said.contains("step 7") && said.contains("of 2 is"), "{said}");
+        }
     }
 
     #[test]

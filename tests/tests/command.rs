@@ -255,3 +255,74 @@ fn a_mistaken_config_is_told_what_is_wrong_in_its_own_model() {
     });
     assert!(stranger.contains("no model has the keys of this config"), "{stranger}");
 }
+
+#[test]
+fn threads_beyond_sense_are_refused_with_the_bound() {
+    for command in ["run", "verify", "bench"] {
+        for threads in ["0", "1025", "2147483648", "18446744073709551615"] {
+            let said = failure(&[command, "--threads", threads], 2);
+            assert!(said.contains("1..=1024"), "{command} --threads {threads}: {said}");
+        }
+    }
+}
+
+/// This program under a limit of the shell's.
+#[cfg(unix)]
+fn limited(program: &std::path::Path, limit: &str, arguments: &[&str]) -> std::process::Command {
+    let mut shell = std::process::Command::new("bash");
+    shell.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\""), text(program)]).args(arguments);
+    shell
+}
+
+#[test]
+#[cfg(unix)]
+fn without_more_threads_one_does_the_work() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let arguments = ["run", "-p", "The ", "-n", "20", "-t", "0", "--threads", "4"];
+    let expected = stdout(&arguments);
+    // Nothing limits the threads of root, and others may not read its folders.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let own = folder.path().join("sterna");
+    std::fs::copy(sterna().get_program(), &own).unwrap();
+    let is_root = folder.path().metadata().unwrap().uid() == 0;
+    let output = |arguments: &[&str]| {
+        let mut command = limited(&own, "-u 1", arguments);
+        if is_root {
+            command.uid(65534).current_dir("/");
+        }
+        command.output().unwrap()
+    };
+    let found = output(&arguments);
+    assert_eq!(String::from_utf8_lossy(&found.stdout), expected, "{}", String::from_utf8_lossy(&found.stderr));
+    let report = output(&["bench", "--steps", "2", "--rounds", "1", "--threads", "4", "--json"]);
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!(report["threads"], 1);
+    // Elaboration needs no thread either.
+    let checked = output(&["check", "cpu1/run_04"]);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_narrow_address_space_is_named() {
+    let command = sterna();
+    let program = std::path::Path::new(command.get_program());
+    // The bundled model is a package; a preset is elaborated, which needs a stack.
+    for model in [&["run", "-n", "3", "--threads", "2"][..], &["run", "cpu1/run_04", "-n", "3", "--threads", "2"]] {
+        let mut refused = 0;
+        let limits = [150, 300, 350, 400, 550, 600, 620, 800, 850, 900, 2000, 8000];
+        for mebibytes in limits {
+            let found = limited(program, &format!("-v {}", mebibytes * 1024), model).output().unwrap();
+            let said = String::from_utf8_lossy(&found.stderr);
+            let named = said.contains(&format!("limited to {mebibytes} MiB (ulimit -v)"));
+            match found.status.code() {
+                Some(0) => {}
+                Some(1) if named => refused += 1,
+                code => panic!("{mebibytes} MiB: {code:?} {said}"),
+            }
+        }
+        assert!((2..limits.len()).contains(&refused), "{refused} of {}", limits.len());
+    }
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use sterna_runtime::sample::finite;
 use sterna_runtime::{Decoder, Engine, NativeEngine};
 
 use super::options::{CacheArguments, EngineArguments, ModelArguments, WeightArguments};
@@ -84,11 +85,13 @@ pub fn run(arguments: Arguments) -> Outcome {
             }
             decoded[place]
         };
-        best = best.best(session::replay(&mut engine, &elements, elements.len(), &mut next)?);
+        let measured = session::replay(&mut engine, &elements, elements.len(), finite, &mut next);
+        best = best.best(measured.map_err(|error| session.explained(error, &options))?);
         // Before the yardstick takes memory of its own.
         resident = resident.or_else(measure::resident);
         if let Some(unskipped) = &mut unskipped {
-            best_unskipped = best_unskipped.best(session::replay(unskipped, &elements, elements.len(), &mut next)?);
+            let measured = session::replay(unskipped, &elements, elements.len(), session::unchecked, &mut next)?;
+            best_unskipped = best_unskipped.best(measured);
         }
         // Between the rounds, so that both meet the same neighbours on a shared machine.
         bandwidth = bandwidth.max(measure::read_bandwidth(&pool, 512 << 20, Duration::from_millis(50))?);

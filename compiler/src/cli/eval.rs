@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
+use sterna_runtime::sample::finite;
 use sterna_runtime::{Decoder, Engine, Mode};
 
 use super::logits::Backend;
@@ -10,7 +11,7 @@ use super::options::{
     self, CacheArguments, CacheName, EngineArguments, ModelArguments, TokenizerArguments, WeightArguments,
 };
 use super::{Failure, Outcome, output};
-use crate::session::{self, Evaluation, Room};
+use crate::session::{self, Evaluation, Room, SessionError};
 
 /// Arguments of `sterna eval`.
 #[derive(clap::Args)]
@@ -66,17 +67,23 @@ fn measured(arguments: &Arguments, cache: CacheArguments) -> Result<Measured, Fa
     let session = options::session(&arguments.model, Some(&arguments.weights), cache)?;
     let compile = arguments.engine.compile_options()?;
     let room = session.room(&compile);
+    let explained = |error| session.explained(error, &compile);
     match arguments.backend {
-        Backend::Interp => evaluate(&mut session.interpreter(&compile, Mode::Batch)?, room, arguments),
+        Backend::Interp => evaluate(&mut session.interpreter(&compile, Mode::Batch)?, room, arguments, explained),
         Backend::Jit => {
             let mut engine = session.native(&compile, arguments.engine.pool()?)?;
             let bytes = engine.table().states.iter().map(|s| s.bytes).sum();
-            Ok(Measured { state_bytes: Some(bytes), ..evaluate(&mut engine, room, arguments)? })
+            Ok(Measured { state_bytes: Some(bytes), ..evaluate(&mut engine, room, arguments, explained)? })
         }
     }
 }
 
-fn evaluate(engine: &mut impl Engine, room: Option<Room>, arguments: &Arguments) -> Result<Measured, Failure> {
+fn evaluate(
+    engine: &mut impl Engine,
+    room: Option<Room>,
+    arguments: &Arguments,
+    explained: impl Fn(SessionError) -> SessionError,
+) -> Result<Measured, Failure> {
     let path = arguments.text.display();
     let text = std::fs::read(&arguments.text).map_err(|e| Failure::Input(format!("error: cannot read {path}: {e}")))?;
     let decoder = Decoder::new(engine.table())?;
@@ -85,8 +92,9 @@ fn evaluate(engine: &mut impl Engine, room: Option<Room>, arguments: &Arguments)
         .map_err(|e| Failure::Input(format!("error: {path}: {e}")))?;
     let window = session::window(room, &decoder, arguments.window, elements.len())?;
     let bar = output::progress(elements.len() as u64, "evaluating");
-    let found = session::evaluate(engine, &elements, window, || bar.inc(1))?;
+    let found = session::evaluate(engine, &elements, window, finite, || bar.inc(1));
     bar.finish_and_clear();
+    let found = found.map_err(explained)?;
     if found.predicted == 0 {
         return Err(Failure::Input(format!("error: {path} has no element to predict")));
     }
@@ -126,7 +134,7 @@ fn report(arguments: &Arguments, measured: &Measured, exact: Option<&Measured>) 
     say!("{unit}s predicted   {}", output::grouped(found.predicted));
     if let (Some(room), true) = (measured.room, measured.window != arguments.window) {
         let by = if room.by_options { " (--context)" } else { "" };
-        say!("in windows of     {} {unit}s, as the caches have room for {} steps{by}", measured.window, room.steps);
+        say!("in windows of     {} {unit}s, as there is room for {} steps{by}", measured.window, room.steps);
     }
     say!("loss per {unit}     {mean:.6} nats");
     say!("perplexity        {:.4} per {unit}", mean.exp());

@@ -24,6 +24,7 @@ mod sweep;
 mod verify;
 
 use clap::{Parser, Subcommand};
+pub use sterna_runtime::system::Allocator;
 
 /// Why a command ended early.
 #[derive(Debug)]

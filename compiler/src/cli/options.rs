@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sterna_runtime::package::WeightsMemory;
+use sterna_runtime::system::MAX_THREADS;
 use sterna_runtime::{Decoder, Pool};
 
 use super::{Failure, output};
@@ -117,15 +118,21 @@ impl TokenizerArguments {
         }
         let config = model.config.as_ref().map(Path::new);
         let files = config.into_iter().chain(weights.weights.as_deref());
-        let path = session::find_tokenizer(self.tokenizer.as_deref(), files);
-        Ok(path.map(|path| Tokenizer::open(&path, decoder.vocabulary())).transpose()?)
+        let Some(path) = session::find_tokenizer(self.tokenizer.as_deref(), files) else { return Ok(None) };
+        let tokenizer = Tokenizer::open(&path, decoder.vocabulary())?;
+        if !tokenizer.saved().is_empty() {
+            let saved = tokenizer.saved().join(", ");
+            eprintln!("note: {}: {saved} saved in it: for training, nothing of it acts here", path.display());
+        }
+        Ok(Some(tokenizer))
     }
 }
 
 /// How to compile and run.
 #[derive(clap::Args, Clone)]
 pub struct EngineArguments {
-    /// Threads; by default one for each processor.
+    /// Threads, at most 1024; by default one for each processor that the process may use. Where fewer can be had there
+    /// are fewer.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     /// Do not tie threads to processors.
@@ -155,13 +162,21 @@ impl EngineArguments {
         Ok(CompileOptions { cpu, max_rows: self.rows, max_context: self.context, unskipped: false })
     }
 
+    /// The threads asked for.
+    pub fn threads(&self) -> Result<Option<usize>, Failure> {
+        match self.threads {
+            Some(n) if n == 0 || n > MAX_THREADS => {
+                Err(Failure::Usage(format!("--threads must lie in 1..={MAX_THREADS}")))
+            }
+            threads => Ok(threads),
+        }
+    }
+
     /// The thread pool.
     pub fn pool(&self) -> Result<Arc<Pool>, Failure> {
-        let threads = match self.threads {
-            Some(0) => return Err(Failure::Usage("--threads must be at least 1".into())),
-            Some(n) => n,
-            None => std::thread::available_parallelism().map_or(1, |n| n.get()),
-        };
+        // The system's answer heeds affinities and the quotas of control groups of both versions.
+        let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        let threads = self.threads()?.unwrap_or_else(available);
         Ok(Arc::new(Pool::new(threads, !self.no_pin)))
     }
 }

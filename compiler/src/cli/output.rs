@@ -29,7 +29,7 @@ pub fn progress(length: u64, what: &'static str) -> ProgressBar {
         bar.set_style(style);
     }
     bar.set_message(what);
-    bar.enable_steady_tick(Duration::from_secs(1));
+    tick(&bar);
     bar
 }
 
@@ -37,8 +37,25 @@ pub fn progress(length: u64, what: &'static str) -> ProgressBar {
 pub fn spinner(what: &'static str) -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     bar.set_message(what);
-    bar.enable_steady_tick(Duration::from_secs(1));
+    tick(&bar);
     bar
+}
+
+/// Draws a bar anew every second, from a thread of its own. Where no thread can be had the bar moves with the work only.
+fn tick(bar: &ProgressBar) {
+    if bar.is_hidden() {
+        return;
+    }
+    let bar = bar.downgrade();
+    let draw = move || {
+        while let Some(bar) = bar.upgrade().filter(|bar| !bar.is_finished()) {
+            bar.tick();
+            drop(bar);
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    };
+    // The thread ends with the bar or the process; nobody waits for it.
+    drop(std::thread::Builder::new().name("progress".into()).spawn(draw));
 }
 
 /// 1,234,567

@@ -65,8 +65,8 @@ pub fn run(arguments: Arguments) -> Outcome {
     if arguments.all_levels {
         levels.extend(Cpu::NAMES.map(|n| n.1).into_iter().filter(|&l| l != compile.cpu && l.runs_here()));
     }
-    let threads: Vec<usize> = match arguments.engine.threads {
-        Some(n) => vec![n.max(1)],
+    let threads: Vec<usize> = match arguments.engine.threads()? {
+        Some(n) => vec![n],
         None => vec![1, 2],
     };
     let mut passed = session.interpreter(&compile, Mode::Batch)?;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::error::{Fault, InterpError};
+use super::finite::Watch;
 use super::tensor::{Growth, Tensor};
 use super::weights::{WeightStore, WeightValue};
 use super::{Host, Probes, StreamState};
@@ -24,6 +25,7 @@ pub(super) struct Evaluator<'a> {
     pub module: &'a Module,
     pub weights: &'a dyn WeightStore,
     pub host: Option<&'a dyn Host>,
+    pub watch: Option<&'a Watch>,
     pub stream: StreamState,
     /// Round of each repeat entered, outermost first, from 0.
     pub rounds: Vec<usize>,
@@ -102,6 +104,9 @@ impl Evaluator<'_> {
             let operands = Operands { region, node, slots, rows };
             let origin = self.module.origins.get(node.origin.index());
             let results = self.node(&operands).map_err(|e| e.at(origin))?;
+            if let Some(watch) = self.watch {
+                watch.look(self.module, self.stream.position, &operands, &results);
+            }
             for (v, slot) in node.results.iter().zip(results) {
                 if uses.get(v).is_some_and(|&n| n > 0) {
                     values.insert(*v, slot);

@@ -10,6 +10,7 @@ mod control;
 mod elementwise;
 mod error;
 mod eval;
+mod finite;
 mod product;
 mod reduce;
 mod shape;
@@ -23,6 +24,7 @@ mod tests;
 use std::collections::HashMap;
 
 pub use error::{Fault, InterpError};
+pub use finite::{NotFinite, Watch};
 pub use state::StreamState;
 pub use tensor::{Growth, Tensor};
 pub use weights::{CodedWeight, MemoryWeights, WeightStore, WeightValue, compute_weight};
@@ -99,17 +101,24 @@ pub struct Interpreter<'a> {
     module: &'a Module,
     weights: &'a dyn WeightStore,
     host: Option<&'a dyn Host>,
+    watch: Option<&'a Watch>,
 }
 
 impl<'a> Interpreter<'a> {
     /// Without host functions: their answers are absent.
     pub fn new(module: &'a Module, weights: &'a dyn WeightStore) -> Interpreter<'a> {
-        Interpreter { module, weights, host: None }
+        Interpreter { module, weights, host: None, watch: None }
     }
 
     /// With host functions.
     pub fn with_host(mut self, host: &'a dyn Host) -> Interpreter<'a> {
         self.host = Some(host);
+        self
+    }
+
+    /// Looking for the first value that is not finite.
+    pub fn watched(mut self, watch: &'a Watch) -> Interpreter<'a> {
+        self.watch = Some(watch);
         self
     }
 
@@ -178,6 +187,7 @@ impl<'a> Interpreter<'a> {
             module: self.module,
             weights: self.weights,
             host: self.host,
+            watch: self.watch,
             stream,
             rounds: Vec::new(),
             pushed: HashMap::new(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sterna_runtime::Buffer;
 use sterna_runtime::package::Extended;
+use sterna_runtime::system;
 
 use crate::interp::{self, CodedWeight, Fault, InterpError, MemoryWeights, Tensor, WeightStore, compute_weight};
 use crate::ir::{Group, Module, WeightDecl, WeightId, WeightSource};
@@ -155,6 +156,7 @@ pub fn memory_weights(module: &Module, values: &Values) -> Result<MemoryWeights,
 /// # Errors
 /// One of the weights cannot be read or computed, or there is no memory.
 pub fn weight_image(module: &Module, section: &Section, bytes: usize, values: &Values) -> Result<Buffer, ImageError> {
+    system::room_for(bytes)?;
     let mut image = Buffer::zeroed(bytes)?;
     image.advise_huge();
     for index in 0..module.weights.len() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sterna_runtime::{Decoder, Engine, NativeEngine};
 
-use super::{CompileOptions, Compiled, Result, Session};
+use super::{CompileOptions, Compiled, Result, Session, SessionError};
 
 /// How many steps did what they might have skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,27 +78,42 @@ impl Replay {
     }
 }
 
-/// Times a new stream over a prompt and `count` more elements, each of which `next` chooses from its place and logits.
+/// Times a new stream over a prompt and `count` more elements, each of which `next` chooses from its place and logits;
+/// `check` is asked before, with the step that gave them.
 ///
 /// # Errors
-/// Those of the engine.
+/// Those of the check and of the engine.
 pub fn replay(
     engine: &mut impl Engine,
     prompt: &[u32],
     count: usize,
+    check: impl Fn(usize, &[f32]) -> sterna_runtime::Result<()>,
     mut next: impl FnMut(usize, &[f32]) -> u32,
 ) -> Result<Replay> {
     let decoder = Decoder::new(engine.table())?;
     let mut stream = decoder.stream(engine)?;
+    let mut fed = Vec::with_capacity(prompt.len() + count);
+    fed.extend_from_slice(prompt);
     let begin = Instant::now();
     decoder.prompt(engine, &mut stream, prompt)?;
     let prompt = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
     for place in 0..count {
-        let element = next(place, decoder.logits(engine, &mut stream)?);
+        let step = stream.steps().saturating_sub(1);
+        let logits = decoder.logits(engine, &mut stream)?;
+        if let Err(source) = check(step, logits) {
+            return Err(SessionError::NotFinite { source, within: 0, elements: fed, first: None });
+        }
+        let element = next(place, logits);
+        fed.push(element);
         decoder.feed(engine, &mut stream, &[element])?;
     }
     Ok(Replay { prompt, decode: begin.elapsed().as_secs_f64() })
+}
+
+/// Accepts any logits: those of a model that skips nothing mean nothing.
+pub fn unchecked(_: usize, _: &[f32]) -> sterna_runtime::Result<()> {
+    Ok(())
 }
 
 /// The times of one stream with and without skipping.
@@ -124,8 +139,8 @@ pub fn saving(
     let begin = Instant::now();
     loop {
         let next = |place: usize, _: &[f32]| generated[place];
-        best.skipping = best.skipping.best(replay(engine, prompt, generated.len(), next)?);
-        best.unskipped = best.unskipped.best(replay(unskipped, prompt, generated.len(), next)?);
+        best.skipping = best.skipping.best(replay(engine, prompt, generated.len(), unchecked, next)?);
+        best.unskipped = best.unskipped.best(replay(unskipped, prompt, generated.len(), unchecked, next)?);
         if begin.elapsed() >= Duration::from_millis(500) {
             return Ok(best);
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Room;
+use crate::interp::NotFinite;
 use crate::ir::Module;
 use crate::kernel::lower::NotCompiled;
 use crate::lang::rename::RenameError;
@@ -35,9 +36,13 @@ pub enum SessionError {
     /// A text that the model cannot take.
     #[error("{0}")]
     Text(String),
+    /// Logits by which nothing can be chosen or measured, of a stream of these elements that begins at element `within` of a
+    /// text; with the first value that was not finite, where it was sought.
+    #[error("{source}{}{}", beginning(*within), source_of(first.as_deref()))]
+    NotFinite { source: sterna_runtime::Error, within: usize, elements: Vec<u32>, first: Option<Box<NotFinite>> },
     /// A window of a text for which the caches have no room.
     #[error(
-        "a stream of {elements} elements takes {needed} steps, and the caches have room for {}{}",
+        "a stream of {elements} elements takes {needed} steps, and there is room for {}{}",
         room.steps, advice(room)
     )]
     NoRoom { elements: usize, needed: usize, room: Room },
@@ -79,6 +84,24 @@ pub enum SessionError {
     Incomplete,
     #[error(transparent)]
     Runtime(#[from] sterna_runtime::Error),
+}
+
+/// Where a stream begins that is not the whole text.
+fn beginning(within: usize) -> String {
+    if within == 0 { String::new() } else { format!(", of the window that begins at element {within}") }
+}
+
+/// The first value that was not finite, with its place in the model's text.
+fn source_of(found: Option<&NotFinite>) -> String {
+    let Some(found) = found else { return String::new() };
+    let place = found.origin.as_ref().map_or_else(String::new, |o| {
+        let within = if o.path.is_empty() { String::new() } else { format!(", in {}", o.path) };
+        format!("\n  --> {}:{}:{}{within}", o.file, o.line, o.column)
+    });
+    format!(
+        "\nthe first value that is not finite: {} in step {}, from {}{place}",
+        found.value, found.step, found.operation
+    )
 }
 
 /// What to do where there is no room.

@@ -1,8 +1,8 @@
 //! How well a model predicts a text: the loss of every element after those before it.
 
-use sterna_runtime::{Decoder, Engine, Mode};
+use sterna_runtime::{Decoder, Engine, Error, Mode};
 
-use super::Result;
+use super::{Result, SessionError};
 
 /// The loss of a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,29 +28,41 @@ impl Evaluation {
 }
 
 /// Evaluates windows of `window` elements, each a stream of its own (0: the whole text is one; see [`super::window`]), and
-/// tells `progress` of every predicted element.
+/// tells `progress` of every predicted element. `check` is asked about all logits that count, with the step that gave them.
 ///
 /// # Errors
-/// An element outside of the vocabulary, a text longer than the caches, a failing check of the graph.
+/// An element outside of the vocabulary, a text longer than the caches, a failing check of the graph, and what `check`
+/// refuses.
 pub fn evaluate(
     engine: &mut impl Engine,
     elements: &[u32],
     window: usize,
+    check: impl Fn(usize, &[f32]) -> sterna_runtime::Result<()>,
     mut progress: impl FnMut(),
 ) -> Result<Evaluation> {
     let decoder = Decoder::new(engine.table())?;
     let window = if window == 0 { elements.len().max(1) } else { window };
     let mut sum = Evaluation { predicted: 0, loss: 0.0, bytes: decoder.is_bytes() };
-    for window in elements.chunks(window) {
+    for (place, window) in elements.chunks(window).enumerate().map(|(index, chunk)| (index * window, chunk)) {
         let mut next = if decoder.predicts_first() { 0 } else { decoder.patch() };
-        decoder.all_logits(engine, window, Mode::Batch, |row| {
+        let (mut rows, per_step) = (0, decoder.patch());
+        let read = decoder.all_logits(engine, window, Mode::Batch, |row| {
             if let Some(&element) = window.get(next) {
+                check(rows / per_step, row)?;
                 sum.loss += surprise(row, element);
                 sum.predicted += 1;
                 progress();
             }
             next += 1;
+            rows += 1;
             Ok(())
+        });
+        read.map_err(|error| match error {
+            Error::NotFinite { .. } => {
+                let elements = window[..next.min(window.len())].to_vec();
+                SessionError::NotFinite { source: error, within: place, elements, first: None }
+            }
+            other => other.into(),
         })?;
     }
     Ok(sum)
@@ -59,8 +71,10 @@ pub fn evaluate(
 /// -ln of the probability that the logits give an element.
 fn surprise(logits: &[f32], element: u32) -> f64 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&l| f64::from(l - most).exp()).sum();
-    sum.ln() - f64::from(logits[element as usize] - most)
+    // In f64, where no difference of two f32 overflows.
+    let below = |logit: f32| f64::from(logit) - f64::from(most);
+    let sum: f64 = logits.iter().map(|&logit| below(logit).exp()).sum();
+    sum.ln() - below(logits[element as usize])
 }
 
 #[cfg(test)]
@@ -71,6 +85,6 @@ mod tests {
     fn surprise_is_that_of_the_softmax() {
         assert!((surprise(&[0.0, 0.0], 1) - std::f64::consts::LN_2).abs() < 1e-12);
         assert!((surprise(&[1000.0, 0.0], 1) - 1000.0).abs() < 1e-9);
-        assert!(surprise(&[f32::NAN, 0.0], 0).is_nan());
+        assert_eq!(surprise(&[f32::MAX, f32::MIN], 1), 2.0 * f64::from(f32::MAX));
     }
 }

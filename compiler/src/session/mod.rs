@@ -12,6 +12,7 @@ mod cost;
 mod error;
 mod evaluate;
 mod export;
+mod finite;
 mod hosts;
 mod in_place;
 mod load;
@@ -33,7 +34,7 @@ use sterna_runtime::package::{Package, WeightsMemory};
 use sterna_runtime::{Code, Mode, NativeEngine, Pool, Weights};
 
 pub use agreement::config_of_checkpoint;
-pub use choices::{Kept, Replay, Saving, kept, replay, saving};
+pub use choices::{Kept, Replay, Saving, kept, replay, saving, unchecked};
 pub use cost::Cost;
 pub use error::SessionError;
 pub use evaluate::{Evaluation, evaluate};

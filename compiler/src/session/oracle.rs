@@ -7,7 +7,7 @@ use sterna_runtime::model::{EntryTable, ModelTable, Port, Source, StateTable};
 use sterna_runtime::{Buffer, Error, Result};
 
 use super::tables;
-use crate::interp::{Arguments, Interpreter, MemoryWeights, StreamState, Tensor};
+use crate::interp::{Arguments, Interpreter, MemoryWeights, NotFinite, StreamState, Tensor, Watch};
 use crate::ir::{Data, Module};
 
 /// Evaluates one graph with one set of weights. In step form every row is a step of its own; a lifted graph takes all
@@ -16,6 +16,7 @@ pub struct InterpreterEngine {
     module: Arc<Module>,
     weights: Arc<MemoryWeights>,
     table: ModelTable,
+    watch: Option<Watch>,
 }
 
 impl InterpreterEngine {
@@ -35,7 +36,17 @@ impl InterpreterEngine {
             max_rows,
             ..ModelTable::default()
         };
-        Ok(InterpreterEngine { module, weights, table })
+        Ok(InterpreterEngine { module, weights, table, watch: None })
+    }
+
+    /// From now on looks for the first value that is not finite.
+    pub fn watch(&mut self) {
+        self.watch = Some(Watch::default());
+    }
+
+    /// The first value that was not finite since the watch began.
+    pub fn not_finite(&self) -> Option<NotFinite> {
+        self.watch.as_ref().and_then(Watch::found)
     }
 
     fn arguments(&self, table: &EntryTable, rows: std::ops::Range<usize>, inputs: &[Buffer]) -> Arguments {
@@ -94,7 +105,10 @@ impl Engine for InterpreterEngine {
         inputs: &[Buffer],
         outputs: &mut [Buffer],
     ) -> Result<()> {
-        let interpreter = Interpreter::new(&self.module, self.weights.as_ref());
+        let mut interpreter = Interpreter::new(&self.module, self.weights.as_ref());
+        if let Some(watch) = &self.watch {
+            interpreter = interpreter.watched(watch);
+        }
         let table = &self.table.entries[entry];
         let calls: Vec<std::ops::Range<usize>> = match rows {
             Rows::Steps => std::iter::once(0..positions.len()).collect(),

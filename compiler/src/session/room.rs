@@ -1,12 +1,12 @@
-//! How long a stream may be. A cache that keeps all entries has room for so many, by the graph or by the options, and a
-//! text that is longer is read in windows.
+//! How long a stream may be. A cache that keeps all entries has room for so many, by the graph or by the options, or the
+//! graph checks that positions lie below a bound. A text that is longer is read in windows, and generation ends there.
 
 use sterna_runtime::Decoder;
 
 use super::{CompileOptions, Result, Session, SessionError};
-use crate::ir::{AxisCapacity, AxisId, Module, Op, ParamKind, Region};
+use crate::ir::{AxisCapacity, AxisId, CompareOp, Data, Entry, Module, Op, ParamKind, Region, Value};
 
-/// The room of the caches of a stream.
+/// The room of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Steps of the main entry.
@@ -16,20 +16,56 @@ pub struct Room {
 }
 
 impl Session {
-    /// The room of a stream's caches; none if it has no cache that keeps everything.
+    /// The room of a stream; none if it has no cache that keeps everything, and no check of its position.
     pub fn room(&self, options: &CompileOptions) -> Option<Room> {
-        let axes = pushed(self.module());
+        let entry = main(self.module())?;
+        let checked = positions(entry).into_iter().map(|steps| Room { steps, by_options: false });
+        let axes = pushed(self.module(), entry);
         let rooms = axes.into_iter().filter_map(|axis| match self.module().axis(axis).capacity {
             AxisCapacity::Unbounded => Some(Room { steps: options.max_context, by_options: true }),
             AxisCapacity::Max(steps) => Some(Room { steps, by_options: false }),
             AxisCapacity::Ring(_) => None,
         });
-        rooms.min_by_key(|room| room.steps)
+        rooms.chain(checked).min_by_key(|room| room.steps)
     }
 }
 
-/// The growing axes of the main entry: the first outer one that consumes the stream.
-fn pushed(module: &Module) -> Vec<AxisId> {
+/// The main entry: the first outer one that consumes the stream.
+fn main(module: &Module) -> Option<&Entry> {
+    let streams = |kind: &ParamKind| matches!(kind, ParamKind::Stream);
+    module.entries.iter().find(|e| e.within.is_none() && e.params.iter().any(|p| streams(&p.kind)))
+}
+
+/// The steps before the first whose position an entry's checks refuse, of checks such as `position < 2048`.
+fn positions(entry: &Entry) -> Vec<usize> {
+    let body = &entry.body;
+    let params = body.params().iter().zip(&entry.params);
+    let position: Vec<Value> = params.filter(|(_, p)| p.kind == ParamKind::Position).map(|(&v, _)| v).collect();
+    let bound = |value: Value| match &body.node(body.producer(value)?).op {
+        Op::Constant(literal) => match &*literal.data {
+            Data::I32(values) => values.first().and_then(|&bound| usize::try_from(bound).ok()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let checked = body.nodes().map(|id| body.node(id)).filter(|node| matches!(node.op, Op::Check { .. }));
+    let bounds = checked.filter_map(|node| {
+        let compared = body.node(body.producer(*node.inputs.first()?)?);
+        match (&compared.op, compared.inputs.as_slice()) {
+            (Op::Compare(CompareOp::Lt), [p, n]) | (Op::Compare(CompareOp::Gt), [n, p]) if position.contains(p) => {
+                bound(*n)
+            }
+            (Op::Compare(CompareOp::Le), [p, n]) | (Op::Compare(CompareOp::Ge), [n, p]) if position.contains(p) => {
+                bound(*n)?.checked_add(1)
+            }
+            _ => None,
+        }
+    });
+    bounds.collect()
+}
+
+/// The growing axes of an entry.
+fn pushed(module: &Module, entry: &Entry) -> Vec<AxisId> {
     fn collect(module: &Module, region: &Region, axes: &mut Vec<AxisId>) {
         for node in region.nodes() {
             let op = &region.node(node).op;
@@ -39,12 +75,8 @@ fn pushed(module: &Module) -> Vec<AxisId> {
             Region::nested(op).into_iter().for_each(|inner| collect(module, inner, axes));
         }
     }
-    let streams = |kind: &ParamKind| matches!(kind, ParamKind::Stream);
-    let main = module.entries.iter().find(|e| e.within.is_none() && e.params.iter().any(|p| streams(&p.kind)));
     let mut axes = Vec::new();
-    if let Some(entry) = main {
-        collect(module, &entry.body, &mut axes);
-    }
+    collect(module, &entry.body, &mut axes);
     axes
 }
 

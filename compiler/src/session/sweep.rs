@@ -11,7 +11,7 @@ use sterna_runtime::{Decoder, Engine, Pool};
 use super::agreement::open_values;
 use super::{
     CompileOptions, Compiled, LoadOptions, ModelSource, Result, Session, SessionError, Tokenizer, WeightsSource,
-    config_of_checkpoint, elements, evaluate, find_tokenizer, window,
+    config_of_checkpoint, elements, evaluate, find_tokenizer, unchecked, window,
 };
 use crate::weights::Checkpoint;
 
@@ -138,7 +138,8 @@ impl Sweep {
         let room = architecture.session.room(&self.options.compile);
         let window = window(room, &decoder, self.options.window, elements.len())?;
         record.cut_to = Some(window).filter(|&w| w != self.options.window);
-        let found = evaluate(&mut engine, &elements, window, || {})?;
+        // A checkpoint that has diverged is a result too: its loss is no number.
+        let found = evaluate(&mut engine, &elements, window, unchecked, || {})?;
         if found.predicted == 0 {
             return Err(SessionError::Text("the text has no element to predict".into()));
         }

@@ -1,32 +1,84 @@
 //! From text to the elements of a stream and back: bytes are themselves, tokens come from a `tokenizer.json` of Hugging
 //! Face's layout, or from ids that somebody else has made.
 
+mod file;
+mod guard;
+mod stages;
+mod stream;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 
+use tokenizers::models::ModelWrapper;
+use tokenizers::{NormalizedString, Normalizer, PostProcessorWrapper};
+
 use super::{Result, SessionError};
+use crate::input_file;
+use guard::guarded;
+use stages::Stage;
+pub use stream::TokenStream;
 
 /// The name under which a tokenizer lies beside a config or a checkpoint.
 const FILE: &str = "tokenizer.json";
 
+/// Bytes that a text may have before anything is measured.
+const SURE: f64 = 256e6;
+/// Bytes of a text that are measured at once.
+const PIECE: usize = 256;
+/// How many times as long as it is a long text may become.
+const MAX_GROWTH: usize = 8;
+
 /// A tokenizer with as many tokens as the model knows.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    stages: Vec<Stage>,
+    saved: Vec<&'static str>,
+    growth: f64,
 }
 
 impl Tokenizer {
-    /// Reads a tokenizer for a model of `vocabulary` tokens.
+    /// Reads a tokenizer for a model of `vocabulary` tokens. What the file saves for training does not act: neither
+    /// truncation, nor padding, nor dropout, nor what is added in front and behind.
     ///
     /// # Errors
     /// The file cannot be read, is no tokenizer, or has another number of tokens.
     pub fn open(path: &Path, vocabulary: usize) -> Result<Tokenizer> {
-        let bytes = std::fs::read(path).map_err(|source| SessionError::Read { path: path.into(), source })?;
+        let bytes = input_file::read(path, input_file::TOKENIZER)
+            .map_err(|source| SessionError::Read { path: path.into(), source })?;
         let wrong = |what: String| SessionError::Tokenizer { path: path.into(), what };
-        let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| wrong(e.to_string()))?;
-        let found = inner.get_vocab_size(true);
+        let tokenizer = Tokenizer::read(&bytes).map_err(wrong)?;
+        let found = tokenizer.inner.get_vocab_size(true);
         if found != vocabulary {
             return Err(wrong(format!("it has {found} tokens, the model {vocabulary}")));
         }
-        Ok(Tokenizer { inner })
+        Ok(tokenizer)
+    }
+
+    fn read(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
+        let file::Checked { saved, growth } = file::check(bytes)?;
+        let unfit = |words: String| format!("its parts do not fit together: {words}");
+        guarded(|| {
+            let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())?;
+            inner.with_truncation(None).map_err(|e| e.to_string())?;
+            inner.with_padding(None);
+            inner.with_post_processor(None::<PostProcessorWrapper>);
+            if let ModelWrapper::BPE(bpe) = inner.get_model()
+                && bpe.dropout.is_some()
+            {
+                let mut bpe = bpe.clone();
+                bpe.dropout = None;
+                inner.with_model(bpe);
+            }
+            let stages = stages::stages(&inner);
+            Ok(Tokenizer { inner, stages, saved, growth })
+        })
+        .map_err(unfit)?
+    }
+
+    /// What the file saves for training and what therefore does not act.
+    pub fn saved(&self) -> &[&'static str] {
+        &self.saved
     }
 
     /// The tokens of a text, nothing added in front or behind.
@@ -34,59 +86,49 @@ impl Tokenizer {
     /// # Errors
     /// The tokenizer cannot read the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode(text, false).map_err(|e| SessionError::Text(e.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
-    }
-
-    /// The text of tokens; unknown ones and parts of characters are replaced.
-    pub fn decode(&self, tokens: &[u32]) -> String {
-        self.inner.decode(tokens, false).unwrap_or_else(|_| char::REPLACEMENT_CHARACTER.to_string())
-    }
-
-    /// Passes tokens on as text as soon as their characters are whole.
-    pub fn stream(&self) -> TokenStream<'_> {
-        TokenStream { tokenizer: self, held: Vec::new(), shown: 0 }
-    }
-}
-
-/// Collects tokens until they are characters.
-pub struct TokenStream<'t> {
-    tokenizer: &'t Tokenizer,
-    held: Vec<u32>,
-    /// Bytes of the held tokens' text that have been given out.
-    shown: usize,
-}
-
-impl TokenStream<'_> {
-    /// Takes a token and gives the text that is now certain.
-    pub fn push(&mut self, token: u32) -> String {
-        self.held.push(token);
-        let text = self.tokenizer.decode(&self.held);
-        // A character may still be under way; four tokens are the most that one can take.
-        let whole = if text.ends_with(char::REPLACEMENT_CHARACTER) && !self.stuck() { self.shown } else { text.len() };
-        let new = text.get(self.shown..whole).unwrap_or_default().to_owned();
-        self.shown = whole.max(self.shown);
-        // What came before the last token matters to decoders only as its left neighbour.
-        if self.shown == text.len() && self.held.len() > 64 {
-            self.held.drain(..self.held.len() - 1);
-            self.shown = self.tokenizer.decode(&self.held).len();
+        let unreadable = |what: String| SessionError::Text(format!("the tokenizer cannot read the text: {what}"));
+        if text.len() as f64 * self.growth > SURE {
+            self.measure(text).map_err(unreadable)?;
         }
-        new
+        let encoding = guarded(|| self.inner.encode_fast(text, false)).map_err(unreadable)?;
+        Ok(encoding.map_err(|e| unreadable(e.to_string()))?.get_ids().to_vec())
     }
 
-    /// Whether the last tokens are no character, however one goes on.
-    fn stuck(&self) -> bool {
-        let tail = &self.held[self.held.len().saturating_sub(4)..];
-        tail.len() == 4 && self.tokenizer.decode(tail).chars().all(|c| c == char::REPLACEMENT_CHARACTER)
+    /// Refuses a text that would fill the memory before it is cut into tokens; measured piece by piece.
+    fn measure(&self, text: &str) -> std::result::Result<(), String> {
+        let Some(normalizer) = self.inner.get_normalizer() else { return Ok(()) };
+        let (mut rest, mut length) = (text, 0);
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(rest.floor_char_boundary(PIECE));
+            rest = later;
+            length += guarded(|| {
+                let mut piece = NormalizedString::from(piece);
+                normalizer.normalize(&mut piece).map_err(|e| e.to_string())?;
+                Ok::<usize, String>(piece.len())
+            })??;
+            if length > text.len().saturating_mul(MAX_GROWTH) {
+                return Err(format!("its normalizer makes it more than {MAX_GROWTH} times as long"));
+            }
+        }
+        Ok(())
     }
 
-    /// What is left at the end.
-    pub fn finish(&mut self) -> String {
-        let text = self.tokenizer.decode(&self.held);
-        let rest = text.get(self.shown..).unwrap_or_default().to_owned();
-        self.held.clear();
-        self.shown = 0;
-        rest
+    /// The text of a token as the vocabulary has it.
+    fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The text of tokens. What is no character is replaced, and tokens without text give none.
+    pub fn decode(&self, tokens: &[u32]) -> String {
+        let mut stream = self.stream();
+        let mut text: String = tokens.iter().map(|&token| stream.push(token)).collect();
+        text.push_str(&stream.finish());
+        text
+    }
+
+    /// Passes tokens on as text as soon as it is certain.
+    pub fn stream(&self) -> TokenStream<'_> {
+        TokenStream::new(self, self.stages.clone())
     }
 }
 

@@ -12,6 +12,7 @@ use memmap2::{Mmap, MmapOptions};
 
 use crate::error::Result;
 use crate::memory::Buffer;
+use crate::system;
 
 /// Read-only bytes whose first byte is page-aligned. They are shared by any number of threads.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl Mapping {
         // SAFETY: the mapping is private to this value and never written. The one hazard is another process
         // that truncates the file while it is mapped; like every loader that maps its files, we require that
         // a checkpoint or package is not changed while it is in use.
-        let map = unsafe { MmapOptions::new().len(length).map(&file)? };
+        let map = unsafe { MmapOptions::new().len(length).map(&file) }.map_err(system::named)?;
         Ok(Self(Bytes::File { map, file }))
     }
 

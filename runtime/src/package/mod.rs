@@ -19,6 +19,7 @@ pub use mapping::Mapping;
 use crate::abi::PADDING;
 use crate::memory::Buffer;
 use crate::native::Weights;
+use crate::system;
 
 /// The JSON header. Its text is the compact form of `serde_json` with the fields in this order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -152,10 +153,15 @@ impl Package {
         let huge = match memory {
             WeightsMemory::Mmap => false,
             WeightsMemory::Huge => true,
-            WeightsMemory::Auto => self.preamble.weights_bytes >= HUGE_FROM,
+            // A copy that the control group has no memory for would end the process; the file's pages can be dropped.
+            WeightsMemory::Auto => {
+                let bytes = self.preamble.weights_bytes;
+                bytes >= HUGE_FROM && system::room_for(bytes).is_ok()
+            }
         };
         self.copy = if huge {
             let padded = self.padded();
+            system::room_for(padded.len())?;
             let mut copy = Buffer::zeroed(padded.len())?;
             copy.advise_huge();
             copy.copy_from_slice(padded);

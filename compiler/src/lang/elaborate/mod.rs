@@ -153,18 +153,13 @@ pub(super) fn elaborate(
     options: &Options,
 ) -> Result<(Module, Diagnostics), Diagnostics> {
     // Evaluation recurses over expressions, blocks and branches, each depth limited; the product
-    // of the limits is more than the stack of a test or main thread holds.
+    // of the limits is more than the stack of a test or main thread holds. A stack needs no thread, which may not be had.
     const STACK: usize = 512 << 20;
-    std::thread::scope(|scope| {
-        let work = move || Elaborator::new(files, model, libraries, options).run(config);
-        match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work) {
-            Ok(handle) => match handle.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            },
-            Err(error) => Err(Diagnostic::error(Code::TooBig, format!("no thread to elaborate in: {error}")).into()),
-        }
-    })
+    // What cannot be mapped now is an error; `grow` would panic.
+    match sterna_runtime::Buffer::zeroed(STACK).map(drop) {
+        Ok(()) => stacker::grow(STACK, || Elaborator::new(files, model, libraries, options).run(config)),
+        Err(error) => Err(Diagnostic::error(Code::TooBig, format!("no stack to elaborate with: {error}")).into()),
+    }
 }
 
 impl<'a> Elaborator<'a> {

@@ -68,7 +68,7 @@ impl Jit {
         let isa = isa(cpu)?;
         let mut builder = JITBuilder::with_isa(isa.clone(), default_libcall_names());
         let memory = ArenaMemoryProvider::new_with_size(RESERVED_CODE)
-            .map_err(|error| CompileError::Target(format!("no memory for code: {error}")))?;
+            .map_err(|error| CompileError::Memory(format!("{error}{}", sterna_runtime::system::words())))?;
         builder.memory_provider(Box::new(memory));
         let mut module = JITModule::new(builder);
         let mut functions = Functions::default();

@@ -28,6 +28,9 @@ pub enum CompileError {
     /// The processor level cannot be targeted.
     #[error("cannot target this processor level: {0}")]
     Target(String),
+    /// The system reserves no addresses for code.
+    #[error("no memory for code: {0}")]
+    Memory(String),
     /// The level's code does not run on this machine.
     #[error("this machine does not run {0} code")]
     NotHere(&'static str),
