@@ -1,10 +1,12 @@
 //! How long a stream may be. A cache that keeps all entries has room for so many, by the graph or by the options, or the
 //! graph checks that positions lie below a bound. A text that is longer is read in windows, and generation ends there.
 
+use std::collections::HashMap;
+
 use sterna_runtime::Decoder;
 
 use super::{CompileOptions, Result, Session, SessionError};
-use crate::ir::{AxisCapacity, AxisId, CompareOp, Data, Entry, Module, Op, ParamKind, Region, Value};
+use crate::ir::{AxisCapacity, AxisId, CompareOp, Data, Entry, Module, Op, ParamKind, Region, StateId, Value};
 
 /// The room of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +22,10 @@ impl Session {
     pub fn room(&self, options: &CompileOptions) -> Option<Room> {
         let entry = main(self.module())?;
         let checked = positions(entry).into_iter().map(|steps| Room { steps, by_options: false });
-        let axes = pushed(self.module(), entry);
-        let rooms = axes.into_iter().filter_map(|axis| match self.module().axis(axis).capacity {
-            AxisCapacity::Unbounded => Some(Room { steps: options.max_context, by_options: true }),
-            AxisCapacity::Max(steps) => Some(Room { steps, by_options: false }),
+        let pushed = pushed(self.module(), entry);
+        let rooms = pushed.into_iter().filter_map(|(axis, times)| match self.module().axis(axis).capacity {
+            AxisCapacity::Unbounded => Some(Room { steps: options.max_context / times, by_options: true }),
+            AxisCapacity::Max(entries) => Some(Room { steps: entries / times, by_options: false }),
             AxisCapacity::Ring(_) => None,
         });
         rooms.chain(checked).min_by_key(|room| room.steps)
@@ -64,20 +66,27 @@ fn positions(entry: &Entry) -> Vec<usize> {
     bounds.collect()
 }
 
-/// The growing axes of an entry.
-fn pushed(module: &Module, entry: &Entry) -> Vec<AxisId> {
-    fn collect(module: &Module, region: &Region, axes: &mut Vec<AxisId>) {
+/// The growing axes of an entry, each with how many entries a step pushes at most.
+fn pushed(module: &Module, entry: &Entry) -> Vec<(AxisId, usize)> {
+    fn collect(module: &Module, region: &Region, rounds: &mut Vec<usize>, times: &mut HashMap<StateId, usize>) {
         for node in region.nodes() {
             let op = &region.node(node).op;
             if let Op::Push { state } = op {
-                axes.extend(module.state(*state).growing().map(|(_, axis)| axis));
+                // Repeats around the state itself give it an instance for each of their rounds.
+                let inner = rounds.iter().skip(module.state(*state).instances.len());
+                let pushed = times.entry(*state).or_default();
+                *pushed = pushed.saturating_add(inner.fold(1, |product: usize, &max| product.saturating_mul(max)));
             }
-            Region::nested(op).into_iter().for_each(|inner| collect(module, inner, axes));
+            let max = if let Op::Repeat { max, .. } = op { Some(*max) } else { None };
+            rounds.extend(max);
+            Region::nested(op).into_iter().for_each(|inner| collect(module, inner, rounds, times));
+            rounds.truncate(rounds.len() - usize::from(max.is_some()));
         }
     }
-    let mut axes = Vec::new();
-    collect(module, &entry.body, &mut axes);
-    axes
+    let mut times = HashMap::new();
+    collect(module, &entry.body, &mut Vec::new(), &mut times);
+    let growing = times.into_iter().filter_map(|(state, times)| Some((module.state(state).growing()?.1, times.max(1))));
+    growing.collect()
 }
 
 /// Elements of a stream when a text of `elements` is evaluated in windows of `wanted` (0: as long as there is room): 0

@@ -18,6 +18,8 @@ const MAX_GROWTH: f64 = 65536.0;
 const MAX_DEPTH: usize = 16;
 /// Tokens to which a text may be cut or filled up.
 const MAX_LENGTH: u64 = 1 << 32;
+/// Characters of a word that is matched with pieces, each against all of its ends.
+const MAX_WORD: u64 = 1000;
 /// Characters that a decoder takes from either end of a token.
 const MAX_STRIP: u64 = 16;
 
@@ -37,6 +39,8 @@ struct File {
 struct Model {
     #[serde(default)]
     dropout: Option<f64>,
+    #[serde(default)]
+    max_input_chars_per_word: Option<u64>,
     #[serde(default, rename = "vocab")]
     longest: Longest,
 }
@@ -92,6 +96,9 @@ pub(super) fn check(bytes: &[u8]) -> Result<Checked, String> {
     let file: File = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if file.model.longest.0 > MAX_TOKEN {
         return Err(format!("model.vocab: a token has {} bytes, at most {MAX_TOKEN} are read", file.model.longest.0));
+    }
+    if let Some(word) = file.model.max_input_chars_per_word.filter(|&word| word > MAX_WORD) {
+        return Err(format!("model: words of {word} characters, at most {MAX_WORD} are matched"));
     }
     let mut growth = 1.0;
     for (name, part) in [("normalizer", &file.normalizer), ("pre_tokenizer", &file.pre_tokenizer)] {
@@ -263,6 +270,8 @@ mod tests {
         refused("truncation", json!({ "max_length": 2, "stride": 5 }), "stride of 5");
         let long = json!({ "type": "Unigram", "vocab": [["a".repeat(5000), -1.0]] });
         refused("model", long, "5000 bytes");
+        let words = json!({ "type": "WordPiece", "vocab": {}, "max_input_chars_per_word": 1u64 << 40 });
+        refused("model", words, "words of 1099511627776");
     }
 
     #[test]
