@@ -67,6 +67,29 @@ fn slices_that_start_between_vectors() {
 }
 
 #[test]
+fn entries_that_differ_share_an_axis_where_they_are_pushed_together() {
+    verify("entries/widths");
+    verify("entries/widths_5");
+}
+
+#[test]
+fn entries_are_pushed_where_the_branch_runs() {
+    verify("entries/compressed");
+    verify("entries/compressed_3");
+    verify("entries/nested");
+    verify("entries/nested_17");
+    verify("entries/nested_1");
+}
+
+#[test]
+fn growing_values_pass_through_control() {
+    verify("entries/handed");
+    verify("entries/handed_3");
+    verify("entries/rounds");
+    verify("entries/rounds_2");
+}
+
+#[test]
 fn a_full_cache_is_an_error_with_its_place() {
     let graphs = file("run");
     let said = sterna_tests::failure(&["verify", "pointer/small", "--graphs", text(&graphs), "--elements", "81"], 1);

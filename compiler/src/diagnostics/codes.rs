@@ -65,11 +65,11 @@ codes! {
     416 Encoding "An encoding with parameters that are unknown, missing or out of range.";
     501 NeedsPart "A block with weights or states is called without a part.";
     502 UnusedPart "A part that nobody calls.";
-    503 StateTwice "A part with state runs twice in one step.";
+    503 StateTwice "A part with state runs, or a state is pushed, twice in one step.";
     504 DuplicatePath "Two weights, states or parts have the same path.";
     505 EntryForm "An entry, output, input or start that breaks the runtime's conventions.";
     506 IndexedState "An array of parts with state is indexed by a vector.";
-    507 GrowingState "A growing state is used as only a fixed one may be, or the reverse.";
+    507 GrowingState "A growing state is used as only a fixed one may be, or the reverse; entries of different number meet, or are lost.";
     601 UnknownKey "A config key that the graph does not declare.";
     602 ValueNotAllowed "A config value outside its type, range or allowed values.";
     603 CheckFailed "A `check` of the graph does not hold.";

@@ -104,6 +104,14 @@ impl Diagnostic {
         self
     }
 
+    /// A `= note:` line if there is something to say.
+    pub fn note_if(self, text: Option<String>) -> Self {
+        match text {
+            Some(text) => self.note(text),
+            None => self,
+        }
+    }
+
     /// A `= help:` line.
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.footers.push(Footer::Help(text.into()));

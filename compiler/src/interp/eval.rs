@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::error::{Fault, InterpError};
 use super::finite::Watch;
+use super::state::positions;
 use super::tensor::{Growth, Tensor};
 use super::weights::{WeightStore, WeightValue};
 use super::{Host, Probes, StreamState};
@@ -170,7 +171,7 @@ impl Evaluator<'_> {
                 let position = position.ok_or_else(|| at.wrong("push"))?;
                 return one(self.push(*state, &s, &x, position)?);
             }
-            Op::Positions { state } => return one(self.positions(*state)?),
+            Op::Positions { .. } => return one(positions(&o.tensor(0)?)?),
             Op::If { then, otherwise } => return self.choose(o, then, otherwise),
             Op::Repeat { first, max, carried, body } => return self.repeat(o, *first, *max, *carried, body),
             Op::Experts { regions } => return self.experts(o, regions),

@@ -98,6 +98,15 @@ fn initial(module: &Module, weights: &dyn WeightStore, state: StateId) -> Result
     })
 }
 
+/// Positions of the entries of a growing state.
+pub(super) fn positions(entries: &Tensor) -> Result<Tensor, Fault> {
+    let growth =
+        entries.growth.clone().ok_or_else(|| Fault::Shape("positions of a state that does not grow".into()))?;
+    let mut positions = Tensor::i32(&[growth.positions.len()], growth.positions.to_vec());
+    positions.growth = Some(growth);
+    Ok(positions)
+}
+
 impl Evaluator<'_> {
     /// Which instance of a state the repeats entered so far select.
     fn instance(&self, state: StateId) -> usize {
@@ -188,16 +197,6 @@ impl Evaluator<'_> {
             Some(value) => Ok(value.clone()),
             None => self.state_value(state),
         }
-    }
-
-    /// Positions of the entries now in a state.
-    pub(super) fn positions(&self, state: StateId) -> Result<Tensor, InterpError> {
-        let value = self.latest(state)?;
-        let growth = value.growth.ok_or_else(|| Fault::Shape("positions of a state that does not grow".into()))?;
-        let n = growth.positions.len();
-        let mut positions = Tensor::i32(&[n], growth.positions.to_vec());
-        positions.growth = Some(growth);
-        Ok(positions)
     }
 
     /// The entry `back` pushes before the newest; zeros if it was never pushed or is no longer kept.

@@ -10,6 +10,7 @@
 
 pub mod graph;
 pub mod infer;
+pub mod lengths;
 pub mod module;
 pub mod names;
 pub mod op;

@@ -119,7 +119,7 @@ pub enum Initial {
     Empty,
 }
 
-/// A growing axis; states declared together share it and are pushed in the same step.
+/// A growing axis; states that share it are pushed at the same places of a step.
 #[derive(Clone, Debug)]
 pub struct Axis {
     /// Path of the first state that has it.
@@ -128,7 +128,7 @@ pub struct Axis {
 }
 
 /// How many entries a growing axis keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AxisCapacity {
     /// All of them.
     Unbounded,

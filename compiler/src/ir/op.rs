@@ -81,7 +81,7 @@ pub enum Op {
     StateWrite(StateId),
     /// (s, x, position: i32) -> s with one more entry; the axis is that of the state's type.
     Push { state: StateId },
-    /// () -> i32[grow]: positions at which the entries now in the state (after this step's push) were pushed.
+    /// (s) -> i32[grow]: positions at which these entries were pushed.
     Positions { state: StateId },
     /// (s) -> the entry pushed `back` pushes before the newest; zeros if there are not so many.
     Recent { back: usize, state: StateId },

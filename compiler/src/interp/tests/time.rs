@@ -83,7 +83,7 @@ proptest! {
             %3 = push(s0) %2, %0, %1 : f32[cache0, 3]
             state_write(s0) %3
             %4 = matmul(0) %3, %0 : f32[cache0]
-            %5 = positions(s0) : i32[cache0]
+            %5 = positions(s0) %3 : i32[cache0]
             {mask}
             %20 = reduce_max(0) %{score} : f32
             %21 = broadcast() %20 : f32[cache0]

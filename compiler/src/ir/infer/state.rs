@@ -35,8 +35,9 @@ impl Typing<'_> {
                 Ok(vec![state.ty.clone()])
             }
             Op::Positions { state } => {
-                self.count(0)?;
+                self.count(1)?;
                 let state = self.declaration(*state)?;
+                self.whole(0, state)?;
                 let (_, axis) = self.growing(state)?;
                 Ok(vec![Type::new(Elem::I32, vec![axis])])
             }

@@ -17,8 +17,8 @@
 //!    time. The position is i32, the stream u32 or u8\[P\], and both occur at most once; outer parameters name an
 //!    output of the entry it is within, of its type per step.
 //! 8. A state is written and pushed at most once on any way through a step; it is read and written inside exactly
-//!    the repeats that its `instances` name (held states: anywhere). What is pushed to, or looked back in, is a growing state as read,
-//!    pushed or handed on by control flow. What a growing state is left as is that too.
+//!    the repeats that its `instances` name (held states: anywhere). What is pushed to, looked back in, asked for positions or
+//!    left in a growing state is that state's newest entries, and growing values that meet have one length ([`super::lengths`]).
 //! 9. In a lifted entry states are used, and types grow, only inside `scan`. A scan is not inside a scan, and no type inside it has time.
 //! 10. A fused group contains no fused group, and no control flow but scans; a linear epilogue has exactly one linear
 //!     operation, a norm_quant a quantiser.
@@ -27,6 +27,7 @@ mod declarations;
 mod region;
 
 use super::infer::TypeError;
+use super::lengths::LengthFault;
 use super::module::Module;
 use super::print::{Place, Printer};
 
@@ -51,6 +52,9 @@ pub enum Fault {
     /// States or control flow where they must not be.
     #[error("{0}")]
     Structure(String),
+    /// Growing values that are not of one length.
+    #[error(transparent)]
+    Length(#[from] LengthFault),
 }
 
 /// A fault with its place.
@@ -78,6 +82,10 @@ pub fn verify(module: &Module) -> Result<(), VerifyError> {
     checker.declarations();
     checker.regions();
     let mut violations = checker.violations;
+    if violations.is_empty() {
+        let found = super::lengths::lengths(module).violations;
+        violations.extend(found.into_iter().map(|v| Violation { place: v.place, fault: Fault::Length(v.fault) }));
+    }
     if violations.is_empty() {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::declarations::{fixed_part_sized, quantiser};
 use super::{Checker, Fault};
-use crate::ir::graph::{Node, NodeId, Region, Value, ValueDef};
+use crate::ir::graph::{Node, NodeId, Region, Value};
 use crate::ir::infer::{is_arithmetic, result_types};
 use crate::ir::module::{StateId, WeightSource};
 use crate::ir::op::{FusedKind, Op};
@@ -71,7 +71,7 @@ impl Checker<'_> {
             }
             if sound {
                 self.types(region, node, around, &place);
-                if let Err(what) = self.structure(region, node, around) {
+                if let Err(what) = self.structure(node, around) {
                     self.fault(place.clone(), Fault::Structure(what));
                 }
             }
@@ -174,7 +174,7 @@ impl Checker<'_> {
         }
     }
 
-    fn structure(&self, region: &Region, node: &Node, around: &Around) -> Result<(), String> {
+    fn structure(&self, node: &Node, around: &Around) -> Result<(), String> {
         let state = match node.op {
             Op::StateRead(s) | Op::StateWrite(s) => Some(s),
             Op::Push { state } | Op::Positions { state } | Op::Recent { state, .. } => Some(state),
@@ -203,12 +203,6 @@ impl Checker<'_> {
                     decl.path, around.repeats, decl.instances
                 ));
             }
-            if decl.growing().is_some()
-                && !matches!(node.op, Op::StateRead(_) | Op::Positions { .. })
-                && let Some(&value) = node.inputs.first()
-            {
-                grown(region, value, id)?;
-            }
         }
         match &node.op {
             Op::Scan { .. } if !around.lifted => Err("a scan is in a lifted entry".into()),
@@ -222,18 +216,6 @@ impl Checker<'_> {
             Op::Fused { kind, body } => fused(*kind, body),
             _ => Ok(()),
         }
-    }
-}
-
-/// Whether a value is this growing state as read or pushed, or came through control flow.
-fn grown(region: &Region, value: Value, state: StateId) -> Result<(), String> {
-    let ValueDef::Result(id, _) = region.def(value) else {
-        return Ok(());
-    };
-    match region.node(id).op {
-        Op::StateRead(s) | Op::Push { state: s } if s == state => Ok(()),
-        Op::If { .. } | Op::Repeat { .. } => Ok(()),
-        _ => Err(format!("this is not s{} as read or pushed", state.0)),
     }
 }
 

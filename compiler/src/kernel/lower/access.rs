@@ -159,6 +159,25 @@ impl Buffer {
         }
         Some(Buffer { strides, ..self.clone() })
     }
+
+    /// In another shape with the same growing axis, if strides can say it: what is in front of that axis stays in front.
+    pub fn reshaped_beside(&self, from: &[Dim], to: &[Dim]) -> Option<Buffer> {
+        let along = |shape: &[Dim]| shape.iter().position(|dim| dim.constant().is_none());
+        let (Some(a), Some(z)) = (along(from), along(to)) else {
+            let known = |shape: &[Dim]| shape.iter().map(|dim| dim.constant()).collect::<Option<Vec<_>>>();
+            return self.reshaped(&known(from)?, &known(to)?);
+        };
+        let part = |from: &[Dim], strides: &[i64], to: &[Dim]| {
+            let known = |shape: &[Dim]| shape.iter().filter_map(|dim| dim.constant()).collect::<Vec<_>>();
+            let part = Buffer { strides: strides.to_vec(), ring: None, ..self.clone() };
+            part.reshaped(&known(from), &known(to)).map(|part| part.strides)
+        };
+        let mut strides = part(&from[..a], &self.strides[..a], &to[..z])?;
+        strides.push(self.strides[a]);
+        strides.extend(part(&from[a + 1..], &self.strides[a + 1..], &to[z + 1..])?);
+        let ring = self.ring.clone().map(|ring| Ring { axis: z, ..ring });
+        Some(Buffer { strides, ring, ..self.clone() })
+    }
 }
 
 /// The memory form of 16 elements or of one.

@@ -8,7 +8,7 @@
 use super::NotCompiled;
 use super::access::{Buffer, Ring};
 use super::emit::{Emit, Loc, Sink};
-use super::graph::{Act, Body, Step};
+use super::graph::{Act, Body, Step, V};
 use super::index::Ix;
 use crate::ir::{AxisCapacity, AxisId, Dim, Elem, Op, StateId};
 use crate::kernel::build::Builder;
@@ -296,11 +296,7 @@ impl<'a> Emit<'a> {
         if self.frozen {
             return self.frozen_entries(b, step, state, true);
         }
-        let graph = self.graph;
         let (s, x, position) = (step.inputs[0], step.inputs[1], step.inputs[2]);
-        if !matches!(graph.def(s).map(|s| &s.act), Some(Act::Op(Op::StateRead(read))) if *read == state) {
-            return self.fail(step.origin, "a second push to a state in one step");
-        }
         let Some((at, axis)) = self.module.state(state).growing() else {
             return self.fail(step.origin, "a push to a state that does not grow");
         };
@@ -338,33 +334,63 @@ impl<'a> Emit<'a> {
             target.base = target.base.add_scaled(&Ix::value(slot), 4);
             self.store(b, &target, &[], now, None);
         }
-        let grow = self.grow(b, axis, count, 0);
-        let v = step.results[0];
-        self.grows.insert(v, grow.clone());
         self.counts.insert(axis, count);
-        let buffer = self.state_buffer(state);
-        let buffer = self.with_ring(b, &buffer, at, &grow);
-        self.locs[v.index()] = Some(Loc::Buf(buffer));
+        self.place_entries(b, step.results[0], state, count);
         Ok(())
     }
 
-    /// Writes the counts of the axes that the body pushed to.
+    /// Writes the counts of the axes that the body pushed to, on the ways taken through its choices.
     pub fn finish_pushes(&mut self, b: &mut Builder, body: &Body) -> Result<(), NotCompiled> {
-        let mut done: Vec<AxisId> = Vec::new();
-        for &id in &body.steps {
-            if let Act::Op(Op::Push { state }) = &self.graph.steps[id].act {
-                let Some((_, axis)) = self.module.state(*state).growing() else {
-                    continue;
-                };
-                if !done.contains(&axis) {
-                    done.push(axis);
-                    let counter = self.counter(axis);
-                    let count = self.counts[&axis];
-                    self.store(b, &counter, &[], count, None);
-                }
-            }
+        for axis in self.pushed_axes(body) {
+            let counter = self.counter(axis);
+            let count = self.counts[&axis];
+            self.store(b, &counter, &[], count, None);
         }
         Ok(())
+    }
+
+    /// The axes that a body or a choice in it pushes to. Rounds have instances of their own.
+    pub fn pushed_axes(&self, body: &Body) -> Vec<AxisId> {
+        let mut axes = Vec::new();
+        self.collect_pushed(body, &mut axes);
+        axes
+    }
+
+    fn collect_pushed(&self, body: &Body, axes: &mut Vec<AxisId>) {
+        for &id in &body.steps {
+            match &self.graph.steps[id].act {
+                Act::Op(Op::Push { state }) => {
+                    if let Some((_, axis)) = self.module.state(*state).growing()
+                        && !axes.contains(&axis)
+                    {
+                        axes.push(axis);
+                    }
+                }
+                Act::If { then, otherwise } => {
+                    self.collect_pushed(then, axes);
+                    self.collect_pushed(otherwise, axes);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Pushes of the current instance so far.
+    pub fn count_now(&mut self, b: &mut Builder, axis: AxisId) -> Value {
+        match self.counts.get(&axis) {
+            Some(&count) => count,
+            None => self.pushes(b, axis),
+        }
+    }
+
+    /// Gives a value that is a state's entries its place, with so many pushes.
+    pub fn place_entries(&mut self, b: &mut Builder, v: V, state: StateId, count: Value) {
+        let Some((at, axis)) = self.module.state(state).growing() else { return };
+        let grow = self.grow(b, axis, count, 0);
+        self.grows.insert(v, grow.clone());
+        let buffer = self.state_buffer(state);
+        let buffer = self.with_ring(b, &buffer, at, &grow);
+        self.locs[v.index()] = Some(Loc::Buf(buffer));
     }
 
     fn position_buffer(&mut self, axis: AxisId) -> Buffer {
@@ -379,14 +405,17 @@ impl<'a> Emit<'a> {
         }
     }
 
-    /// The positions of the entries after this step's push.
+    /// The positions of a state's entries.
     pub fn positions(&mut self, b: &mut Builder, step: &Step, state: StateId) -> Result<(), NotCompiled> {
         let Some((_, axis)) = self.module.state(state).growing() else {
             return self.fail(step.origin, "positions of a state that does not grow");
         };
-        let count = match self.counts.get(&axis) {
-            Some(count) => *count,
-            None => self.pushes(b, axis),
+        let entries = step.inputs[0];
+        let count = if self.frozen {
+            let pushed = matches!(self.graph.def(entries).map(|s| &s.act), Some(Act::Op(Op::Push { .. })));
+            self.frozen_count(b, axis, pushed)
+        } else {
+            self.grows[&entries].count
         };
         let v = step.results[0];
         let grow = self.grow(b, axis, count, 0);

@@ -91,6 +91,8 @@ pub struct Emit<'a> {
     pub frozen: bool,
     /// The place of the leading axis that is computed, in a graph without it.
     pub head: Option<Head<'a>>,
+    /// Values that are a growing state's entries, where they lie in the state.
+    pub entries_of: HashMap<V, StateId>,
     memo: Vec<HashMap<MemoKey, Value>>,
 }
 
@@ -137,6 +139,7 @@ impl<'a> Emit<'a> {
             code_sums: HashMap::new(),
             frozen: false,
             head: None,
+            entries_of: HashMap::new(),
             memo: vec![HashMap::new()],
         }
     }
@@ -210,20 +213,26 @@ impl<'a> Emit<'a> {
         Buffer::array(pointer, elem, shape)
     }
 
-    /// Emits a body: its steps, then the stores of `sinks` and the states it writes.
+    /// Emits a body: its steps, then the stores of `sinks`, the states it writes and the numbers of pushes.
     pub fn body(&mut self, b: &mut Builder, body: &Body, sinks: &[Sink]) -> Result<(), NotCompiled> {
         for &id in &body.steps {
             self.single(b, id)?;
         }
-        self.finish(b, body, sinks)
+        self.finish(b, body, sinks)?;
+        self.finish_pushes(b, body)
     }
 
-    /// Emits a branch or round: what it leaves in registers or memory is forgotten, the steps' effects stay.
+    /// Emits a round or an expert: what it leaves in registers or memory is forgotten, the steps' effects stay.
     pub fn inner_body(&mut self, b: &mut Builder, body: &Body, sinks: &[Sink]) -> Result<(), NotCompiled> {
+        self.forgetting(b, |emit, b| emit.body(b, body, sinks))
+    }
+
+    /// Runs `work` and forgets what it leaves in registers and memory.
+    pub fn forgetting<T>(&mut self, b: &mut Builder, work: impl FnOnce(&mut Self, &mut Builder) -> T) -> T {
         let (locs, grows) = (self.locs.clone(), self.grows.clone());
         let counts = self.counts.clone();
         self.open();
-        let result = self.body(b, body, sinks);
+        let result = work(self, b);
         self.close();
         self.locs = locs;
         self.grows = grows;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::NotCompiled;
-use crate::ir::{NodeId, Op, OriginId, Region, Type, Value};
+use crate::ir::{Module, NodeId, Op, OriginId, Region, StateId, Type, Value};
 
 /// A value of a kernel graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -149,6 +149,47 @@ impl Graph {
         let results = self.steps[step].results.clone();
         env.extend(node.results.iter().copied().zip(results));
         Ok(())
+    }
+
+    /// The values of a body that are a growing state's own entries: as read, pushed, or handed on by control flow.
+    pub fn entries(&self, body: &Body, module: &Module) -> HashMap<V, StateId> {
+        let mut entries = HashMap::new();
+        self.add_entries(body, module, &mut entries);
+        entries
+    }
+
+    fn add_entries(&self, body: &Body, module: &Module, entries: &mut HashMap<V, StateId>) {
+        for &id in &body.steps {
+            let step = &self.steps[id];
+            match &step.act {
+                Act::Op(Op::StateRead(state) | Op::Push { state }) if module.state(*state).growing().is_some() => {
+                    entries.insert(step.results[0], *state);
+                }
+                Act::Op(_) => {}
+                Act::If { then, otherwise } => {
+                    self.add_entries(then, module, entries);
+                    self.add_entries(otherwise, module, entries);
+                    for (i, &v) in step.results.iter().enumerate() {
+                        let sides = (entries.get(&then.results[i]), entries.get(&otherwise.results[i]));
+                        if let (Some(&a), Some(&b)) = sides
+                            && a == b
+                        {
+                            entries.insert(v, a);
+                        }
+                    }
+                }
+                Act::Repeat { body, .. } => {
+                    for (i, init) in step.inputs[1..].iter().enumerate() {
+                        if let Some(&state) = entries.get(init) {
+                            entries.insert(body.params[1 + i], state);
+                            entries.insert(step.results[i], state);
+                        }
+                    }
+                    self.add_entries(body, module, entries);
+                }
+                Act::Experts { bodies } => bodies.iter().for_each(|body| self.add_entries(body, module, entries)),
+            }
+        }
     }
 
     fn body(&mut self, region: &Region, params: &[Type], captures: &[V]) -> Result<Body, NotCompiled> {

@@ -135,7 +135,7 @@ impl Emit<'_> {
                 }
                 if self.view(v).is_none() {
                     let dense = self.ensure_dense(b, from)?;
-                    let Some(view) = dense.reshaped(&self.shape(from), &self.shape(v)) else {
+                    let Some(view) = dense.reshaped_beside(&graph.ty(from).shape, &graph.ty(v).shape) else {
                         return self.fail(step.origin, "a reshape of quantised values");
                     };
                     self.locs[v.index()] = Some(Loc::Buf(view));
@@ -196,7 +196,7 @@ impl Emit<'_> {
                 .then(|| self.view(from).map(|buffer| buffer.sliced(*axis, *start)))?,
             Op::Permute { axes } => self.view(from).map(|buffer| buffer.permuted(axes)),
             Op::Broadcast { axes } => self.view(from).map(|buffer| buffer.broadcast(axes, &from_ty.shape, &ty.shape)),
-            Op::Reshape => self.view(from)?.reshaped(&from_ty.constant_shape()?, &ty.constant_shape()?),
+            Op::Reshape => self.view(from)?.reshaped_beside(&from_ty.shape, &ty.shape),
             _ => None,
         }
     }

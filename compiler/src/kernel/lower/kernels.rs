@@ -265,6 +265,7 @@ pub fn open<'a>(
     emit.scale_pointers = scale_pointers;
     emit.literal_pointers = literal_pointers;
     emit.status = status;
+    emit.entries_of = spec.graph.entries(&spec.body, context.module);
     emit.driver_loops = spec.loops.len();
     let frame = Frame {
         args,

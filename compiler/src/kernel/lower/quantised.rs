@@ -8,7 +8,7 @@ use super::graph::{Step, V};
 use super::index::Ix;
 use super::loops::Len;
 use super::weights::scale_group;
-use crate::ir::{Group, InputQuant, Undo, WeightId};
+use crate::ir::{Dim, Group, InputQuant, Undo, WeightId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{DotRows, LANES, Mem, Packing, Value};
 use crate::numerics::quantise;
@@ -27,13 +27,11 @@ impl Emit<'_> {
         }
         let (q, a) = (step.results[0], step.results[1]);
         let (q_buffer, a_buffer) = (self.allocate(b, q), self.allocate(b, a));
-        let shape = self.shape(x);
-        let (&n, leading) = shape.split_last().expect("a vector");
+        let (n, lens) = self.rows_of(x)?;
         let block = block.unwrap_or(n).clamp(1, n.max(1));
         if block != n && block % LANES != 0 {
             return self.fail(step.origin, format!("activations in blocks of {block}"));
         }
-        let lens: Vec<Len> = leading.iter().map(|&n| Len::Const(n)).collect();
         self.nest(b, &lens, &[], &mut |emit, b, at| {
             for (index, start) in (0..n).step_by(block).enumerate() {
                 let len = Len::Const(block.min(n - start));
@@ -67,7 +65,7 @@ impl Emit<'_> {
                     let counted = emit.masked(b, tail, code, none);
                     Ok(vec![b.add(carried[0], counted)])
                 })?[0];
-                if leading.is_empty() && block == n {
+                if lens.is_empty() && block == n {
                     let sum = b.red_iadd(sum);
                     emit.code_sums.insert(a, sum);
                 }
@@ -84,8 +82,7 @@ impl Emit<'_> {
         let (q, a) = (step.inputs[0], step.inputs[1]);
         self.ensure_buffer(b, q)?;
         self.ensure_buffer(b, a)?;
-        let shape = self.shape(q);
-        let lens: Vec<Len> = shape[..shape.len() - 1].iter().map(|&n| Len::Const(n)).collect();
+        let (n, lens) = self.rows_of(q)?;
         let mut targets = Vec::new();
         for (&w, &v) in step.inputs[2..].iter().zip(&step.results) {
             let Some(weight) = self.packed(w) else {
@@ -95,7 +92,7 @@ impl Emit<'_> {
         }
         let whole = targets.iter().all(|(weight, ..)| one_block(self.weights.layout(*weight), quant));
         self.nest(b, &lens, &[], &mut |emit, b, at| {
-            let sums = if whole { vec![emit.code_sum(b, q, at, 0, *shape.last().unwrap_or(&0))?] } else { Vec::new() };
+            let sums = if whole { vec![emit.code_sum(b, q, at, 0, n)?] } else { Vec::new() };
             for (weight, target, _) in &targets {
                 let rows = emit.weights.layout(*weight).shape().rows;
                 let groups = Len::Const(rows.div_ceil(LANES));
@@ -127,6 +124,15 @@ impl Emit<'_> {
             self.locs[v.index()] = Some(Loc::Buf(target));
         }
         Ok(())
+    }
+
+    /// The length of a value's rows, and the axes in front of them, one of which may grow.
+    fn rows_of(&self, v: V) -> Result<(usize, Vec<Len>), NotCompiled> {
+        let shape = &self.graph.ty(v).shape;
+        let Some((Dim::Const(n), leading)) = shape.split_last() else {
+            return self.fail(self.origin, "a quantiser along entries");
+        };
+        Ok((*n, self.lens(leading, self.grows.get(&v))?))
     }
 
     /// The sum of `n` codes of the row `q[at]` from `start`.

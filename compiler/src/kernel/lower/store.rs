@@ -60,7 +60,7 @@ impl Emit<'_> {
         for group in early.iter().chain(&late) {
             self.store_all(b, group)?;
         }
-        self.finish_pushes(b, body)
+        Ok(())
     }
 
     /// Computes `v` into memory unless it is there.
@@ -150,10 +150,11 @@ impl Emit<'_> {
     }
 }
 
-/// Adds a store to the group of its shape; makes one if there is none and `create`. Says whether it was added.
+/// Adds a store to the group of its shape; makes one if there is none and `create`. Says whether it was added. Growing
+/// values of one type may have different lengths, so each of them is alone.
 fn add_to_group(groups: &mut Vec<Vec<Sink>>, graph: &Graph, sink: &Sink, create: bool) -> bool {
-    let shape = &graph.ty(sink.value).shape;
-    if let Some(group) = groups.iter_mut().find(|g| graph.ty(g[0].value).shape == *shape) {
+    let ty = graph.ty(sink.value);
+    if let Some(group) = groups.iter_mut().find(|g| graph.ty(g[0].value).shape == ty.shape && !ty.grows()) {
         group.push(sink.clone());
         return true;
     }

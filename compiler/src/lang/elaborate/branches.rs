@@ -252,7 +252,8 @@ impl<'a> Elaborator<'a> {
         self.fail_here(
             Diagnostic::error(Code::BranchType, title)
                 .at(span, label)
-                .note(format!("{known} is known only in the step, so both outcomes must have one type")),
+                .note(format!("{known} is known only in the step, so both outcomes must have one type"))
+                .note_if(self.other_entries(&a.shape, &b.shape)),
         )
     }
 

@@ -359,14 +359,16 @@ impl<'a> Elaborator<'a> {
         for other in &tensors[1..] {
             if other.shape != first.shape || other.elem != first.elem {
                 return self.fail(
-                    Diagnostic::error(Code::ShapeMismatch, "the values of a list have different types").at(
-                        span,
-                        format!(
-                            "{} and {}",
-                            super::value::show_type(first.elem, &first.shape),
-                            super::value::show_type(other.elem, &other.shape)
-                        ),
-                    ),
+                    Diagnostic::error(Code::ShapeMismatch, "the values of a list have different types")
+                        .at(
+                            span,
+                            format!(
+                                "{} and {}",
+                                super::value::show_type(first.elem, &first.shape),
+                                super::value::show_type(other.elem, &other.shape)
+                            ),
+                        )
+                        .note_if(self.other_entries(&first.shape, &other.shape)),
                 );
             }
         }

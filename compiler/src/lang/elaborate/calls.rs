@@ -265,7 +265,8 @@ impl<'a> Elaborator<'a> {
                         ),
                     )
                     .at(span, show_type(tensor.elem, &tensor.shape))
-                    .and_at(ty.span, "declared here"),
+                    .and_at(ty.span, "declared here")
+                    .note_if(self.other_entries(&shape, &tensor.shape)),
                 );
             }
             out.push(tensor);
@@ -327,7 +328,8 @@ impl<'a> Elaborator<'a> {
                 show_type(elem, wanted)
             ),
         )
-        .at(pair.span, given);
+        .at(pair.span, given)
+        .note_if(self.other_entries(wanted, &tensor.shape));
         diagnostic = match &frame.part {
             Some(part) => {
                 let names: Vec<&str> = block
@@ -360,7 +362,8 @@ impl<'a> Elaborator<'a> {
         let callee = self.frames.pop();
         let diagnostic = self.with_chain(
             Diagnostic::error(Code::ArgumentType, "mapped arguments must share their leading axes")
-                .at(pair.span, format!("[{}], others have [{}]", show(front), show(&before))),
+                .at(pair.span, format!("[{}], others have [{}]", show(front), show(&before)))
+                .note_if(self.other_entries(front, &before)),
         );
         self.frames.extend(callee);
         self.fail(diagnostic)

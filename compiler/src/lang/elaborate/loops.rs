@@ -238,7 +238,8 @@ impl<'a> Elaborator<'a> {
                         ),
                     )
                     .at(var.assigned, format!("assigned {} here", show_type(tensor.elem, &tensor.shape)))
-                    .and_at(c.span, "the value before"),
+                    .and_at(c.span, "the value before")
+                    .note_if(self.other_entries(&shape, &tensor.shape)),
                 );
             }
             let leads = c.initial.leads.clone();

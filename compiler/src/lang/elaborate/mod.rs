@@ -17,6 +17,7 @@ mod experts;
 mod expressions;
 mod functions;
 mod globals;
+mod growing;
 mod indexing;
 mod loops;
 mod operators;
@@ -34,12 +35,13 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use self::build::Builder;
+use self::growing::Apart;
 use self::schema::Schema;
 use self::scope::{Frame, Namespace};
 use self::value::{R, Reported, Val};
 use crate::config::Json;
 use crate::diagnostics::{Code, Diagnostic, Diagnostics, SourceFiles, Span};
-use crate::ir::{Dim, Module, OriginId};
+use crate::ir::{AxisId, Dim, Module, OriginId};
 use crate::lang::ast;
 #[cfg(test)]
 pub(in crate::lang) use functions::OPERATIONS;
@@ -104,6 +106,13 @@ struct Context<'a> {
     within: Option<usize>,
 }
 
+/// How an elaboration ends.
+enum Finished {
+    Model(Box<(Module, Diagnostics)>),
+    /// States that must not share an axis; elaborated again, the model knows it.
+    Apart(Apart),
+}
+
 struct Elaborator<'a> {
     files: &'a SourceFiles,
     diagnostics: Diagnostics,
@@ -136,6 +145,9 @@ struct Elaborator<'a> {
     state_paths: HashMap<String, (Span, Span)>,
     /// Model-level checks that read what is known only at the end.
     deferred: Vec<&'a ast::Stmt>,
+    /// Growing axes by who owns their states.
+    axes: HashMap<growing::Shared, AxisId>,
+    apart: Apart,
     tensors: Option<HashSet<String>>,
     /// The name an expression is assigned to, for advice.
     target: Option<&'a str>,
@@ -156,10 +168,19 @@ pub(super) fn elaborate(
     // of the limits is more than the stack of a test or main thread holds. A stack needs no thread, which may not be had.
     const STACK: usize = 512 << 20;
     // What cannot be mapped now is an error; `grow` would panic.
-    match sterna_runtime::Buffer::zeroed(STACK).map(drop) {
-        Ok(()) => stacker::grow(STACK, || Elaborator::new(files, model, libraries, options).run(config)),
-        Err(error) => Err(Diagnostic::error(Code::TooBig, format!("no stack to elaborate with: {error}")).into()),
+    if let Err(error) = sterna_runtime::Buffer::zeroed(STACK) {
+        return Err(Diagnostic::error(Code::TooBig, format!("no stack to elaborate with: {error}")).into());
     }
+    stacker::grow(STACK, || {
+        let mut apart = Apart::default();
+        loop {
+            match Elaborator::new(files, model, libraries, options, apart).run(config)? {
+                Finished::Model(finished) => return Ok(*finished),
+                // Who shares an axis is known once all pushes are, so what was taken to be one axis may be several.
+                Finished::Apart(found) => apart = found,
+            }
+        }
+    })
 }
 
 impl<'a> Elaborator<'a> {
@@ -168,6 +189,7 @@ impl<'a> Elaborator<'a> {
         model: &'a ast::File,
         libraries: &[&'a ast::File],
         options: &Options,
+        apart: Apart,
     ) -> Elaborator<'a> {
         let mut namespaces = vec![Namespace::new(model)];
         namespaces.extend(libraries.iter().map(|file| Namespace::new(file)));
@@ -200,12 +222,14 @@ impl<'a> Elaborator<'a> {
             paths: HashMap::new(),
             state_paths: HashMap::new(),
             deferred: Vec::new(),
+            axes: HashMap::new(),
+            apart,
             tensors: options.tensors.as_ref().map(|names| names.iter().cloned().collect()),
             target: None,
         }
     }
 
-    fn run(mut self, config: &Json) -> Result<(Module, Diagnostics), Diagnostics> {
+    fn run(mut self, config: &Json) -> Result<Finished, Diagnostics> {
         self.declare_namespaces();
         self.frames.push(Frame::model(0));
         self.read_config(config);
@@ -224,8 +248,11 @@ impl<'a> Elaborator<'a> {
         }
         self.unused_names();
         self.config_uses(config);
+        if let Some(apart) = self.growing_values() {
+            return Ok(Finished::Apart(apart));
+        }
         let Elaborator { diagnostics, module, .. } = self;
-        diagnostics.into_result(module)
+        diagnostics.into_result(module).map(|model| Finished::Model(Box::new(model)))
     }
 
     /// Collects a mistake and gives the error that stands for it.

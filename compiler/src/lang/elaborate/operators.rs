@@ -209,7 +209,8 @@ impl<'a> Elaborator<'a> {
         let mut error =
             Diagnostic::error(Code::ShapeMismatch, format!("`{what}` needs equal shapes, or a scalar on one side"))
                 .at(span, format!("{} {what} {}", show_type(x.elem, &x.shape), show_type(y.elem, &y.shape)))
-                .note("operators do not broadcast");
+                .note("operators do not broadcast")
+                .note_if(self.other_entries(&x.shape, &y.shape));
         // The commonest cause is a formula per head written outside the block that is per head.
         let (small, large) = if x.shape.len() < y.shape.len() { (x, y) } else { (y, x) };
         if large.shape.starts_with(&small.shape) {

@@ -32,7 +32,8 @@ impl<'a> Elaborator<'a> {
                     Code::ShapeMismatch,
                     "`@` contracts the last axis of the left side with the first of the right",
                 )
-                .at(span, format!("{} @ {}", show_type(x.elem, &x.shape), show_type(y.elem, &y.shape))),
+                .at(span, format!("{} @ {}", show_type(x.elem, &x.shape), show_type(y.elem, &y.shape)))
+                .note_if(self.other_entries(&x.shape, &y.shape)),
             );
         }
         let mut shape = x.shape[..ranks.0 - 1].to_vec();

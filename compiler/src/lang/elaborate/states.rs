@@ -44,6 +44,12 @@ impl<'a> Elaborator<'a> {
             }
         }
         self.check_size(&shape, ty.span)?;
+        if *held && let Some((at, _)) = capacity {
+            return self.fail(
+                Diagnostic::error(Code::GrowingState, "a held state does not grow: the host writes it as a whole")
+                    .at(ty.axes[at].span, "an axis of known length is needed"),
+            );
+        }
         let heading = names.last().map_or(stmt.keyword, |name| stmt.keyword.to(name.span));
         self.once_per_step(heading)?;
         let initial = match (init, capacity) {
@@ -60,9 +66,8 @@ impl<'a> Elaborator<'a> {
             (None, Some(_)) => Initial::Empty,
             (Some(expr), None) => self.initial(expr, elem, &shape)?,
         };
-        let mut axis = None;
         for name in names {
-            let id = self.state(name, elem, &shape, capacity, &mut axis, &initial, *held)?;
+            let id = self.state(name, elem, &shape, capacity, &initial, *held)?;
             let state = self.module.state(id);
             let own = state.ty.shape[state.ty.shape.len() - shape.len()..].to_vec();
             let leads = self.frame().leads.clone();
@@ -135,7 +140,6 @@ impl<'a> Elaborator<'a> {
         elem: Elem,
         shape: &[Dim],
         capacity: Option<(usize, AxisCapacity)>,
-        axis: &mut Option<crate::ir::AxisId>,
         initial: &Initial,
         held: bool,
     ) -> R<StateId> {
@@ -148,12 +152,7 @@ impl<'a> Elaborator<'a> {
         self.new_path(&path, name.span, true)?;
         let mut own = shape.to_vec();
         if let Some((at, capacity)) = capacity {
-            let id = match *axis {
-                Some(id) => id,
-                None => self.module.add_axis(Axis { path: path.clone(), capacity }),
-            };
-            *axis = Some(id);
-            own[at] = Dim::Grow { axis: id, plus: 0 };
+            own[at] = Dim::Grow { axis: self.shared_axis(&path, capacity), plus: 0 };
         }
         let leads = self.frame().leads.clone();
         let origin = self.origin(name.span);
@@ -205,7 +204,8 @@ impl<'a> Elaborator<'a> {
                 return self.fail_here(
                     Diagnostic::error(Code::StateType, format!("state `{}` is {}", state.name, show_type(elem, &own)))
                         .at(assigned, format!("assigned {}", show_type(tensor.elem, &tensor.shape)))
-                        .and_at(state.span, "declared here"),
+                        .and_at(state.span, "declared here")
+                        .note_if(self.other_entries(&own, &tensor.shape)),
                 );
             }
             let tensor = self.expand(&tensor, &leads, &own, assigned)?;

@@ -128,7 +128,8 @@ impl<'a> Elaborator<'a> {
                     return self.not_growing(name, &tensor, s.span);
                 };
                 let shape = [tensor.shape[axis]];
-                self.emit1(Op::Positions { state }, &[], Elem::I32, &[], &shape, span).map(Val::tensor)
+                let value = self.local(&tensor);
+                self.emit1(Op::Positions { state }, &[value], Elem::I32, &[], &shape, span).map(Val::tensor)
             }
             _ => {
                 let static_only =
@@ -346,11 +347,12 @@ impl<'a> Elaborator<'a> {
             }
             (t.elem, shape)
         };
-        let grows = tensors.iter().filter(|t| growing(t).is_some()).count();
+        let along = |t: &Tensor| growing(t).is_some_and(|axis| axis as i128 == at);
+        let grows = tensors.iter().filter(|t| along(t)).count();
         let fits = at >= 0
             && at < rank
             && tensors.iter().all(|t| t.shape.len() as i128 == rank && others(t) == others(&tensors[0]))
-            && (grows == 0 || grows == 1 && tensors.last().is_some_and(|t| growing(t).is_some()));
+            && (grows == 0 || grows == 1 && tensors.last().is_some_and(along));
         if !fits {
             let types: Vec<String> = tensors.iter().map(|t| show_type(t.elem, &t.shape)).collect();
             return self.fail_here(
@@ -359,7 +361,8 @@ impl<'a> Elaborator<'a> {
                     format!("`concat` along axis {wanted} needs the other axes to be equal"),
                 )
                 .at(span, types.join(", "))
-                .note("at most the last may grow"),
+                .note("along this axis at most the last may grow")
+                .note_if(self.other_entries(&tensors[0].shape, &tensors[tensors.len() - 1].shape)),
             );
         }
         self.concat(&tensors, at as usize, span).map(Val::tensor)
@@ -384,6 +387,7 @@ impl<'a> Elaborator<'a> {
         let (Some(id), Some(axis)) = (state.state, growing(&state)) else {
             return self.not_growing("push", &state, s.span);
         };
+        self.may_push(id, span)?;
         let entry = self.tensor_of(&x.value, Some(state.elem), x.span)?;
         let mut wanted = state.shape.clone();
         wanted.remove(axis);
@@ -395,6 +399,9 @@ impl<'a> Elaborator<'a> {
                 )
                 .at(x.span, show_type(entry.elem, &entry.shape)),
             );
+        }
+        if entry.leads.iter().any(|lead| !state.leads.contains(lead)) {
+            return self.pushed_per_index(id, x.span);
         }
         let entry = self.expand(&entry, &state.leads, &wanted, span)?;
         self.push_entry(&state, id, &entry, span).map(Val::tensor)

@@ -56,7 +56,7 @@ impl Generator {
         self.op(r, Op::StateWrite(s), &[keys], None);
         let score = self.op(r, Op::MatMul { batch: 1 }, &[keys, q], None);
         let ty = r.ty(score).clone();
-        let at = self.op(r, Op::Positions { state: s }, &[], None);
+        let at = self.op(r, Op::Positions { state: s }, &[keys], None);
         let all = r.ty(at).clone();
         let now = self.fill(r, position, &all);
         let age = self.op(r, Op::Binary(BinaryOp::Sub), &[now, at], None);

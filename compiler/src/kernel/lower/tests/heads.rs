@@ -18,7 +18,7 @@ const FLAT: &str = "module \"m\" \"\" axis cache0 \"keys\" max(40)
         %8 = push(s1) %6, %7, %1 : f32[3, cache0, 4]
         state_write(s1) %8
         %9 = matmul(1) %5, %2 : f32[3, cache0]
-        %10 = positions(s0) : i32[cache0]
+        %10 = positions(s0) %5 : i32[cache0]
         %11 = convert(f32) %10 : f32[cache0]
         %12 = broadcast(1) %11 : f32[3, cache0]
         %13 = weight(w0) : f32[3]

@@ -94,7 +94,7 @@ fn attention_over_caches_and_rings() {
              %7 = push(s1) %6, %5, %1 : f32[2, cache0, 6]
              state_write(s1) %7
              %8 = matmul(1) %4, %2 : f32[2, cache0]
-             %9 = positions(s0) : i32[cache0]
+             %9 = positions(s0) %4 : i32[cache0]
              %10 = broadcast() %1 : i32[cache0]
              %11 = sub %10, %9 : i32[cache0]
              %12 = convert(f32) %11 : f32[cache0]
