@@ -1,6 +1,8 @@
 //! Small graphs in the same language, each with something that other families need: interpreted and compiled, step by
 //! step and many at once, on one and two threads, with equal bits.
 
+mod encodings;
+
 use sterna_tests::{file, stdout, sterna, text};
 
 fn verify(preset: &str) {

@@ -82,7 +82,11 @@ fn initial(module: &Module, weights: &dyn WeightStore, state: StateId) -> Result
     let n = super::tensor::elements(&shape)?;
     Ok(match &decl.initial {
         Initial::Empty => Tensor::zeros(decl.elem(), &shape)?,
-        Initial::Weight(w) => weights.weight(*w)?.dense().reshaped(&shape)?,
+        Initial::Weight(w) => {
+            let start = weights.weight(*w)?.dense();
+            let repeats = n.checked_div(start.len()).unwrap_or(0);
+            Tensor::f32(&shape, start.floats("a state")?.repeat(repeats))
+        }
         Initial::Fill(x) => Tensor::new(
             &shape,
             match decl.elem() {

@@ -286,6 +286,14 @@ impl Module {
         HostId(self.hosts.len() as u32 - 1)
     }
 
+    /// A place in the model's text as the last line of an error; nothing if the module does not know it.
+    pub fn place(&self, origin: OriginId) -> String {
+        self.origins.get(origin.index()).map_or_else(String::new, |o| {
+            let within = if o.chain.is_empty() { String::new() } else { format!(", in {} ({})", o.path, o.chain) };
+            format!("\n  --> {}:{}:{}{within}", o.file, o.line, o.column)
+        })
+    }
+
     /// Records a place, once.
     pub fn add_origin(&mut self, origin: Origin) -> OriginId {
         if let Some(i) = self.origins.iter().rposition(|o| *o == origin) {

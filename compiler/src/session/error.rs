@@ -126,10 +126,6 @@ fn proposal(rules: &[(String, String)]) -> String {
 impl SessionError {
     /// With the place in the graph's text that wants what cannot be done.
     pub(super) fn not_compiled(module: &Module, error: &NotCompiled) -> SessionError {
-        let place = module.origins.get(error.origin.index()).map_or_else(String::new, |o| {
-            let within = if o.chain.is_empty() { String::new() } else { format!(", in {} ({})", o.path, o.chain) };
-            format!("\n  --> {}:{}:{}{within}", o.file, o.line, o.column)
-        });
-        SessionError::NotCompiled(format!("{error}{place}"))
+        SessionError::NotCompiled(format!("{error}{}", module.place(error.origin)))
     }
 }

@@ -121,9 +121,11 @@ impl Checker<'_> {
                 Initial::Weight(w) => match module.weights.get(w.index()) {
                     None => self.declaration(&name, format!("w{} is not declared", w.0)),
                     Some(weight) => {
-                        let stored = weight.ty().with_elem(Elem::F32);
-                        if is_packed(&weight.encoding) || stored != state.ty {
-                            self.declaration(&name, "starts from a float weight of its shape");
+                        if state.ty.elem != Elem::F32 || !state.ty.shape.ends_with(&weight.ty().shape) {
+                            self.declaration(
+                                &name,
+                                "is f32 and starts from a weight of its shape, or of its last axes",
+                            );
                         }
                     }
                 },
@@ -247,10 +249,6 @@ pub(super) fn fixed_part_sized(ty: &Type) -> bool {
         })
         .try_fold(1usize, |n, d| n.checked_mul(d))
         .is_some_and(|n| (1..=MAX_ELEMENTS).contains(&n))
-}
-
-fn is_packed(encoding: &Encoding) -> bool {
-    matches!(encoding, Encoding::Ternary { .. } | Encoding::Sign { .. })
 }
 
 fn fill_fits(value: f64, elem: Elem) -> bool {

@@ -12,7 +12,7 @@
 //! 4. Results have the types that `infer` gives.
 //! 5. A computed weight is f32, has a region without parameters, and reads only weights declared before it; it
 //!    contains no state, host function or effect.
-//! 6. A state has no time axis; it starts empty exactly if it grows; a weight it starts from has its shape.
+//! 6. A state has no time axis; it starts empty exactly if it grows; if it starts from a weight it is f32 and ends with the weight's axes.
 //! 7. An entry's parameters and outputs are those of its body, in number and type; if it is lifted all of them have
 //!    time. The position is i32, the stream u32 or u8\[P\], and both occur at most once; outer parameters name an
 //!    output of the entry it is within, of its type per step.
@@ -26,10 +26,11 @@
 mod declarations;
 mod region;
 
+use super::graph::Region;
 use super::infer::TypeError;
 use super::lengths::LengthFault;
-use super::module::Module;
-use super::print::{Place, Printer};
+use super::module::{Module, WeightSource};
+use super::print::{Place, Printer, RegionPath, Root};
 
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -64,12 +65,13 @@ pub struct Violation {
     pub fault: Fault,
 }
 
-/// All that the verifier found, with the lines concerned.
+/// All that the verifier found. As text it is the first fault with its place in the model's text.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the graph is not valid, {} places:\n{shown}", violations.len())]
+#[error("the graph is not valid: {}{at}", violations[0].fault)]
 pub struct VerifyError {
     pub violations: Vec<Violation>,
-    /// The printed lines around each fault.
+    at: String,
+    /// The printed lines around each fault, for those who work on the compiler.
     pub shown: String,
 }
 
@@ -95,7 +97,39 @@ pub fn verify(module: &Module) -> Result<(), VerifyError> {
         printer.note(violation.place.clone(), violation.fault.to_string());
     }
     let shown = around_notes(&printer.module(module));
-    Err(VerifyError { violations, shown })
+    let at = place(module, &violations[0].place);
+    Err(VerifyError { violations, at, shown })
+}
+
+/// A place in the model's text, or what is known of it.
+fn place(module: &Module, place: &Place) -> String {
+    let region = |root: &Root, path: &RegionPath| {
+        let whole = match root {
+            Root::Entry(i) => Some(&module.entries.get(*i)?.body),
+            Root::Weight(i) => match &module.weights.get(*i)?.source {
+                WeightSource::Computed(region) => Some(&**region),
+                WeightSource::Checkpoint => None,
+            },
+        };
+        path.iter()
+            .try_fold(whole?, |region, &(node, nested)| Region::nested(&region.node(node).op).get(nested).copied())
+    };
+    let declared = |name: &str| {
+        let number = || name[1..].parse::<usize>().ok();
+        match name.as_bytes().first()? {
+            b'w' => Some(module.weights.get(number()?)?.origin),
+            b's' => Some(module.states.get(number()?)?.origin),
+            _ => None,
+        }
+    };
+    let (origin, name) = match place {
+        Place::Module => (None, module.name.clone()),
+        Place::Declaration(name) => (declared(name), name.clone()),
+        Place::Node(root, path, node) => (region(root, path).map(|r| r.node(*node).origin), format!("{root:?}")),
+        Place::Params(root, _) | Place::Yield(root, _) => (None, format!("{root:?}")),
+    };
+    let at = origin.map_or_else(String::new, |origin| module.place(origin));
+    if at.is_empty() { format!(" ({name})") } else { at }
 }
 
 /// Lines marked by the printer, with a few before each and the lines that open the regions around.

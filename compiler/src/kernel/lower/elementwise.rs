@@ -3,7 +3,7 @@
 use crate::ir::{BinaryOp, CompareOp, Elem, UnaryOp};
 use crate::kernel::build::Builder;
 pub use crate::kernel::functions::Math;
-use crate::kernel::ir::{Shift, Type, Value};
+use crate::kernel::ir::{Shift, Value};
 use crate::numerics::{Lanes, functions};
 
 /// A rough count of operations.
@@ -59,7 +59,7 @@ pub fn unary(b: &mut Builder, op: UnaryOp, elem: Elem, x: Value) -> Result<Value
 }
 
 /// Brings an 8-bit result back into its range, modulo 256.
-fn wrap(b: &mut Builder, elem: Elem, x: Value) -> Value {
+pub fn wrap(b: &mut Builder, elem: Elem, x: Value) -> Value {
     match elem {
         Elem::U8 => {
             let low = b.const_like(x, 0xff);
@@ -171,61 +171,5 @@ pub fn compare(b: &mut Builder, op: CompareOp, elem: Elem, x: Value, y: Value) -
         CompareOp::Le => b.le(x, y),
         CompareOp::Gt => b.lt(y, x),
         CompareOp::Ge => b.le(y, x),
-    }
-}
-
-/// A value in another element.
-pub fn convert(b: &mut Builder, from: Elem, to: Elem, x: Value) -> Result<Value, String> {
-    let unknown = || Err(format!("{} to {}", from.name(), to.name()));
-    if from == to {
-        return Ok(x);
-    }
-    match (from, to) {
-        (Elem::Bool, Elem::F32) => {
-            let one = b.const_like(x, 1);
-            let bit = b.and(x, one);
-            Ok(b.convert(bit))
-        }
-        (Elem::Bool, Elem::U64) => {
-            let one = b.const_like(x, 1);
-            let bit = b.and(x, one);
-            Ok(b.extend_u(bit))
-        }
-        (Elem::Bool, _) => {
-            let one = b.const_like(x, 1);
-            Ok(b.and(x, one))
-        }
-        (Elem::F32, Elem::I32) => Ok(functions::to_i32(&mut Math::like(b, x), x)),
-        (Elem::F32, Elem::U32) => Ok(functions::to_u32(&mut Math::like(b, x), x)),
-        (Elem::F32, Elem::I8) => Ok(functions::to_i8(&mut Math::like(b, x), x)),
-        (Elem::F32, Elem::U8) => Ok(functions::to_u8(&mut Math::like(b, x), x)),
-        (_, Elem::Bool) => {
-            if from == Elem::F32 {
-                let zero = if b.ty(x) == Type::F { b.const_f(0.0) } else { b.const_s(0.0) };
-                return Ok(b.ne(x, zero));
-            }
-            let zero = b.const_like(x, 0);
-            Ok(b.ne(x, zero))
-        }
-        (Elem::I32 | Elem::I8 | Elem::U8, Elem::F32) => Ok(b.convert(x)),
-        (Elem::U32, Elem::F32) => {
-            // Both halves are exact, so the one addition rounds once.
-            let (high, mask) = (b.shr_u(x, 16), b.const_like(x, 0xffff));
-            let low = b.and(x, mask);
-            let (high, low) = (b.convert(high), b.convert(low));
-            let scale = b.float_like(high, 65536f32.to_bits());
-            let high = b.mul(high, scale);
-            Ok(b.add(high, low))
-        }
-        (Elem::I32 | Elem::I8, Elem::U64) => Ok(b.extend(x)),
-        (Elem::U32 | Elem::U8, Elem::U64) => Ok(b.extend_u(x)),
-        (Elem::U64, Elem::I32 | Elem::U32) => Ok(b.truncate(x)),
-        (Elem::U64, Elem::I8 | Elem::U8) => {
-            let x = b.truncate(x);
-            Ok(wrap(b, to, x))
-        }
-        (Elem::I32 | Elem::U32 | Elem::I8 | Elem::U8, Elem::I32 | Elem::U32) => Ok(x),
-        (Elem::I32 | Elem::U32 | Elem::I8 | Elem::U8, Elem::I8 | Elem::U8) => Ok(wrap(b, to, x)),
-        _ => unknown(),
     }
 }

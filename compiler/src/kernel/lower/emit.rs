@@ -4,7 +4,7 @@
 //! several stages use them and they cost something; then they get a place in memory, like every other result.
 //! Results without axes stay in registers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::NotCompiled;
 use super::access::Buffer;
@@ -81,6 +81,8 @@ pub struct Emit<'a> {
     pub max_context: usize,
     /// Lanes of the current strip that exist; what must be fetched one by one is fetched for these only.
     pub live_lanes: usize,
+    /// Indices of loops over strips: multiples of 16.
+    pub strip_starts: HashSet<Value>,
     /// The step being emitted.
     pub origin: OriginId,
     /// Outputs of the kernel, which results may be computed right into.
@@ -134,6 +136,7 @@ impl<'a> Emit<'a> {
             copied: Vec::new(),
             max_context: start.max_context,
             live_lanes: LANES,
+            strip_starts: HashSet::new(),
             origin: OriginId(0),
             direct: HashMap::new(),
             code_sums: HashMap::new(),
@@ -203,14 +206,17 @@ impl<'a> Emit<'a> {
         // Room for a whole vector behind the last element, and for a block of codes at int8 vectors.
         let size =
             super::access::array_bytes(elem, shape).next_multiple_of(64) + if elem == Elem::I8 { 512 } else { 64 };
-        let pointer = if size <= 4096 {
-            b.stack(size as u32)
-        } else {
-            let at = self.scratch_used;
-            self.scratch_used += size as u64;
-            b.offset(self.scratch, at as i64)
-        };
-        Buffer::array(pointer, elem, shape)
+        Buffer::array(self.room(b, size), elem, shape)
+    }
+
+    /// Memory for so many bytes, on the stack if few.
+    pub fn room(&mut self, b: &mut Builder, size: usize) -> Value {
+        if size <= 4096 {
+            return b.stack(size as u32);
+        }
+        let at = self.scratch_used;
+        self.scratch_used += size as u64;
+        b.offset(self.scratch, at as i64)
     }
 
     /// Emits a body: its steps, then the stores of `sinks`, the states it writes and the numbers of pushes.

@@ -77,7 +77,7 @@ impl Emit<'_> {
             Op::Convert(to) => {
                 let x = self.eval(b, step.inputs[0], at, wide)?;
                 let from = graph.ty(step.inputs[0]).elem;
-                super::elementwise::convert(b, from, *to, x).or_else(|w| self.fail(step.origin, w))
+                super::convert::convert(b, from, *to, x).or_else(|w| self.fail(step.origin, w))
             }
             Op::Broadcast { axes } => {
                 let from = graph.ty(step.inputs[0]);

@@ -226,13 +226,7 @@ impl Emit<'_> {
     ) -> Result<Vec<Value>, NotCompiled> {
         let columns = self.shape(layer.input)[0];
         let packed = self.packed(layer.weight_value);
-        let part = match packed {
-            Some(weight) => {
-                let step = self.graph.def(layer.result).expect("a layer");
-                self.group_inputs(step, weight)?
-            }
-            None => columns,
-        };
+        let part = packed.map_or(columns, |weight| self.group_inputs(weight)).max(1);
         let tokens: Vec<_> = (0..i64::from(count))
             .map(|token| {
                 let mut buffer = input.clone();
@@ -242,15 +236,13 @@ impl Emit<'_> {
             .collect();
         let signs = packed.is_some_and(|weight| self.has_signs(weight));
         let each = sums_of(signs);
-        let mut totals: Vec<Option<Value>> = vec![None; count as usize];
-        for start in (0..columns).step_by(part.max(1)) {
-            let len = Len::Const(part.min(columns - start));
+        self.sum_of_runs(b, columns, part, count as usize, &mut |emit, b, start, n| {
             let zero = b.const_f(0.0);
             let inits = vec![zero; each * count as usize];
-            let sums = self.strips(b, &len, &inits, &mut |emit, b, base, tail, carried| {
-                let column = base.offset(start as i64);
+            let sums = emit.strips(b, &Len::Const(n), &inits, &mut |emit, b, base, tail, carried| {
+                let column = base.plus(start);
                 let factors = match packed {
-                    Some(weight) => emit.factors(b, weight, number, &column),
+                    Some(weight) => emit.factors(b, weight, number, &column)?,
                     None => emit.eval(b, layer.weight_value, &[number.clone(), column.clone()], true)?,
                 };
                 let mut next = Vec::new();
@@ -260,19 +252,16 @@ impl Emit<'_> {
                 }
                 Ok(next)
             })?;
-            for (total, sums) in totals.iter_mut().zip(sums.chunks(each)) {
-                let mut sum = self.product_total(b, signs, sums);
+            let mut totals = Vec::new();
+            for sums in sums.chunks(each) {
+                let mut sum = emit.product_total(b, signs, sums);
                 if let Some(weight) = packed {
-                    let scale = self.scale(b, weight, number, &Ix::constant(start as i64));
+                    let scale = emit.scale(b, weight, number, start);
                     sum = b.mul(sum, scale);
                 }
-                *total = Some(match *total {
-                    None => sum,
-                    Some(total) => b.add(total, sum),
-                });
+                totals.push(sum);
             }
-        }
-        let none = b.const_s(0.0);
-        Ok(totals.into_iter().map(|t| t.unwrap_or(none)).collect())
+            Ok(totals)
+        })
     }
 }

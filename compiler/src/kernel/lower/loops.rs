@@ -125,8 +125,10 @@ impl<'a> Emit<'a> {
                     carried = body(self, b, &Ix::constant(0), Tail::All, &carried)?;
                 } else if whole > 1 {
                     let range = (b.const_n(0), b.const_n((whole * LANES) as i32), LANES as i32);
-                    carried =
-                        self.fold(b, range, &carried, &mut |emit, b, i, carried| body(emit, b, i, Tail::All, carried))?;
+                    carried = self.fold(b, range, &carried, &mut |emit, b, i, carried| {
+                        emit.strip_starts.extend(i.terms.iter().map(|term| term.0));
+                        body(emit, b, i, Tail::All, carried)
+                    })?;
                 }
                 if tail > 0 {
                     let base = Ix::constant((whole * LANES) as i64);
@@ -146,6 +148,13 @@ impl<'a> Emit<'a> {
                 })
             }
         }
+    }
+
+    /// Whether a place is known to be a multiple of 16, where a strip of an axis may start.
+    pub fn starts_strip(&self, place: &Ix) -> bool {
+        let lanes = LANES as i64;
+        let whole = |&(value, factor): &(Value, i64)| factor % lanes == 0 || self.strip_starts.contains(&value);
+        place.constant % lanes == 0 && place.terms.iter().all(whole)
     }
 
     /// The mask of a strip, none if all lanes count.

@@ -111,7 +111,6 @@ impl<'a> Emit<'a> {
                 })?;
                 continue;
             };
-            self.group_inputs(step, weight)?;
             self.scalars(b, v, &mut |emit, b, at| {
                 let (leading, row) = at.split_at(at.len() - 1);
                 emit.code_dot(b, weight, x, &row[0], leading)
@@ -120,15 +119,47 @@ impl<'a> Emit<'a> {
         Ok(())
     }
 
-    /// Inputs per scale group, which must be whole strips.
-    pub fn group_inputs(&self, step: &Step, weight: WeightId) -> Result<usize, NotCompiled> {
+    /// Inputs that share a scale.
+    pub fn group_inputs(&self, weight: WeightId) -> usize {
         let layout = self.weights.layout(weight);
-        let columns = layout.shape().columns;
         match scale_group(layout) {
-            Group::Inputs(n) if n % LANES != 0 => self.fail(step.origin, format!("a float product with groups of {n}")),
-            Group::Inputs(n) => Ok(n),
-            _ => Ok(columns),
+            Group::Inputs(n) => n.max(1),
+            _ => layout.shape().columns.max(1),
         }
+    }
+
+    /// The terms of runs of `n` of `columns` places, added up ascending, the first as it is. `term` gives `count` of them for
+    /// the run that starts at a place and has so many. Many runs are a loop.
+    pub fn sum_of_runs(
+        &mut self,
+        b: &mut Builder,
+        columns: usize,
+        n: usize,
+        count: usize,
+        term: &mut RunFn<'_, 'a>,
+    ) -> Result<Vec<Value>, NotCompiled> {
+        let most = if n.is_multiple_of(LANES) { MOST_RUNS } else { MOST_BROKEN_RUNS };
+        let whole = columns / n;
+        let mut totals: Vec<Value> = Vec::new();
+        let mut start = 0;
+        if whole > most {
+            // To add to -0 gives any number as it is.
+            let none = b.const_s(-0.0);
+            let range = (b.const_n(0), b.const_n(whole as i32), 1);
+            totals = self.fold(b, range, &vec![none; count], &mut |emit, b, run, totals| {
+                let terms = term(emit, b, &run.times(n as i64), n)?;
+                Ok(totals.iter().zip(terms).map(|(&total, term)| b.add(total, term)).collect())
+            })?;
+            start = whole * n;
+        }
+        for start in (start..columns).step_by(n) {
+            let terms = term(self, b, &Ix::constant(start as i64), n.min(columns - start))?;
+            totals = match totals.is_empty() {
+                true => terms,
+                false => totals.iter().zip(terms).map(|(&total, term)| b.add(total, term)).collect(),
+            };
+        }
+        Ok(totals)
     }
 
     /// Whether a packed weight has signs, whose products are sums of chosen elements.
@@ -137,7 +168,7 @@ impl<'a> Emit<'a> {
     }
 
     /// 16 columns of a row as [`Emit::add_product`] takes them: codes, or which signs are +1.
-    pub fn factors(&mut self, b: &mut Builder, weight: WeightId, row: &Ix, column: &Ix) -> Value {
+    pub fn factors(&mut self, b: &mut Builder, weight: WeightId, row: &Ix, column: &Ix) -> Result<Value, NotCompiled> {
         match self.has_signs(weight) {
             true => self.signs(b, weight, row, column),
             false => self.code(b, weight, row, column, true),
@@ -184,36 +215,35 @@ impl<'a> Emit<'a> {
         row: &Ix,
         at: &[Ix],
     ) -> Result<Value, NotCompiled> {
-        let layout = self.weights.layout(weight);
-        let columns = layout.shape().columns;
-        let n = match scale_group(layout) {
-            Group::Inputs(n) => n,
-            _ => columns,
-        };
+        let columns = self.weights.layout(weight).shape().columns;
+        let n = self.group_inputs(weight);
         let signs = self.has_signs(weight);
-        let mut total = None;
-        for start in (0..columns).step_by(n) {
-            let len = Len::Const(n.min(columns - start));
+        let total = self.sum_of_runs(b, columns, n, 1, &mut |emit, b, start, n| {
             let zero = b.const_f(0.0);
-            let sums = self.strips(b, &len, &[zero, zero][..sums_of(signs)], &mut |emit, b, base, tail, carried| {
-                let column = base.offset(start as i64);
-                let mut place = at.to_vec();
-                place.push(column.clone());
-                let factors = emit.factors(b, weight, row, &column);
-                let value = emit.eval(b, x, &place, true)?;
-                Ok(emit.add_product(b, signs, factors, tail, value, carried))
-            })?;
-            let sum = self.product_total(b, signs, &sums);
-            let scale = self.scale(b, weight, row, &Ix::constant(start as i64));
-            let part = b.mul(sum, scale);
-            total = Some(match total {
-                None => part,
-                Some(total) => b.add(total, part),
-            });
-        }
-        Ok(total.unwrap_or_else(|| b.const_s(0.0)))
+            let inits = [zero, zero];
+            let sums =
+                emit.strips(b, &Len::Const(n), &inits[..sums_of(signs)], &mut |emit, b, base, tail, carried| {
+                    let column = base.plus(start);
+                    let mut place = at.to_vec();
+                    place.push(column.clone());
+                    let factors = emit.factors(b, weight, row, &column)?;
+                    let value = emit.eval(b, x, &place, true)?;
+                    Ok(emit.add_product(b, signs, factors, tail, value, carried))
+                })?;
+            let sum = emit.product_total(b, signs, &sums);
+            let scale = emit.scale(b, weight, row, start);
+            Ok(vec![b.mul(sum, scale)])
+        })?;
+        Ok(total[0])
     }
 }
+
+/// Most runs of whole strips, and of others, that have code of their own.
+const MOST_RUNS: usize = 64;
+const MOST_BROKEN_RUNS: usize = 2;
+
+/// The terms of one run of places: the first place, and how many there are.
+pub type RunFn<'f, 'a> = dyn FnMut(&mut Emit<'a>, &mut Builder, &Ix, usize) -> Result<Vec<Value>, NotCompiled> + 'f;
 
 /// Sums that a product carries, see [`Emit::add_product`].
 pub fn sums_of(signs: bool) -> usize {

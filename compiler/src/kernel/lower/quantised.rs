@@ -3,12 +3,12 @@
 use super::NotCompiled;
 use super::access::Tail;
 use super::elementwise::Math;
-use super::emit::{Emit, Loc};
+use super::emit::{Emit, Loc, Sink};
 use super::graph::{Step, V};
 use super::index::Ix;
 use super::loops::Len;
-use super::weights::scale_group;
-use crate::ir::{Dim, Group, InputQuant, Undo, WeightId};
+use super::weights::{divided, scale_group};
+use crate::ir::{Elem, Group, InputQuant, WeightId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{DotRows, LANES, Mem, Packing, Value};
 use crate::numerics::quantise;
@@ -27,20 +27,17 @@ impl Emit<'_> {
         }
         let (q, a) = (step.results[0], step.results[1]);
         let (q_buffer, a_buffer) = (self.allocate(b, q), self.allocate(b, a));
-        let (n, lens) = self.rows_of(x)?;
+        let (lens, n) = self.vectors(x)?;
         let block = block.unwrap_or(n).clamp(1, n.max(1));
-        if block != n && block % LANES != 0 {
-            return self.fail(step.origin, format!("activations in blocks of {block}"));
-        }
+        let alone = lens.is_empty() && block == n;
         self.nest(b, &lens, &[], &mut |emit, b, at| {
-            for (index, start) in (0..n).step_by(block).enumerate() {
-                let len = Len::Const(block.min(n - start));
-                let start = start as i64;
+            emit.sum_of_runs(b, n, block, 0, &mut |emit, b, start, n| {
+                let len = Len::Const(n);
                 let floor = b.const_i(floor.to_bits() as i32);
                 let none = b.const_i(0);
                 let most = emit.strips(b, &len, &[floor], &mut |emit, b, base, tail, carried| {
                     let mut place = at.to_vec();
-                    place.push(base.offset(start));
+                    place.push(base.plus(start));
                     let value = emit.eval(b, x, &place, true)?;
                     let bits = b.cast(value);
                     let magnitude = b.const_i(0x7fff_ffff);
@@ -51,25 +48,26 @@ impl Emit<'_> {
                 let most = b.red_imax(most);
                 let most = b.cast(most);
                 let mut place = at.to_vec();
-                place.push(Ix::constant(index as i64));
+                place.push(divided(b, start, block as i64));
                 emit.store(b, &a_buffer, &place, most, None);
                 let none = b.const_i(0);
                 let factor = quantise::factor(&mut Math::like(b, most), most);
                 let factor = b.splat(factor);
                 let sum = emit.strips(b, &len, &[none], &mut |emit, b, base, tail, carried| {
                     let mut place = at.to_vec();
-                    place.push(base.offset(start));
+                    place.push(base.plus(start));
                     let value = emit.eval(b, x, &place, true)?;
                     let code = quantise::int8(&mut Math::like(b, value), value, factor);
                     emit.store(b, &q_buffer, &place, code, Some(tail));
                     let counted = emit.masked(b, tail, code, none);
                     Ok(vec![b.add(carried[0], counted)])
                 })?[0];
-                if lens.is_empty() && block == n {
+                if alone {
                     let sum = b.red_iadd(sum);
                     emit.code_sums.insert(a, sum);
                 }
-            }
+                Ok(Vec::new())
+            })?;
             Ok(())
         })?;
         self.locs[q.index()] = Some(Loc::Buf(q_buffer));
@@ -80,9 +78,9 @@ impl Emit<'_> {
     /// (q, a, w...) -> one result per weight.
     pub fn linear_int8(&mut self, b: &mut Builder, step: &Step, quant: InputQuant) -> Result<(), NotCompiled> {
         let (q, a) = (step.inputs[0], step.inputs[1]);
-        self.ensure_buffer(b, q)?;
+        self.ensure_codes(b, q)?;
         self.ensure_buffer(b, a)?;
-        let (n, lens) = self.rows_of(q)?;
+        let (lens, n) = self.vectors(q)?;
         let mut targets = Vec::new();
         for (&w, &v) in step.inputs[2..].iter().zip(&step.results) {
             let Some(weight) = self.packed(w) else {
@@ -90,19 +88,25 @@ impl Emit<'_> {
             };
             targets.push((weight, self.allocate(b, v), v));
         }
-        let whole = targets.iter().all(|(weight, ..)| one_block(self.weights.layout(*weight), quant));
         self.nest(b, &lens, &[], &mut |emit, b, at| {
-            let sums = if whole { vec![emit.code_sum(b, q, at, 0, n)?] } else { Vec::new() };
+            let mut known = None;
             for (weight, target, _) in &targets {
-                let rows = emit.weights.layout(*weight).shape().rows;
+                let layout = emit.weights.layout(*weight);
+                let rows = layout.shape().rows;
                 let groups = Len::Const(rows.div_ceil(LANES));
+                let sum = match known {
+                    _ if !one_block(layout, quant) => None,
+                    None => Some(emit.code_sum(b, q, at, 0, n)?),
+                    sum => sum,
+                };
+                known = known.or(sum);
                 emit.ascending(b, &groups, &[], &mut |emit, b, strip, _| {
-                    let value = if whole {
+                    let value = if let Some(sum) = sum {
                         let totals = emit.totals(b, *weight, q, at, strip, 1, 0)?[0];
                         let factor = emit.undo(b, *weight, a, at, strip, quant)?;
-                        emit.scaled(b, *weight, totals, sums[0], factor)
+                        emit.scaled(b, *weight, totals, sum, factor)
                     } else {
-                        emit.block_rows(b, step, *weight, (q, a), at, strip, quant)?
+                        emit.block_rows(b, *weight, (q, a), at, strip, quant)?
                     };
                     let mut place = at.to_vec();
                     place.push(strip.times(LANES as i64));
@@ -126,13 +130,28 @@ impl Emit<'_> {
         Ok(())
     }
 
-    /// The length of a value's rows, and the axes in front of them, one of which may grow.
-    fn rows_of(&self, v: V) -> Result<(usize, Vec<Len>), NotCompiled> {
-        let shape = &self.graph.ty(v).shape;
-        let Some((Dim::Const(n), leading)) = shape.split_last() else {
-            return self.fail(self.origin, "a quantiser along entries");
-        };
-        Ok((*n, self.lens(leading, self.grows.get(&v))?))
+    /// Makes codes lie as integer products read them: each vector on a multiple of 64 bytes, with room behind the last.
+    fn ensure_codes(&mut self, b: &mut Builder, q: V) -> Result<(), NotCompiled> {
+        let found = self.ensure_buffer(b, q)?;
+        let Some((_, leading)) = found.strides.split_last() else { return Ok(()) };
+        let mut steps = leading.iter().chain([&found.base.constant]).chain(found.base.terms.iter().map(|(_, n)| n));
+        if found.ring.is_none() && found.is_contiguous() && steps.all(|n| n % 64 == 0) {
+            return Ok(());
+        }
+        let shape: Vec<usize> = self.graph.ty(q).shape.iter().map(|dim| self.most(*dim)).collect();
+        let buffer = self.allocate_shape(b, Elem::I8, &shape);
+        self.store_all(b, &[Sink { value: q, buffer: buffer.clone(), padded: true }])?;
+        self.locs[q.index()] = Some(Loc::Buf(buffer));
+        Ok(())
+    }
+
+    /// The extents of the axes over which a value is vectors, and the elements of a vector.
+    fn vectors(&self, v: V) -> Result<(Vec<Len>, usize), NotCompiled> {
+        let mut lens = self.lens(&self.graph.ty(v).shape, self.grows.get(&v))?;
+        match lens.pop() {
+            Some(Len::Const(n)) => Ok((lens, n)),
+            _ => self.fail(self.origin, "a vector of codes without a known length"),
+        }
     }
 
     /// The sum of `n` codes of the row `q[at]` from `start`.
@@ -240,97 +259,14 @@ impl Emit<'_> {
         let totals = b.convert(totals);
         b.mul(totals, factor)
     }
-
-    /// Row by row and block by block, for scales that change along a row.
-    #[allow(clippy::too_many_arguments)]
-    fn block_rows(
-        &mut self,
-        b: &mut Builder,
-        step: &Step,
-        weight: WeightId,
-        (q, a): (V, V),
-        at: &[Ix],
-        strip: &Ix,
-        quant: InputQuant,
-    ) -> Result<Value, NotCompiled> {
-        let layout = self.weights.layout(weight);
-        let columns = layout.shape().columns;
-        let InputQuant::Int8 { block, undo, .. } = quant else {
-            unreachable!("int8 products have int8 inputs");
-        };
-        let block = block.unwrap_or(columns).clamp(1, columns.max(1));
-        let group = match scale_group(layout) {
-            Group::Inputs(n) => n.max(1),
-            _ => columns.max(1),
-        };
-        let mut parts = Vec::new();
-        let mut from = 0;
-        while from < columns {
-            let to = ((from / block + 1) * block).min((from / group + 1) * group).min(columns);
-            if from % LANES != 0 {
-                let what = format!("an int8 product in blocks of {block} and groups of {group}");
-                return self.fail(step.origin, what);
-            }
-            parts.push((from, to - from));
-            from = to;
-        }
-        let strip = strip.clone();
-        let temporary = b.stack(64);
-        let lanes = Len::Const(LANES);
-        self.ascending(b, &lanes, &[], &mut |emit, b, lane, _| {
-            let row = strip.times(LANES as i64).plus(lane);
-            let mut total = None;
-            for &(start, length) in &parts {
-                let n = Len::Const(length);
-                let zero = b.const_i(0);
-                let acc = emit.strips(b, &n, &[zero], &mut |emit, b, base, tail, carried| {
-                    let column = base.offset(start as i64);
-                    let mut place = at.to_vec();
-                    place.push(column.clone());
-                    let x = emit.eval(b, q, &place, true)?;
-                    let code = emit.int_code(b, weight, &row, &column, true);
-                    let product = b.mul(x, code);
-                    let product = emit.masked(b, tail, product, zero);
-                    Ok(vec![b.add(carried[0], product)])
-                })?[0];
-                let acc = b.red_iadd(acc);
-                let acc = b.convert(acc);
-                let mut place = at.to_vec();
-                place.push(Ix::constant((start / block) as i64));
-                let most = emit.eval(b, a, &place, false)?;
-                let scale = emit.scale(b, weight, &row, &Ix::constant(start as i64));
-                let n = b.const_s(127.0);
-                let term = match undo {
-                    Undo::Multiply => {
-                        let most = b.div(most, n);
-                        let value = b.mul(acc, most);
-                        b.mul(value, scale)
-                    }
-                    Undo::Divide => {
-                        let factor = b.div(n, most);
-                        let factor = b.div(scale, factor);
-                        b.mul(acc, factor)
-                    }
-                };
-                total = Some(match total {
-                    None => term,
-                    Some(total) => b.add(total, term),
-                });
-            }
-            let total = total.unwrap_or_else(|| b.const_s(0.0));
-            let (pointer, offset) = lane.times(4).address(b, temporary);
-            b.store_s(pointer, offset, total);
-            Ok(Vec::new())
-        })?;
-        Ok(b.load_f(temporary, 0))
-    }
 }
 
-/// Whether one integer total and one factor give a row's product.
+/// Whether one integer total and one factor give a row's product, and the weight lies as integer products want it.
 pub fn one_block(layout: Layout, quant: InputQuant) -> bool {
     let InputQuant::Int8 { block, .. } = quant else {
         return false;
     };
     let columns = layout.shape().columns;
-    !matches!(scale_group(layout), Group::Inputs(_)) && block.is_none_or(|n| n >= columns)
+    let stored = matches!(layout, Layout::Blocks { .. });
+    stored && !matches!(scale_group(layout), Group::Inputs(_)) && block.is_none_or(|n| n >= columns)
 }

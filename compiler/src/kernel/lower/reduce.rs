@@ -1,6 +1,7 @@
 //! Reductions, `argmax`, and arrays made of others: bits and concatenations.
 
 use super::NotCompiled;
+use super::elementwise::wrap;
 use super::emit::{Emit, Loc, Sink};
 use super::graph::{Step, V};
 use super::index::Ix;
@@ -90,7 +91,10 @@ impl<'a> Emit<'a> {
             (ReduceOp::Min, Elem::U64) => b.const_l(-1),
             (_, Elem::U64) => b.const_l(0),
             (ReduceOp::Max, Elem::U32 | Elem::U8) => int(b, 0),
-            (ReduceOp::Min, Elem::U32 | Elem::U8) => int(b, -1),
+            (ReduceOp::Min, Elem::U32) => int(b, -1),
+            (ReduceOp::Min, Elem::U8) => int(b, i32::from(u8::MAX)),
+            (ReduceOp::Max, Elem::I8) => int(b, i32::from(i8::MIN)),
+            (ReduceOp::Min, Elem::I8) => int(b, i32::from(i8::MAX)),
             (ReduceOp::Max, _) => int(b, i32::MIN),
             (ReduceOp::Min, _) => int(b, i32::MAX),
             _ => int(b, 0),
@@ -147,6 +151,10 @@ impl<'a> Emit<'a> {
             }
             (ReduceOp::Max, _) => b.red_imax(total),
             (ReduceOp::Min | ReduceOp::Any, _) => b.reduce(Reduce::IMin, total),
+            (ReduceOp::Sum, _) => {
+                let sum = b.red_iadd(total);
+                wrap(b, elem, sum)
+            }
             _ => b.red_iadd(total),
         })
     }
@@ -171,7 +179,7 @@ impl<'a> Emit<'a> {
             let value = emit.eval(b, x, &place, wide)?;
             Ok(vec![emit.combine(b, op, elem, carried[0], value)])
         })?;
-        Ok(result[0])
+        Ok(if op == ReduceOp::Sum { wrap(b, elem, result[0]) } else { result[0] })
     }
 
     /// Runs `body` for each place of an axis in order, carrying values.

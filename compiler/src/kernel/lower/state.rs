@@ -165,7 +165,7 @@ impl StateLayout {
             };
             match state.initial {
                 Initial::Weight(weight) => {
-                    let pieces = pieces(module, weights, weight)?;
+                    let pieces = pieces(module, weights, state, weight)?;
                     let resets = &mut self.groups[group].resets;
                     for i in 0..count {
                         resets.extend(pieces.iter().map(|piece| Reset {
@@ -295,12 +295,18 @@ fn entries(state: &StateDecl, growing: usize, slots: usize) -> Vec<usize> {
 }
 
 /// The dense pieces of a weight that starts a state: byte in the state, bytes, byte of the weights image.
-fn pieces(module: &Module, weights: &WeightLayout, id: WeightId) -> Result<Vec<(u64, u64, u64)>, NotCompiled> {
+fn pieces(
+    module: &Module,
+    weights: &WeightLayout,
+    state: &StateDecl,
+    id: WeightId,
+) -> Result<Vec<(u64, u64, u64)>, NotCompiled> {
     let decl = module.weight(id);
     let layout = weights.layout(id);
-    if decl.encoding != Encoding::F32 {
-        let what = format!("a state that starts as {}, which is not f32", decl.path);
-        return Err(NotCompiled { origin: decl.origin, what });
+    if decl.encoding != Encoding::F32 || decl.ty() != state.ty {
+        // The pass `fold` makes such a weight.
+        let what = format!("a state {} that starts as {}, which is {}", state.ty, decl.path, decl.ty());
+        return Err(NotCompiled { origin: state.origin, what });
     }
     let (rows, columns) = (layout.shape().rows, layout.shape().columns);
     let (run, runs) = match layout {

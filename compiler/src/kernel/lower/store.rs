@@ -4,7 +4,7 @@ use super::NotCompiled;
 use super::access::{Buffer, Tail};
 use super::emit::{Emit, Loc, Sink};
 use super::graph::{Act, Body, Graph, V};
-use crate::ir::{Op, StateId};
+use crate::ir::{Elem, Op, StateId};
 use crate::kernel::build::Builder;
 
 impl Emit<'_> {
@@ -100,7 +100,13 @@ impl Emit<'_> {
         if same && buffer.ring.is_none() {
             return Ok(buffer);
         }
-        let copy = self.allocate(b, v);
+        let copy = if buffer.elem == Elem::I8 {
+            // Rows of other arrays of codes have gaps.
+            let size = shape.iter().product::<usize>().next_multiple_of(64) + 64;
+            Buffer::dense(self.room(b, size), buffer.elem, bytes, &shape)
+        } else {
+            self.allocate(b, v)
+        };
         let sink = Sink { value: v, buffer: copy.clone(), padded: true };
         self.store_all(b, &[sink])?;
         Ok(copy)

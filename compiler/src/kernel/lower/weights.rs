@@ -124,47 +124,96 @@ pub fn scale_group(layout: Layout) -> Group {
 }
 
 impl Emit<'_> {
-    /// Code times scale of a packed weight.
+    /// Code times scale of a packed weight at a place, or at 16 along its last axis. The axes before the last make the row.
     pub fn decode(&mut self, b: &mut Builder, weight: WeightId, at: &[Ix], wide: bool) -> Result<Value, NotCompiled> {
-        let layout = self.weights.layout(weight);
-        if at.len() != 2 {
-            let origin = self.module.weight(weight).origin;
-            return self.fail(origin, "elements of an encoded weight that is not a matrix");
+        let shape = &self.module.weight(weight).shape;
+        let leading = at.len().saturating_sub(1);
+        let row = at[..leading].iter().zip(shape).fold(Ix::constant(0), |row, (i, &n)| row.times(n as i64).plus(i));
+        let column = at.last().cloned().unwrap_or_default();
+        if wide && !self.one_scale(weight, &column) {
+            return self.by_lane(b, &[row, column], |emit, b, at| emit.decoded(b, weight, &at[0], &at[1], false));
         }
-        let (row, column) = (&at[0], &at[1]);
-        if let Group::Inputs(n) = scale_group(layout)
-            && wide
-            && n % LANES != 0
-        {
-            let origin = self.module.weight(weight).origin;
-            return self.fail(origin, format!("elements of a weight with groups of {n}"));
-        }
-        if wide && column.constant % LANES as i64 != 0 {
-            return self.by_lane(b, at, |emit, b, place| emit.decode(b, weight, place, false));
-        }
-        let code = self.code(b, weight, row, column, wide);
-        let scale = self.scale(b, weight, row, column);
+        self.decoded(b, weight, &row, &column, wide)
+    }
+
+    fn decoded(
+        &mut self,
+        b: &mut Builder,
+        weight: WeightId,
+        row: &Ix,
+        column: &Ix,
+        wide: bool,
+    ) -> Result<Value, NotCompiled> {
+        let column = if wide { column.clone() } else { self.real_column(b, weight, column) };
+        let code = self.code(b, weight, row, &column, wide)?;
+        let scale = self.scale(b, weight, row, &column);
         let scale = if wide { b.splat(scale) } else { scale };
         Ok(b.mul(scale, code))
     }
 
-    /// A code of a packed weight as a float, or 16 from a column that is a multiple of 16.
-    pub fn code(&mut self, b: &mut Builder, weight: WeightId, row: &Ix, column: &Ix, wide: bool) -> Value {
-        let code = self.int_code(b, weight, row, column, wide);
-        b.convert(code)
+    /// Whether 16 columns from this one are a strip that shares a scale.
+    fn one_scale(&self, weight: WeightId, column: &Ix) -> bool {
+        let shared = match scale_group(self.weights.layout(weight)) {
+            Group::Inputs(n) => n.is_multiple_of(LANES),
+            _ => true,
+        };
+        shared && self.starts_strip(column)
     }
 
-    /// Which of 16 sign weights are +1, from a column that is a multiple of 16.
-    pub fn signs(&mut self, b: &mut Builder, weight: WeightId, row: &Ix, column: &Ix) -> Value {
+    /// A column that is there: lanes behind the last element look at the last.
+    fn real_column(&self, b: &mut Builder, weight: WeightId, column: &Ix) -> Ix {
+        let last = self.weights.layout(weight).shape().columns as i64 - 1;
+        match column.known() {
+            Some(known) => Ix::constant(known.min(last)),
+            None => {
+                let (value, last) = (column.scalar(b), b.const_n(last as i32));
+                Ix::value(b.smin(value, last))
+            }
+        }
+    }
+
+    /// A code of a packed weight as a float, or 16 from a column on.
+    pub fn code(
+        &mut self,
+        b: &mut Builder,
+        weight: WeightId,
+        row: &Ix,
+        column: &Ix,
+        wide: bool,
+    ) -> Result<Value, NotCompiled> {
+        let code = self.int_code(b, weight, row, column, wide)?;
+        Ok(b.convert(code))
+    }
+
+    /// Which of 16 sign weights are +1, from a column on.
+    pub fn signs(&mut self, b: &mut Builder, weight: WeightId, row: &Ix, column: &Ix) -> Result<Value, NotCompiled> {
+        if !self.starts_strip(column) {
+            let codes = self.int_code(b, weight, row, column, true)?;
+            let zero = b.const_i(0);
+            return Ok(b.lt(zero, codes));
+        }
         let row_bytes = self.weights.layout(weight).row_bytes() as i64;
         let at = row.times(row_bytes).plus(&divided(b, column, 8));
         let (pointer, offset) = at.address(b, self.weight_pointers[&weight]);
         let bits = b.load(Mem::U16, pointer, offset);
-        b.mask_bits(bits)
+        Ok(b.mask_bits(bits))
     }
 
-    /// A code of a packed weight, or 16 from a column that is a multiple of 16.
-    pub fn int_code(&mut self, b: &mut Builder, weight: WeightId, row: &Ix, column: &Ix, wide: bool) -> Value {
+    /// A code of a packed weight, or 16 from a column on: at once from the start of a strip, else one by one.
+    pub fn int_code(
+        &mut self,
+        b: &mut Builder,
+        weight: WeightId,
+        row: &Ix,
+        column: &Ix,
+        wide: bool,
+    ) -> Result<Value, NotCompiled> {
+        if wide && !self.starts_strip(column) {
+            return self.by_lane(b, &[row.clone(), column.clone()], |emit, b, at| {
+                let column = emit.real_column(b, weight, &at[1]);
+                emit.int_code(b, weight, &at[0], &column, false)
+            });
+        }
         let layout = self.weights.layout(weight);
         let pointer = self.weight_pointers[&weight];
         let row_bytes = layout.row_bytes() as i64;
@@ -175,14 +224,14 @@ impl Emit<'_> {
                 let at = row.times(row_bytes).plus(&place);
                 let (pointer, offset) = at.address(b, pointer);
                 if wide {
-                    let mask = self.signs(b, weight, row, column);
+                    let mask = self.signs(b, weight, row, column)?;
                     let (plus, minus) = (b.const_i(1), b.const_i(-1));
-                    return b.select(mask, plus, minus);
+                    return Ok(b.select(mask, plus, minus));
                 }
                 let byte = b.load(Mem::U8, pointer, offset);
                 let bit = remainder(b, column, 8).scalar(b);
                 let bit = b.shift_by(Shift::RightU, byte, bit);
-                sign_of(b, bit)
+                Ok(sign_of(b, bit))
             }
             Layout::Blocks { packing, .. } => {
                 let (quad, in_quad) = (divided(b, row, 4), remainder(b, row, 4));
@@ -195,14 +244,14 @@ impl Emit<'_> {
                 let bytes = b.load(form, pointer, offset);
                 let amount = field.times(packing.field_bits() as i64).scalar(b);
                 let fields = b.shift_by(Shift::RightU, bytes, amount);
-                match packing {
+                Ok(match packing {
                     Packing::Codes2 => {
                         let (mask, one) = (b.const_like(fields, 3), b.const_like(fields, 1));
                         let code = b.and(fields, mask);
                         b.sub(code, one)
                     }
                     _ => sign_of(b, fields),
-                }
+                })
             }
         }
     }

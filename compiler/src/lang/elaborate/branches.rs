@@ -2,7 +2,7 @@
 //! where the condition differs per mapped index, both sides and a selection.
 
 use super::Elaborator;
-use super::build::{Builder, known_elem, union};
+use super::build::{Builder, common_elem, union};
 use super::scope::Scope;
 use super::value::{R, Reported, Tensor, Val, show_type};
 use crate::diagnostics::{Code, Diagnostic, Span};
@@ -119,13 +119,7 @@ impl<'a> Elaborator<'a> {
     pub(super) fn side_tensor(&mut self, change: &Changed<'a>, at: usize, hint: Option<Elem>) -> R<Tensor> {
         let (value, span) = &change.sides[at];
         let other = &change.sides[1 - at].0;
-        let elem =
-            known_elem(value).or_else(|| known_elem(other)).or_else(|| known_elem(&change.before)).or(hint).or_else(
-                || {
-                    let float = |v: &Val<'_>| matches!(v, Val::Float(_));
-                    (float(value) || float(other)).then_some(Elem::F32)
-                },
-            );
+        let elem = common_elem([value, other, &change.before], hint);
         self.tensor_of(value, elem, *span)
     }
 
@@ -206,6 +200,7 @@ impl<'a> Elaborator<'a> {
                 if a.state == b.state {
                     tensor.state = a.state;
                 }
+                tensor.literal = a.literal && b.literal;
                 merged.push(Val::tensor(tensor));
             }
         }

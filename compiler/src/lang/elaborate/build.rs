@@ -149,6 +149,7 @@ impl<'a> Elaborator<'a> {
             leads: leads.to_vec(),
             shape: shape.to_vec(),
             state: None,
+            literal: false,
         }
     }
 
@@ -190,21 +191,7 @@ impl<'a> Elaborator<'a> {
     /// A weight by its numbers: widened or decoded to f32.
     pub(super) fn weight_tensor(&mut self, id: WeightId, span: Span) -> R<Tensor> {
         let tensor = self.weight_value(id, span)?;
-        match tensor.elem {
-            Elem::F32 => Ok(tensor),
-            Elem::Ternary | Elem::Sign => {
-                let rows = tensor.shape.first().and_then(|d| d.constant()).unwrap_or(1);
-                let index = self.emit1(Op::Iota(rows), &[], Elem::I32, &[], &[Dim::Const(rows)], span)?;
-                let inputs = [tensor.value, index.value];
-                let shape = tensor.shape;
-                self.emit1(Op::Gather { batch: 0 }, &inputs, Elem::F32, &[], &shape, span)
-            }
-            _ => {
-                let shape = tensor.shape;
-                let op = Op::Convert(Elem::F32);
-                self.emit1(op, &[tensor.value], Elem::F32, &[], &shape, span)
-            }
-        }
+        self.convert(&tensor, Elem::F32, span)
     }
 
     /// A constant.
@@ -237,7 +224,9 @@ impl<'a> Elaborator<'a> {
             at += n;
         }
         axes.extend((0..tensor.shape.len()).map(|i| at + i));
-        self.emit1(Op::Broadcast { axes }, &[value], tensor.elem, leads, shape, span)
+        let mut full = self.emit1(Op::Broadcast { axes }, &[value], tensor.elem, leads, shape, span)?;
+        full.literal = tensor.literal;
+        Ok(full)
     }
 
     /// Same elements, another shape as the text sees it.
@@ -311,7 +300,8 @@ impl<'a> Elaborator<'a> {
     /// A static value as a constant tensor, a list of tensors stacked, a weight by its numbers.
     pub(super) fn tensor_of(&mut self, value: &Val<'a>, hint: Option<Elem>, span: Span) -> R<Tensor> {
         match value {
-            Val::Tensor(tensor) => Ok((**tensor).clone()),
+            Val::Tensor(tensor) if tensor.literal && hint == Some(Elem::F32) => self.convert(tensor, Elem::F32, span),
+            Val::Tensor(tensor) => Ok(Tensor { literal: tensor.literal && hint.is_none(), ..(**tensor).clone() }),
             Val::Weight(id) => self.weight_tensor(*id, span),
             Val::Optional(optional) => {
                 if self.guards.contains(&optional.id) {
@@ -334,7 +324,7 @@ impl<'a> Elaborator<'a> {
             ),
             Val::Poison => Err(super::value::Reported),
             Val::List(values) if !value.is_static() => {
-                let elem = hint.or_else(|| values.iter().find_map(known_elem));
+                let elem = common_elem(values.iter(), hint);
                 let mut parts = Vec::new();
                 for value in values.iter() {
                     parts.push(self.tensor_of(value, elem, span)?);
@@ -344,7 +334,11 @@ impl<'a> Elaborator<'a> {
             _ => {
                 let literal = super::statics::literal(value, hint);
                 match literal {
-                    Ok(literal) => self.constant(literal, span),
+                    Ok(literal) => {
+                        let mut tensor = self.constant(literal, span)?;
+                        tensor.literal = hint.is_none() && tensor.elem == Elem::I32;
+                        Ok(tensor)
+                    }
                     Err(problem) => self.fail(Diagnostic::error(Code::StaticValue, problem).at(span, value.show())),
                 }
             }
@@ -411,10 +405,29 @@ pub(super) fn union<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> Vec<usize>
     leads
 }
 
+/// The element of values that must have one in common: that of the first which has one, else the one wanted around them.
+/// Literals alone are f32 if one of them is written as a float, else by their nature (none is given).
+pub(super) fn common_elem<'v, 'a: 'v>(
+    values: impl IntoIterator<Item = &'v Val<'a>, IntoIter: Clone>,
+    hint: Option<Elem>,
+) -> Option<Elem> {
+    let values = values.into_iter();
+    let written = || values.clone().any(has_float).then_some(Elem::F32);
+    values.clone().find_map(known_elem).or(hint).or_else(written)
+}
+
+fn has_float(value: &Val<'_>) -> bool {
+    match value {
+        Val::Float(_) => true,
+        Val::List(values) => values.iter().any(has_float),
+        _ => false,
+    }
+}
+
 /// The element of a value that has one.
 pub(super) fn known_elem(value: &Val<'_>) -> Option<Elem> {
     match value {
-        Val::Tensor(tensor) => Some(tensor.elem),
+        Val::Tensor(tensor) => (!tensor.literal).then_some(tensor.elem),
         Val::Optional(optional) => Some(optional.value.elem),
         Val::Weight(_) => Some(Elem::F32),
         Val::List(values) => values.iter().find_map(known_elem),

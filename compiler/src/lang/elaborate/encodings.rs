@@ -3,11 +3,11 @@
 use super::Elaborator;
 use super::functions::Given;
 use super::value::{R, Val};
-use crate::diagnostics::{Code, Diagnostic, Span};
+use crate::diagnostics::{Code, Diagnostic};
 use crate::ir::{Elem, Encoding, Group, InputQuant, Keep, ScaleFormat, Undo};
 
 impl<'a> Elaborator<'a> {
-    pub(super) fn encoding(&mut self, name: &'static str, args: &[Given<'a>], span: Span) -> R<Val<'a>> {
+    pub(super) fn encoding(&mut self, name: &'static str, args: &[Given<'a>]) -> R<Val<'a>> {
         let mut group = if name == "sign" { Group::Row } else { Group::Tensor };
         let mut floor = 0.0f32;
         let mut scale = ScaleFormat::F32;
@@ -85,10 +85,6 @@ impl<'a> Elaborator<'a> {
                         .at(arg.span, arg.value.kind()),
                 );
             }
-        }
-        if name == "int8" && undo == Undo::Divide && block.is_some() {
-            return self
-                .fail(Diagnostic::error(Code::Encoding, "`undo: \"divide\"` needs `block: \"token\"`").at(span, ""));
         }
         Ok(match name {
             "ternary" => Val::Encoding(Encoding::Ternary { group, floor, scale, keep, input }.into()),

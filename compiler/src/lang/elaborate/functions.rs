@@ -1,12 +1,13 @@
 //! Calls: what is called decides; operations of the language with their static forms and encodings.
 
 use super::Elaborator;
+use super::build::known_elem;
 use super::expressions::tuple;
 use super::statics;
 use super::value::{R, Reported, Tensor, Val};
 use crate::diagnostics::{Code, Diagnostic, Span};
 use crate::ir::{AxisCapacity, Dim, Elem, Op, Type};
-use crate::lang::ast::{Arg, Expr};
+use crate::lang::ast::{Arg, BinaryOp, Expr};
 
 /// Everything the language itself can be called with, for names and advice.
 pub(in crate::lang) const OPERATIONS: &[&str] = &[
@@ -87,6 +88,10 @@ impl<'a> Elaborator<'a> {
             Val::Op("delay") => self.delay(args, span),
             Val::Op("given") => self.given(args, span),
             Val::Op("present") => self.present(args, span),
+            Val::Op(name @ ("min" | "max" | "clamp" | "select" | "concat")) => {
+                let args = self.evaluate_alike(args, usize::from(name == "select"), hint)?;
+                self.operation(name, &args, span, hint)
+            }
             Val::Op(name) => {
                 let args = self.evaluate_args(args, hint)?;
                 self.operation(name, &args, span, hint)
@@ -139,6 +144,20 @@ impl<'a> Elaborator<'a> {
         if failed { Err(Reported) } else { Ok(out) }
     }
 
+    /// Arguments that have one element in common, all but the first `others`: literals in one take that of those before it.
+    fn evaluate_alike(&mut self, args: &'a [Arg], others: usize, hint: Option<Elem>) -> R<Vec<Given<'a>>> {
+        let mut out: Vec<Given<'a>> = Vec::new();
+        let mut failed = false;
+        for i in 0..args.len() {
+            let before = out.iter().skip(others).find_map(|given| known_elem(&given.value));
+            match self.evaluate_args(&args[i..=i], before.or(hint)) {
+                Ok(values) => out.extend(values),
+                Err(Reported) => failed = true,
+            }
+        }
+        if failed { Err(Reported) } else { Ok(out) }
+    }
+
     /// A wrong number of arguments.
     pub(super) fn count<T>(&mut self, what: &str, takes: usize, got: usize, span: Span) -> R<T> {
         self.fail(
@@ -174,6 +193,13 @@ impl<'a> Elaborator<'a> {
                 .at(span, ""),
             );
         }
+        if elem == Elem::Bool {
+            return match &arg.value {
+                Val::Bool(_) => Ok(arg.value.clone()),
+                value if known_elem(value) == Some(Elem::Bool) => Ok(value.clone()),
+                value => self.combine(BinaryOp::NotEqual, value, &Val::Int(0), span, None),
+            };
+        }
         let natural = match (&arg.value, elem) {
             (Val::Int(n), Elem::F32) => return Ok(Val::Float(*n as f64)),
             (Val::Int(_) | Val::Bool(_), _) => Some(elem),
@@ -185,7 +211,7 @@ impl<'a> Elaborator<'a> {
 
     fn operation(&mut self, name: &'static str, args: &[Given<'a>], span: Span, hint: Option<Elem>) -> R<Val<'a>> {
         match name {
-            "ternary" | "sign" | "int8" => return self.encoding(name, args, span),
+            "ternary" | "sign" | "int8" => return self.encoding(name, args),
             "ring" => {
                 let n = self.one_size("ring", args, span)?;
                 return Ok(Val::Axis(AxisCapacity::Ring(n)));

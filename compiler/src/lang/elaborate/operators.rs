@@ -2,7 +2,7 @@
 //! element, one set of mapped axes and one shape.
 
 use super::Elaborator;
-use super::build::union;
+use super::build::{common_elem, union};
 use super::statics;
 use super::value::{R, Reported, Tensor, Val, show_type};
 use crate::diagnostics::{Code, Diagnostic, Span};
@@ -132,6 +132,8 @@ impl<'a> Elaborator<'a> {
             let what = format!("`{}` works on static values only", op.symbol());
             return self.fail(Diagnostic::error(Code::NotStatic, what).at(span, "varies per step"));
         }
+        // The quotient of integer literals is a float, as it is of static integers.
+        let hint = hint.or_else(|| (op == B::Divide).then_some(Elem::F32));
         let (x, y) = self.elementwise(op.symbol(), a, b, span, hint)?;
         let (leads, shape, elem) = (x.leads.clone(), x.shape.clone(), x.elem);
         let inputs = [x.value, y.value];
@@ -182,7 +184,7 @@ impl<'a> Elaborator<'a> {
         span: Span,
         hint: Option<Elem>,
     ) -> R<(Tensor, Tensor)> {
-        let elem = super::build::known_elem(a).or(super::build::known_elem(b)).or(hint);
+        let elem = common_elem([a, b], hint);
         let x = self.tensor_of(a, elem, span)?;
         let y = self.tensor_of(b, elem, span)?;
         if x.elem != y.elem {

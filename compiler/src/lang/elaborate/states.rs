@@ -6,7 +6,7 @@ use super::Elaborator;
 use super::scope::{Declared, Delay, Kind};
 use super::value::{R, Reported, Tensor, Val, show_type};
 use crate::diagnostics::{Code, Diagnostic, Span};
-use crate::ir::{Axis, AxisCapacity, Dim, Elem, Encoding, Initial, Op, StateDecl, StateId, Type};
+use crate::ir::{Axis, AxisCapacity, Dim, Elem, Initial, Op, StateDecl, StateId, Type};
 use crate::lang::ast::{self, Arg, StmtKind};
 
 impl<'a> Elaborator<'a> {
@@ -111,9 +111,7 @@ impl<'a> Elaborator<'a> {
                 super::statics::literal(&value, Some(elem)).ok().and(value.as_f64())
             }
             (Val::Weight(id), Elem::F32) => {
-                let weight = self.module.weight(*id);
-                let float = matches!(weight.encoding, Encoding::F32 | Encoding::F16 | Encoding::Bf16);
-                if float && weight.ty().shape == shape {
+                if self.module.weight(*id).ty().shape == shape {
                     self.weight_used[id.index()] = true;
                     return Ok(Initial::Weight(*id));
                 }
@@ -123,13 +121,22 @@ impl<'a> Elaborator<'a> {
         };
         match fill {
             Some(fill) => Ok(Initial::Fill(fill)),
-            None => self.fail(
-                Diagnostic::error(
-                    Code::StateType,
-                    "a state starts from a number, a bool or a float weight of its shape",
+            None => {
+                let found = match &value {
+                    Val::Weight(id) => self.module.weight(*id).ty().to_string(),
+                    other => format!("{} {}", other.kind(), other.show()),
+                };
+                self.fail(
+                    Diagnostic::error(
+                        Code::StateType,
+                        format!(
+                            "a state {} starts from a number of its element, or a weight of its shape",
+                            show_type(elem, shape)
+                        ),
+                    )
+                    .at(expr.span, found),
                 )
-                .at(expr.span, format!("{} {}", value.kind(), value.show())),
-            ),
+            }
         }
     }
 

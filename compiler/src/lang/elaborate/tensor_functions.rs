@@ -2,7 +2,7 @@
 //! and growing states. Each case is one row of the table in the specification.
 
 use super::Elaborator;
-use super::build::union;
+use super::build::{common_elem, union};
 use super::functions::Given;
 use super::value::{R, Tensor, Val, show_type};
 use crate::diagnostics::{Code, Diagnostic, Span};
@@ -45,6 +45,7 @@ impl<'a> Elaborator<'a> {
                 self.binary_node(op, &x, &y, span).map(Val::tensor)
             }
             ("clamp", [x, low, high]) => {
+                let hint = common_elem([&x.value, &low.value, &high.value], hint);
                 let (x, low) = self.elementwise(name, &x.value, &low.value, span, hint)?;
                 let x = self.binary_node(Op2::Max, &x, &low, span)?;
                 let (x, high) = self.elementwise(name, &Val::tensor(x), &high.value, span, hint)?;
@@ -198,7 +199,9 @@ impl<'a> Elaborator<'a> {
         let x = self.expand(x, &leads, &shape, span)?;
         let y = self.expand(y, &leads, &shape, span)?;
         let inputs = [test.value, x.value, y.value];
-        self.emit1(Op::Select, &inputs, x.elem, &leads, &shape, span)
+        let mut chosen = self.emit1(Op::Select, &inputs, x.elem, &leads, &shape, span)?;
+        chosen.literal = x.literal && y.literal;
+        Ok(chosen)
     }
 
     fn reduction(&mut self, name: &'static str, x: &Given<'a>, axis: Option<i128>, span: Span) -> R<Val<'a>> {
@@ -332,7 +335,7 @@ impl<'a> Elaborator<'a> {
     }
 
     fn concatenation(&mut self, args: &[&Given<'a>], axis: Option<i128>, span: Span, hint: Option<Elem>) -> R<Val<'a>> {
-        let elem = args.iter().find_map(|a| super::build::known_elem(&a.value)).or(hint);
+        let elem = common_elem(args.iter().map(|a| &a.value), hint);
         let mut tensors = Vec::new();
         for arg in args {
             tensors.push(self.tensor_of(&arg.value, elem, arg.span)?);

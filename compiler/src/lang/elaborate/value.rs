@@ -72,6 +72,8 @@ pub(super) struct Tensor {
     pub shape: Vec<Dim>,
     /// The growing state whose entries it is.
     pub state: Option<StateId>,
+    /// Whether it is a choice among integer literals, which is one itself: i32 until it meets f32.
+    pub literal: bool,
 }
 
 /// A tensor that may be absent.

@@ -2,7 +2,8 @@
 //!
 //! Four steps, each in its file: leaves move into the regions that use them (`sink`); operations that change nothing go, products of a
 //! weight with a vector become linears (`simplify`); operations on constants are evaluated by the interpreter (`evaluate`); float
-//! expressions of weights become computed weights, evaluated once at load (`weights`).
+//! expressions of weights become computed weights, evaluated once at load (`weights`), and so do the values of weights that states of
+//! another type start from.
 
 mod evaluate;
 mod simplify;
@@ -39,6 +40,7 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
         return Err(error);
     }
     let mut computed = weights::Computed::default();
+    weights::starts(module, &mut computed);
     each_region(module, |module, region, _| {
         weights::hoist(module, region, &mut computed);
         simpler += simplify::products(module, region)?;

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::rewrite::{Copy, is_leaf, is_pure};
 use crate::ir::print::print_region;
-use crate::ir::{Elem, Encoding, Module, NodeId, Op, Region, Value, WeightDecl, WeightId, WeightSource};
+use crate::ir::{
+    Elem, Encoding, Initial, Module, NodeId, Op, OriginId, Region, Value, WeightDecl, WeightId, WeightSource,
+};
 
 /// Weights computed so far, by the text of their regions: the same expression is computed once.
 #[derive(Default)]
@@ -15,6 +17,50 @@ pub(super) struct Computed {
 impl Computed {
     pub(super) fn count(&self) -> usize {
         self.known.len()
+    }
+
+    /// The weight that a region computes; `stem` is the start of the path of a new one.
+    fn weight(&mut self, module: &mut Module, region: Region, stem: &str, origin: OriginId) -> WeightId {
+        let text = print_region(&region);
+        if let Some(&known) = self.known.get(&text) {
+            return known;
+        }
+        let taken: HashSet<&str> = module.weights.iter().map(|w| w.path.as_str()).collect();
+        let path = (0..).map(|n| format!("{stem}#{n}")).find(|p| !taken.contains(p.as_str())).unwrap_or_default();
+        let id = module.add_weight(WeightDecl {
+            path,
+            shape: region.ty(region.results()[0]).constant_shape().unwrap_or_default(),
+            encoding: Encoding::F32,
+            source: WeightSource::Computed(Box::new(region)),
+            origin,
+        });
+        self.known.insert(text, id);
+        id
+    }
+}
+
+/// States start from weights of their own type: what is stored otherwise, or the same for each place of leading axes, is
+/// computed from the weight that the model names.
+pub(super) fn starts(module: &mut Module, computed: &mut Computed) {
+    for i in 0..module.states.len() {
+        let (ty, origin) = (module.states[i].ty.clone(), module.states[i].origin);
+        let Initial::Weight(id) = module.states[i].initial else { continue };
+        let decl = module.weight(id);
+        let (stored, stem) = (decl.ty(), decl.path.clone());
+        if stored == ty {
+            continue;
+        }
+        let mut region = Region::new();
+        let mut value = region.push1(Op::Weight(id), &[], stored.clone(), origin);
+        if stored.elem != ty.elem {
+            value = region.push1(Op::Convert(ty.elem), &[value], stored.with_elem(ty.elem), origin);
+        }
+        if stored.shape != ty.shape {
+            let axes = (ty.rank() - stored.rank()..ty.rank()).collect();
+            value = region.push1(Op::Broadcast { axes }, &[value], ty, origin);
+        }
+        region.set_results(vec![value]);
+        module.states[i].initial = Initial::Weight(computed.weight(module, region, &stem, origin));
     }
 }
 
@@ -140,21 +186,7 @@ fn compute(module: &mut Module, region: &Region, value: Value, computed: &mut Co
     }
     let result = copy.value(value);
     copy.to.set_results(vec![result]);
-    let text = print_region(&copy.to);
-    if let Some(&known) = computed.known.get(&text) {
-        return known;
-    }
     let stem = first.map_or(String::new(), |w| module.weight(w).path.clone());
-    let taken: HashSet<&str> = module.weights.iter().map(|w| w.path.as_str()).collect();
-    let path = (0..).map(|n| format!("{stem}#{n}")).find(|p| !taken.contains(p.as_str())).unwrap_or_default();
-    let origin = region.producer(value).map_or(crate::ir::OriginId(0), |p| region.node(p).origin);
-    let id = module.add_weight(WeightDecl {
-        path,
-        shape: region.ty(value).constant_shape().unwrap_or_default(),
-        encoding: Encoding::F32,
-        source: WeightSource::Computed(Box::new(copy.to)),
-        origin,
-    });
-    computed.known.insert(text, id);
-    id
+    let origin = region.producer(value).map_or(OriginId(0), |p| region.node(p).origin);
+    computed.weight(module, copy.to, &stem, origin)
 }

@@ -81,6 +81,26 @@ fn integers_and_truths() {
 }
 
 #[test]
+fn numbers_of_64_bits_and_floats() {
+    for scale in ["1.0", "3e9", "5e17", "-2e19"] {
+        let body = format!(
+            "%1 = constant(f32 {scale}) : f32
+             %2 = broadcast() %1 : f32[20]
+             %3 = mul %0, %2 : f32[20]
+             %4 = convert(u64) %3 : u64[20]
+             %5 = constant(u64 11400714819323198485) : u64
+             %6 = broadcast() %5 : u64[20]
+             %7 = mul %4, %6 : u64[20]
+             %8 = convert(f32) %4 : f32[20]
+             %9 = convert(f32) %7 : f32[20]
+             %10 = concat(0) %8, %9 : f32[40]
+             yield %10"
+        );
+        check(&unary(&body, "f32[20]", "f32[40]"));
+    }
+}
+
+#[test]
 fn top_k_and_gather() {
     let body = "%1, %2 = top_k(4) %0 : f32[4], i32[4]
          %3 = top_mask(3) %0 : bool[19]
@@ -123,6 +143,13 @@ fn linears_of_every_encoding() {
         "ternary(inputs 32, floor 1e-5, scale bf16, nearest, input none)".into(),
         format!("sign(row, scale bf16, input {int8})"),
         "sign(row, scale bf16, input none)".into(),
+        // Groups and blocks that are no strips, that do not fit each other, and as many as there are inputs.
+        "ternary(inputs 5, floor 1e-5, scale bf16, nearest, input none)".into(),
+        "sign(inputs 1, scale bf16, input none)".into(),
+        "sign(inputs 24, scale f32, input int8(block 8, floor 1e-5, divide))".into(),
+        "ternary(inputs 24, floor 0.0, scale f32, nearest, input int8(block 20, floor 1e-5, multiply))".into(),
+        "ternary(row, floor 0.0, scale f32, nearest, input int8(block 1, floor 1e-5, multiply))".into(),
+        format!("sign(inputs 7, scale f32, input {times})"),
     ];
     for encoding in &encodings {
         let elem = encoding.split('(').next().expect("a name");
@@ -155,6 +182,8 @@ fn rows_of_tables() {
         "ternary(inputs 16, floor 1e-5, scale bf16, nearest, input none)".into(),
         "sign(row, scale bf16, input none)".into(),
         format!("sign(row, scale bf16, input {int8})"),
+        "ternary(inputs 3, floor 1e-5, scale bf16, nearest, input none)".into(),
+        "sign(inputs 9, scale bf16, input none)".into(),
     ] {
         let elem = encoding.split('(').next().expect("a name");
         let text = format!(
