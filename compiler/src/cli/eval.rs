@@ -11,6 +11,7 @@ use super::options::{
     self, CacheArguments, CacheName, EngineArguments, ModelArguments, TokenizerArguments, WeightArguments,
 };
 use super::{Failure, Outcome, output};
+use crate::input_file;
 use crate::session::{self, Evaluation, Room, SessionError};
 
 /// Arguments of `sterna eval`.
@@ -85,7 +86,8 @@ fn evaluate(
     explained: impl Fn(SessionError) -> SessionError,
 ) -> Result<Measured, Failure> {
     let path = arguments.text.display();
-    let text = std::fs::read(&arguments.text).map_err(|e| Failure::Input(format!("error: cannot read {path}: {e}")))?;
+    let text = input_file::read(&arguments.text, input_file::TEXT)
+        .map_err(|e| Failure::Input(format!("error: cannot read {path}: {e}")))?;
     let decoder = Decoder::new(engine.table())?;
     let tokenizer = arguments.tokenizer.open(&decoder, &arguments.model, &arguments.weights)?;
     let elements = session::elements(&text, decoder.is_bytes(), tokenizer.as_ref())

@@ -8,6 +8,7 @@ use sterna_runtime::{Decoder, Engine, Mode};
 use super::options::{self, CacheArguments, EngineArguments, ModelArguments, WeightArguments};
 use super::{Failure, Outcome, output};
 use crate::health;
+use crate::input_file;
 use crate::interp::Tensor;
 use crate::ir::Data;
 use crate::lang::checkpoint::matches_glob;
@@ -67,7 +68,7 @@ impl From<ModeName> for Mode {
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
-    let text = std::fs::read_to_string(&arguments.tokens)
+    let text = input_file::read_text(&arguments.tokens, input_file::TEXT)
         .map_err(|e| Failure::Input(format!("error: cannot read {}: {e}", arguments.tokens.display())))?;
     let elements: Vec<u32> = serde_json::from_str(&text)
         .map_err(|e| Failure::Input(format!("error: {} is no array of ids: {e}", arguments.tokens.display())))?;

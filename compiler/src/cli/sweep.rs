@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::options::EngineArguments;
 use super::{Failure, Outcome, output};
+use crate::input_file;
 use crate::session::sweep::{Sweep, SweepOptions, find_checkpoints};
 use crate::session::sweep_results::{Results, Shard};
 use crate::session::{LoadOptions, ModelSource};
@@ -58,7 +59,8 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Outcome {
     let path = arguments.text.display();
-    let text = std::fs::read(&arguments.text).map_err(|e| Failure::Input(format!("error: cannot read {path}: {e}")))?;
+    let text = input_file::read(&arguments.text, input_file::TEXT)
+        .map_err(|e| Failure::Input(format!("error: cannot read {path}: {e}")))?;
     let mut checkpoints = find_checkpoints(&arguments.checkpoints)?;
     if let Some(shard) = arguments.shard {
         checkpoints = checkpoints.into_iter().skip(shard.index).step_by(shard.count).collect();

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::{ModelSource, Result, SessionError};
+use crate::input_file;
 use crate::ir::{CheckpointRule, Module, Treatment};
 use crate::weights::Checkpoint;
 
@@ -57,7 +58,8 @@ fn agrees_with_beside(path: &Path, own: &Value, counts: impl Fn(&str) -> bool) -
     if !beside.is_file() {
         return Ok(());
     }
-    let text = std::fs::read(&beside).map_err(|source| SessionError::Read { path: beside.clone(), source })?;
+    let text = input_file::read(&beside, input_file::JSON)
+        .map_err(|source| SessionError::Read { path: beside.clone(), source })?;
     // What is wrong with a file that is not needed is not this command's business.
     let (Some(own), Ok(Value::Object(other))) = (own.as_object(), serde_json::from_slice(&text)) else {
         return Ok(());
