@@ -36,6 +36,8 @@ pub struct Sampler {
     recent: std::collections::VecDeque<u32>,
     order: Vec<(f64, u32)>,
     penalised: Vec<f32>,
+    /// By element: whether it may be chosen; of those behind the end any may.
+    allowed: Vec<bool>,
 }
 
 impl Sampler {
@@ -52,7 +54,20 @@ impl Sampler {
             return say("the repetition penalty must be above 0");
         }
         let generator = Xoshiro256StarStar::seed_from_u64(options.seed);
-        Ok(Sampler { options, generator, recent: Default::default(), order: Vec::new(), penalised: Vec::new() })
+        Ok(Sampler {
+            options,
+            generator,
+            recent: Default::default(),
+            order: Vec::new(),
+            penalised: Vec::new(),
+            allowed: Vec::new(),
+        })
+    }
+
+    /// The same sampler, which never chooses the elements for which `allowed` says so; any behind its end may be chosen.
+    pub fn only(mut self, allowed: &[bool]) -> Sampler {
+        self.allowed = if allowed.contains(&false) { allowed.to_vec() } else { Vec::new() };
+        self
     }
 
     /// Counts an element as seen; prompts are seen too.
@@ -68,9 +83,12 @@ impl Sampler {
     /// The next element. Draws one number per call unless the temperature is 0.
     pub fn choose(&mut self, logits: &[f32]) -> u32 {
         let mut logits = logits;
-        if self.options.repetition_penalty != 1.0 {
+        if self.options.repetition_penalty != 1.0 || !self.allowed.is_empty() {
             self.penalised.clear();
             self.penalised.extend_from_slice(logits);
+            for (logit, _) in self.penalised.iter_mut().zip(&self.allowed).filter(|(_, allowed)| !**allowed) {
+                *logit = f32::NEG_INFINITY;
+            }
             let mut seen: Vec<u32> = self.recent.iter().copied().collect();
             seen.sort_unstable();
             seen.dedup();

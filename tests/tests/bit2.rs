@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use sterna_tests::{failure, file, run, stdout, text};
+use sterna_tests::{crc32, failure, file, run, stdout, text};
 
 fn folder(case: &str) -> PathBuf {
     file("goldens/v76").join(case)
@@ -78,13 +78,6 @@ impl Parts {
         let all = self.header["tensors"].as_array_mut().unwrap();
         all.iter_mut().find(|t| t["name"] == name).unwrap()
     }
-}
-
-/// The zlib polynomial, bit by bit.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0u32, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
-    })
 }
 
 #[test]

@@ -99,6 +99,9 @@ fn a_proposed_map_makes_other_names_fit() {
     assert!(said.contains("layers.0.ffn.down_norm.weight") && !said.contains("lacks layers.0.ffn.w_gate"), "{said}");
     std::fs::write(&map, r#"{"(": "x"}"#).unwrap();
     assert!(failure(&["check", text(&config), "--weights", &other, "--rename", text(&map)], 1).contains("map.json"));
+    std::fs::write(&map, r#"{"a": "b", "a": "c"}"#).unwrap();
+    let said = failure(&["check", text(&config), "--weights", &other, "--rename", text(&map)], 1);
+    assert!(said.contains("map.json") && said.contains("`a` occurs twice"), "{said}");
     failure(&["check", text(&config), "--rename", text(&map)], 2);
 }
 

@@ -375,8 +375,19 @@ fn a_tokenizer_gives_text_in_and_out() {
     arguments.pop();
     let printed = stdout(&arguments);
     assert!(printed.starts_with(&given) && printed.trim_end().ends_with(&joined(new)), "{printed}");
-    words(95);
-    assert!(failure(&arguments, 1).contains("it has 95 tokens, the model 96"));
+    words(97);
+    assert!(failure(&arguments, 1).contains("it has 97 tokens, the model 96"));
+    // With fewer tokens than the model has rows, the rows behind them are never chosen.
+    let few = 1 + new.iter().min().unwrap();
+    words(few);
+    for temperature in ["0", "5"] {
+        let mut arguments = vec!["run", "--weights", text(&weights), "--tokenizer", text(&path), "--prompt", "w0 w1"];
+        arguments.extend(["--max-new", "40", "--temperature", temperature, "--json"]);
+        let report: Value = serde_json::from_str(&stdout(&arguments)).unwrap();
+        let elements: Vec<u32> = serde_json::from_value(report["elements"].clone()).unwrap();
+        assert!(elements.len() == 40 && elements.iter().all(|&id| id < few), "{report}");
+        assert_eq!(report["text"], joined(&elements));
+    }
     std::fs::write(&path, "{}").unwrap();
     assert!(failure(&arguments, 1).contains("words.json"));
 }

@@ -78,8 +78,15 @@ impl Drawn {
         let value = |x: f32| if shape.len() == 1 { 1.0 + x / 8.0 } else { 2.0 * x / inputs.sqrt() };
         let values: Vec<f32> =
             (0..shape.iter().product()).map(|_| Storage::Bfloat16.kept(value(draw.next()))).collect();
-        let latent =
-            Tensor { name: name.into(), shape, values, storage: Storage::Bfloat16, transposed: false, scale: None };
+        let latent = Tensor {
+            name: name.into(),
+            shape,
+            values,
+            storage: Storage::Bfloat16,
+            transposed: false,
+            expanded: false,
+            scale: None,
+        };
         let packed = ternary.then(|| {
             // Sums of bf16 numbers of like size are exact in f64.
             let sum: f64 = latent.values.iter().map(|v| f64::from(v.abs())).sum();

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use sterna_compiler::diagnostics::{Diagnostics, SourceFiles, Style, render};
 use sterna_compiler::ir::{CheckpointRule, Module};
-use sterna_compiler::lang::checkpoint::{TensorInfo, bind, graph_name};
+use sterna_compiler::lang::checkpoint::{TensorInfo, bind, graph_names};
 use sterna_compiler::lang::{Compiled, Library, Options};
 
 fn root() -> PathBuf {
@@ -108,14 +108,15 @@ fn tensors(case: &Case, module: &Module) -> Vec<TensorInfo> {
     let mut tensors: Vec<TensorInfo> = module
         .weights
         .iter()
-        .map(|weight| TensorInfo { name: weight.path.clone(), shape: weight.shape.clone(), detail: String::new() })
+        .map(|weight| TensorInfo { name: weight.path.clone(), shape: weight.shape.clone(), ..TensorInfo::default() })
         .collect();
     for change in &case.tensors {
         match change[0].as_str() {
             "rename" => {
                 let rules = [CheckpointRule::Rename { from: change[1].clone(), to: change[2].clone() }];
                 for tensor in &mut tensors {
-                    tensor.name = graph_name(&rules, &tensor.name);
+                    let [_, bare] = graph_names(&rules, &tensor.name);
+                    tensor.name = bare;
                 }
             }
             "shape" => {

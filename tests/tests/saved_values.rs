@@ -47,6 +47,7 @@ impl Place {
             values: vec![4.0, 1.0, 1.0, 1.0],
             storage: Storage::Float,
             transposed: false,
+            expanded: false,
             scale: None,
         };
         let beside = beside.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();

@@ -74,9 +74,13 @@ pub fn run(arguments: Arguments) -> Outcome {
         say!("not read: {name} {:?}: {why}", tensor.shape);
     }
     if let Some(found) = session.tensor_report() {
-        say!("tensors: {} read, {} not needed", found.read.len(), found.ignored.len());
+        let under = found.key.as_ref().map_or_else(String::new, |key| format!(", under `{key}`"));
+        say!("tensors: {} read, {} not needed{under}", found.read.len(), found.ignored.len());
         for (name, why) in &found.ignored {
             say!("  {name}: {why}");
+        }
+        if !found.beside.is_empty() {
+            say!("beside the tensors, not read: {}", found.beside.join(", "));
         }
     }
     if let Some(why) = cost.not_compiled {
@@ -171,6 +175,8 @@ fn tensors(session: &Session) -> Value {
         report["read"] = json!(found.read);
         let ignored: Map<String, Value> = found.ignored.iter().map(|(n, why)| (n.clone(), json!(why))).collect();
         report["ignored"] = Value::Object(ignored);
+        report["key"] = json!(found.key);
+        report["beside"] = json!(found.beside);
     }
     report
 }

@@ -14,7 +14,7 @@ pub struct Arguments {
     cache: CacheArguments,
     #[command(flatten)]
     weights: WeightArguments,
-    /// The package to write.
+    /// The package to write; it replaces a file of this name when it is complete.
     #[arg(long, short, value_name = "FILE.sterna")]
     output: PathBuf,
     /// Use random weights instead of a checkpoint.
@@ -26,6 +26,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     if arguments.weights.weights.is_none() && !arguments.random {
         return Err(Failure::Usage("error: give --weights FILE, or --random for random ones".into()));
     }
+    options::check_output(&arguments.output, &options::inputs(&arguments.model, &arguments.weights))?;
     let session = options::session(&arguments.model, Some(&arguments.weights), arguments.cache)?;
     write(&session, &arguments.output)
 }

@@ -22,7 +22,7 @@ pub struct Arguments {
     /// The format to write.
     #[arg(long, value_name = "FORMAT")]
     format: Format,
-    /// The file to write.
+    /// The file to write; it replaces a file of this name when it is complete.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// How the scales of rows are stored.
@@ -66,6 +66,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     if arguments.weights.weights.is_none() && !arguments.random && !package {
         return Err(Failure::Usage("error: give --weights FILE, a package, or --random for random weights".into()));
     }
+    options::check_output(&arguments.output, &options::inputs(&arguments.model, &arguments.weights))?;
     let session = options::session(&arguments.model, Some(&arguments.weights), CacheArguments::default())?;
     let Format::Bit2 = arguments.format;
     let options = WriteOptions { alphas: arguments.alphas.into(), dense: arguments.dense.into() };

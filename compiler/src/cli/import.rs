@@ -25,12 +25,17 @@ pub struct Arguments {
     /// Load weights that are not finite.
     #[arg(long)]
     allow_nan: bool,
-    /// The package to write.
+    /// The package to write; it replaces a file of this name when it is complete.
     #[arg(long, short, value_name = "FILE.sterna")]
     output: PathBuf,
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
+    let mut inputs = session::files_of_checkpoint(&arguments.checkpoint);
+    inputs.extend(arguments.config.iter().map(PathBuf::from));
+    inputs.extend(arguments.rename.clone());
+    inputs.extend(options::graph_files(arguments.graphs.as_deref()));
+    options::check_output(&arguments.output, &inputs)?;
     let source = match &arguments.config {
         Some(config) => ModelSource::named(config),
         None => session::config_of_checkpoint(&arguments.checkpoint)?,

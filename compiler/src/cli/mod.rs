@@ -116,6 +116,7 @@ enum Command {
 
 /// Runs the command line of this process and gives its exit code.
 pub fn main() -> u8 {
+    sterna_runtime::package::explain_shrunken_files();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -29,13 +29,14 @@ pub struct ModelArguments {
 /// Which weights.
 #[derive(clap::Args, Clone)]
 pub struct WeightArguments {
-    /// A checkpoint: .pt, .safetensors or .bit2.
+    /// A checkpoint: .pt, .safetensors or .bit2; of a checkpoint in several files its index (.index.json), or the folder
+    /// in which it lies.
     #[arg(long, short, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// A JSON object from regular expressions over the checkpoint's tensor names to the graph's names; $1 is a group.
     #[arg(long, value_name = "MAP.json", requires = "weights")]
     pub rename: Option<PathBuf>,
-    /// Load weights that are not finite.
+    /// Load weights that are not finite, and scales that are negative; those of a package too.
     #[arg(long)]
     pub allow_nan: bool,
     /// Seed of the random weights that are used without a checkpoint.
@@ -179,6 +180,27 @@ impl EngineArguments {
         let threads = self.threads()?.unwrap_or_else(available);
         Ok(Arc::new(Pool::new(threads, !self.no_pin)))
     }
+}
+
+/// The files that a command reads for its model, as far as its arguments name them or they lie beside those named.
+pub fn inputs(model: &ModelArguments, weights: &WeightArguments) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = model.config.iter().map(PathBuf::from).collect();
+    files.extend(weights.rename.clone());
+    files.extend(graph_files(model.graphs.as_deref()));
+    files.extend(weights.weights.as_deref().map(session::files_of_checkpoint).unwrap_or_default());
+    files
+}
+
+/// The graph files of a folder.
+pub fn graph_files(folder: Option<&Path>) -> Vec<PathBuf> {
+    let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+/// Refuses to write over one of the inputs, or over what is no regular file, before the work begins.
+pub fn check_output(path: &Path, inputs: &[PathBuf]) -> Result<(), SessionError> {
+    let checked = crate::output_file::may_write(path, inputs);
+    checked.map_err(|source| SessionError::Write { path: path.to_owned(), source })
 }
 
 /// Loads the model of these arguments; warnings go to stderr.

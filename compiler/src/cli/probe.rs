@@ -10,6 +10,8 @@ use super::{Failure, Outcome, output};
 use crate::health::measure::Measure;
 use crate::health::report::{Probe, Report, Subject};
 use crate::health::{self, input, picture};
+use crate::input_file;
+use crate::output_file;
 use crate::session::Session;
 
 /// Arguments of `sterna probe`.
@@ -58,6 +60,11 @@ struct Input {
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
+    let mut inputs = options::inputs(&arguments.model, &arguments.weights);
+    inputs.extend(arguments.input.text.clone());
+    for output in sidecar(&arguments).iter().chain(&arguments.svg) {
+        options::check_output(output, &inputs)?;
+    }
     let observe = vec![health::SURVIVORS.to_owned(), health::TOP4.to_owned()];
     let session = options::observing(&arguments.model, Some(&arguments.weights), arguments.cache, observe)?;
     let compile = arguments.engine.compile_options()?;
@@ -102,8 +109,8 @@ fn measure(session: &Session, engine: &mut impl Engine, arguments: &Arguments) -
 fn sequences(arguments: &Arguments, vocabulary: usize) -> Result<(Vec<Vec<u32>>, Probe), Failure> {
     let n_sequences = arguments.sequences;
     if let Some(path) = &arguments.input.text {
-        let bytes =
-            std::fs::read(path).map_err(|e| Failure::Input(format!("error: cannot read {}: {e}", path.display())))?;
+        let bytes = input_file::read(path, input_file::TEXT)
+            .map_err(|e| Failure::Input(format!("error: cannot read {}: {e}", path.display())))?;
         let windows = input::windows(&bytes, n_sequences, arguments.length)?;
         let probe = Probe { kind: "text", n_sequences, seq_len: arguments.length, seed: None, block: None, reps: None };
         return Ok((windows, probe));
@@ -144,5 +151,6 @@ fn sidecar(arguments: &Arguments) -> Option<PathBuf> {
 }
 
 fn write(path: &Path, text: &str) -> Outcome {
-    std::fs::write(path, text).map_err(|e| Failure::Input(format!("error: cannot write {}: {e}", path.display())))
+    output_file::write_text(path, text)
+        .map_err(|e| Failure::Input(format!("error: cannot write {}: {e}", path.display())))
 }

@@ -140,6 +140,9 @@ pub fn run(arguments: Arguments) -> Outcome {
     let decoder = Decoder::new(engine.table())?;
     let tokenizer = arguments.tokenizer.open(&decoder, &arguments.model, &arguments.weights)?;
     let text = prompt_text(&arguments)?;
+    if let (Some(tokenizer), None) = (&tokenizer, &arguments.tokens) {
+        sampler = sampler.only(tokenizer.with_text());
+    }
     let prompt = match &arguments.tokens {
         Some(Ids(ids)) => ids.clone(),
         None => session::elements(&text, decoder.is_bytes(), tokenizer.as_ref())?,

@@ -2,19 +2,19 @@
 
 use std::path::PathBuf;
 
-use super::options::EngineArguments;
+use super::options::{self, EngineArguments};
 use super::{Failure, Outcome, output};
 use crate::input_file;
 use crate::session::sweep::{Sweep, SweepOptions, find_checkpoints};
 use crate::session::sweep_results::{Results, Shard};
-use crate::session::{LoadOptions, ModelSource};
+use crate::session::{self, LoadOptions, ModelSource};
 
 /// Arguments of `sterna sweep`.
 #[derive(clap::Args)]
 #[command(
     after_help = "Each checkpoint brings its config, inside it or as the config.json beside it. Checkpoints with one \
                         config are compiled once. Done checkpoints are skipped, so that an interrupted sweep goes on \
-                        where it was; failed ones are tried again.\n\n\
+                        where it was; failed ones are tried again, and have one line as long as they fail alike.\n\n\
                         The folder gets results.jsonl (results-I-of-N.jsonl with --shard), and from the results of all \
                         shards table.md and chart.svg."
 )]
@@ -65,6 +65,11 @@ pub fn run(arguments: Arguments) -> Outcome {
     if let Some(shard) = arguments.shard {
         checkpoints = checkpoints.into_iter().skip(shard.index).step_by(shard.count).collect();
     }
+    let mut inputs: Vec<PathBuf> = vec![arguments.text.clone()];
+    inputs.extend(arguments.config.iter().map(PathBuf::from));
+    inputs.extend(arguments.rename.iter().chain(&arguments.tokenizer).cloned());
+    inputs.extend(options::graph_files(arguments.graphs.as_deref()));
+    inputs.extend(checkpoints.iter().flat_map(|path| session::files_of_checkpoint(path)));
     let mut sweep = Sweep::new(SweepOptions {
         config: arguments.config.as_deref().map(ModelSource::named),
         load: LoadOptions {
@@ -80,7 +85,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         text,
         window: arguments.window,
     });
-    let mut results = Results::open(&arguments.output, arguments.shard)?;
+    let mut results = Results::open(&arguments.output, arguments.shard, &inputs)?;
     let bar = output::progress(checkpoints.len() as u64, "sweeping");
     let (mut done, mut skipped, mut failed) = (0, 0, 0);
     for checkpoint in &checkpoints {

@@ -86,6 +86,7 @@ codes! {
     704 Checkpoint "The checkpoint cannot be read.";
     705 TensorClash "Renaming gives two tensors the same name.";
     706 LoadCheck "A check on the weights does not hold.";
+    707 NotTaken "Something of the checkpoint that is left aside and might have been meant.";
 }
 
 #[cfg(test)]

@@ -1,10 +1,6 @@
 //! The texts that diagnostics point into, and the spans that do the pointing.
 
-use super::{Code, Diagnostic};
-use std::fs::File;
-use std::io::Read;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Names one text of a [`SourceFiles`].
@@ -119,25 +115,6 @@ impl SourceFiles {
         FileId(self.files.len() as u32 - 1)
     }
 
-    /// Reads a file that must be UTF-8 and at most `largest` bytes; never more of it than that.
-    pub fn load(&mut self, path: &Path, largest: u64) -> Result<FileId, Diagnostic> {
-        let name = path.display().to_string();
-        let missing = |error: std::io::Error| {
-            Diagnostic::error(Code::MissingFile, format!("{name} cannot be read")).note(error.to_string())
-        };
-        let file = File::open(path).map_err(missing)?;
-        let mut bytes = Vec::new();
-        file.take(largest + 1).read_to_end(&mut bytes).map_err(missing)?;
-        if bytes.len() as u64 > largest {
-            return Err(Diagnostic::error(Code::TooLarge, format!("{name} is larger than {largest} bytes")));
-        }
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            Diagnostic::error(Code::TooLarge, format!("{name} is not UTF-8 at byte {at}"))
-        })?;
-        Ok(self.add(name, text))
-    }
-
     /// The text of an id that this collection gave out.
     pub fn get(&self, file: FileId) -> &SourceFile {
         &self.files[file.0 as usize]
@@ -185,18 +162,5 @@ mod tests {
         assert_eq!(file.position(99), Position { line: 3, column: 1 });
         assert_eq!(&file.text()[file.line_range(2)], "β = 2");
         assert_eq!(files.slice(Span::new(id, 7..9)), "β");
-    }
-
-    #[test]
-    fn files_are_read_within_limits() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a.json");
-        let mut files = SourceFiles::new();
-        assert_eq!(files.load(&path, 9).unwrap_err().code, Code::MissingFile);
-        std::fs::write(&path, "[1, \"é\"]").unwrap();
-        assert_eq!(files.load(&path, 8).unwrap_err().code, Code::TooLarge);
-        assert!(files.load(&path, 9).is_ok());
-        std::fs::write(&path, b"ab\xff").unwrap();
-        assert!(files.load(&path, 9).unwrap_err().title.ends_with("not UTF-8 at byte 2"));
     }
 }

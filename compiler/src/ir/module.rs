@@ -245,7 +245,8 @@ pub enum Treatment {
 pub enum CheckpointRule {
     /// Tensors whose names match the glob are not needed, with the reason. With a tensor the glob is the name of just
     /// that one, which belongs to the model: it counts as parameters, and where a checkpoint has it, it has this shape.
-    Ignore { glob: String, why: String, tensor: Option<UnreadTensor> },
+    /// With a path it is said where the one tensor of the name differs from that weight, of which it should be a copy.
+    Ignore { glob: String, why: String, tensor: Option<UnreadTensor>, copy_of: Option<String> },
     /// Removed from the front of names, repeatedly.
     Strip { prefix: String },
     /// From the names in the file to those of the graph; `*` stands for one run of characters.
@@ -333,7 +334,9 @@ impl Module {
     /// Those of them that the graph does not read, with the reason.
     pub fn unread(&self) -> impl Iterator<Item = (&str, &UnreadTensor, &str)> {
         self.checkpoint.iter().filter_map(|rule| match rule {
-            CheckpointRule::Ignore { glob, why, tensor: Some(tensor) } => Some((glob.as_str(), tensor, why.as_str())),
+            CheckpointRule::Ignore { glob, why, tensor: Some(tensor), .. } => {
+                Some((glob.as_str(), tensor, why.as_str()))
+            }
             _ => None,
         })
     }

@@ -109,15 +109,20 @@ impl Printer {
             self.line(format_args!("config {} {} {name}{why}", quoted(&c.key), quoted(&c.value)));
         }
         for rule in &module.checkpoint {
-            let (name, a, b, tensor) = match rule {
-                CheckpointRule::Ignore { glob, why, tensor } => ("ignore", glob, Some(why), tensor.as_ref()),
-                CheckpointRule::Strip { prefix } => ("strip", prefix, None, None),
-                CheckpointRule::Rename { from, to } => ("rename", from, Some(to), None),
-                CheckpointRule::Choose { key, why } => ("choose", key, Some(why), None),
+            let (name, a, b) = match rule {
+                CheckpointRule::Ignore { glob, why, .. } => ("ignore", glob, Some(why)),
+                CheckpointRule::Strip { prefix } => ("strip", prefix, None),
+                CheckpointRule::Rename { from, to } => ("rename", from, Some(to)),
+                CheckpointRule::Choose { key, why } => ("choose", key, Some(why)),
             };
             let b = b.map(|b| format!(" {}", quoted(b))).unwrap_or_default();
+            let (tensor, copy) = match rule {
+                CheckpointRule::Ignore { tensor, copy_of, .. } => (tensor.as_ref(), copy_of.as_ref()),
+                _ => (None, None),
+            };
             let tensor = tensor.map(|t| format!(" tensor {}{}", t.encoding, Shape(&t.shape))).unwrap_or_default();
-            self.line(format_args!("checkpoint {name} {}{b}{tensor}", quoted(a)));
+            let copy = copy.map(|path| format!(" copy {}", quoted(path))).unwrap_or_default();
+            self.line(format_args!("checkpoint {name} {}{b}{tensor}{copy}", quoted(a)));
         }
         for (i, axis) in module.axes.iter().enumerate() {
             let capacity = match axis.capacity {

@@ -1,24 +1,68 @@
 //! A checkpoint's tensors against the weights of a module: names by the rules of the graph, shapes,
 //! what is missing and what is left over, said with proposals where shapes leave one choice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::wrappers;
 use crate::diagnostics::{Code, Diagnostic, Diagnostics, SourceFiles, Span};
 use crate::ir::{CheckpointRule, Module, Origin, WeightDecl, WeightSource};
 use crate::weights::Binding;
 
 /// A tensor of a checkpoint, as far as binding needs to know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Its name in the file.
     pub name: String,
     pub shape: Vec<usize>,
     /// What else can be said about it in a message, e.g. `bf16, 2048 bytes at offset 41216`; may be empty.
     pub detail: String,
+    /// What it is, if no weight can be read from it.
+    pub unusable: Option<String>,
+    /// Why it is not needed where nothing reads it, if that can be told from itself.
+    pub spare: Option<String>,
 }
 
-/// A tensor's name as the graph knows it: prefixes stripped, then the first rename that matches.
-pub fn graph_name(rules: &[CheckpointRule], name: &str) -> String {
+/// How the names of a file are names of a graph.
+pub struct Names<'m> {
+    module: &'m Module,
+    declared: HashSet<&'m str>,
+}
+
+impl<'m> Names<'m> {
+    /// By the rules of this graph.
+    pub fn new(module: &'m Module) -> Names<'m> {
+        let weights = module.weights.iter().filter(|w| matches!(w.source, WeightSource::Checkpoint));
+        Names { module, declared: weights.map(|w| w.path.as_str()).collect() }
+    }
+
+    /// A tensor's name as the graph knows it. Parts of wrappers count only where the graph knows the name with them.
+    pub fn of(&self, name: &str) -> String {
+        let [own, bare] = graph_names(&self.module.checkpoint, name);
+        let declared = |name: &str| self.declared.contains(name);
+        let known = declared(&own) || !declared(&bare) && self.ignored(&own) && !self.ignored(&bare);
+        if known { own } else { bare }
+    }
+
+    /// Whether the graph ignores tensors of a name.
+    pub fn ignored(&self, name: &str) -> bool {
+        ignoring(self.module, name).is_some()
+    }
+}
+
+/// The rule that ignores a name.
+fn ignoring<'m>(module: &'m Module, name: &str) -> Option<&'m CheckpointRule> {
+    let applies =
+        |rule: &&CheckpointRule| matches!(rule, CheckpointRule::Ignore { glob, .. } if matches_glob(glob, name));
+    module.checkpoint.iter().find(applies)
+}
+
+/// The names that a tensor may have in a graph: by its rules alone, and without the parts of wrappers.
+pub fn graph_names(rules: &[CheckpointRule], name: &str) -> [String; 2] {
+    [graph_name(rules, name), graph_name(rules, &wrappers::unwrapped(name))]
+}
+
+/// Prefixes stripped, then the first rename that matches.
+fn graph_name(rules: &[CheckpointRule], name: &str) -> String {
     let mut rest = name;
     while let Some(shorter) = rules.iter().find_map(|rule| match rule {
         CheckpointRule::Strip { prefix } if !prefix.is_empty() => rest.strip_prefix(&**prefix),
@@ -81,16 +125,17 @@ fn renamed(from: &str, to: &str, name: &str) -> Option<String> {
 pub fn bind(files: &SourceFiles, module: &Module, tensors: &[TensorInfo]) -> Result<Binding, Diagnostics> {
     let mut diagnostics = Diagnostics::new();
     let mut by_name: HashMap<String, usize> = HashMap::new();
+    let names = Names::new(module);
     for (i, tensor) in tensors.iter().enumerate() {
-        let name = graph_name(&module.checkpoint, &tensor.name);
+        let name = names.of(&tensor.name);
         if let Some(other) = by_name.insert(name.clone(), i) {
             diagnostics.push(Diagnostic::error(
                 Code::TensorClash,
-                format!("{} and {} both become {name} by the rules of the graph", tensors[other].name, tensor.name),
+                format!("{} and {} both become {name} in the graph", tensors[other].name, tensor.name),
             ));
         }
     }
-    let mut binding = Binding { tensors: vec![None; module.weights.len()], ignored: Vec::new() };
+    let mut binding = Binding { tensors: vec![None; module.weights.len()], ..Binding::default() };
     let mut missing: Vec<&WeightDecl> = Vec::new();
     for (i, weight) in module.weights.iter().enumerate() {
         if !matches!(weight.source, WeightSource::Checkpoint) {
@@ -99,7 +144,12 @@ pub fn bind(files: &SourceFiles, module: &Module, tensors: &[TensorInfo]) -> Res
         match by_name.remove(&weight.path) {
             None => missing.push(weight),
             Some(at) => {
-                if tensors[at].shape != weight.shape {
+                if let Some(what) = &tensors[at].unusable {
+                    let (name, wanted) = (&tensors[at].name, weight.encoding.elem().name());
+                    let title =
+                        format!("{name} is {what} in the checkpoint, the graph needs {wanted} {:?}", weight.shape);
+                    diagnostics.push(Diagnostic::error(Code::TensorShape, title));
+                } else if tensors[at].shape != weight.shape {
                     diagnostics.push(other_shape(files, module, weight, &tensors[at]));
                 }
                 binding.tensors[i] = Some(at);
@@ -110,12 +160,13 @@ pub fn bind(files: &SourceFiles, module: &Module, tensors: &[TensorInfo]) -> Res
     let mut rest: Vec<(String, usize)> = by_name.into_iter().collect();
     rest.sort_by_key(|(_, at)| *at);
     for (name, at) in rest {
-        let why = module.checkpoint.iter().find_map(|rule| match rule {
-            CheckpointRule::Ignore { glob, why, .. } if matches_glob(glob, &name) => Some(why.clone()),
+        let ignored = match ignoring(module, &name) {
+            Some(CheckpointRule::Ignore { why, copy_of, .. }) => Some((why.clone(), copy_of.as_deref())),
             _ => None,
-        });
-        match why {
-            Some(why) => {
+        };
+        let spare = || wrappers::added(&name).map(str::to_owned).or_else(|| tensors[at].spare.clone());
+        match ignored.or_else(|| Some((spare()?, None))) {
+            Some((why, copy_of)) => {
                 let declared = module.unread().find(|(path, _, _)| *path == name);
                 if let Some((_, tensor, _)) = declared.filter(|(_, t, _)| t.shape != tensors[at].shape) {
                     let (found, shape) = (&tensors[at], &tensor.shape);
@@ -123,6 +174,10 @@ pub fn bind(files: &SourceFiles, module: &Module, tensors: &[TensorInfo]) -> Res
                         Code::TensorShape,
                         format!("{} is {:?} in the checkpoint, the graph declares {shape:?}", found.name, found.shape),
                     ));
+                }
+                let original = copy_of.and_then(|path| module.weights.iter().position(|w| w.path == path));
+                if let Some(original) = original.and_then(|weight| binding.tensors[weight]) {
+                    binding.copies.push((at, original));
                 }
                 binding.ignored.push((at, why));
             }

@@ -10,6 +10,7 @@ use super::ast::{self, FileKind, Item};
 use super::elaborate::{self, Options};
 use crate::config::{self, Json};
 use crate::diagnostics::{Code, Diagnostic, Diagnostics, FileId, SourceFiles, nearest};
+use crate::input_file;
 use crate::ir::Module;
 
 /// The graph files that come with the program: file name and text.
@@ -63,7 +64,7 @@ impl Library {
             .collect();
         paths.sort();
         for path in paths {
-            let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
+            let text = input_file::read_text(&path, input_file::JSON).map_err(|e| unreadable(&path, e))?;
             let file = path.file_name().map_or_else(Default::default, |n| n.to_string_lossy().into_owned());
             library.add(file, text);
         }

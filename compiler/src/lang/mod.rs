@@ -10,6 +10,7 @@ mod library;
 mod parse;
 pub mod rename;
 mod saved;
+mod wrappers;
 
 pub use elaborate::{Limits, Options};
 pub use library::{Compiled, Graph, Library};

@@ -1,15 +1,15 @@
 //! Maps from a file's tensor names to those of a graph: reading and applying one, and proposing one where shapes
 //! leave a single choice. The rules that a graph itself has are `checkpoint`'s; a map comes before them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use regex::Regex;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
-use super::checkpoint::{self, TensorInfo, graph_name, matches_glob, pattern, stars};
+use super::checkpoint::{self, Names, TensorInfo, pattern, stars};
 use crate::diagnostics::SourceFiles;
-use crate::ir::{CheckpointRule, Module, WeightSource};
+use crate::ir::{Module, WeightSource};
 
 /// Regular expressions over file names with their replacements, in the order of the file.
 #[derive(Clone, Debug, Default)]
@@ -53,8 +53,12 @@ impl<'de> serde::Deserialize<'de> for Members {
                 f.write_str("an object of strings")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
+                let mut members: Vec<(String, String)> = Vec::new();
+                let mut keys = HashSet::new();
+                while let Some(member) = map.next_entry::<String, String>()? {
+                    if !keys.insert(member.0.clone()) {
+                        return Err(A::Error::custom(format_args!("key `{}` occurs twice", member.0)));
+                    }
                     members.push(member);
                 }
                 Ok(Members(members))
@@ -166,15 +170,15 @@ fn kinds<'a>(names: impl Iterator<Item = (&'a str, &'a [usize])>) -> Vec<Kind<'a
 /// numbers of a kind of tensor leave one choice, and else where the ends of the names do. Nothing unless it makes the
 /// whole checkpoint fit. `tensors` have the names of the file.
 pub fn propose(module: &Module, tensors: &[TensorInfo]) -> Option<Vec<(String, String)>> {
-    let known: Vec<String> = tensors.iter().map(|t| graph_name(&module.checkpoint, &t.name)).collect();
-    let ignored = |name: &str| {
-        let globs = module.checkpoint.iter();
-        globs.into_iter().any(|r| matches!(r, CheckpointRule::Ignore { glob, .. } if matches_glob(glob, name)))
-    };
+    let names = Names::new(module);
+    let known: Vec<String> = tensors.iter().map(|t| names.of(&t.name)).collect();
     let declared = || module.weights.iter().filter(|w| matches!(w.source, WeightSource::Checkpoint));
     let missing = declared().filter(|w| !known.contains(&w.path)).map(|w| (w.path.as_str(), w.shape.as_slice()));
     let mut missing = kinds(missing);
-    let left = tensors.iter().zip(&known).filter(|(_, name)| !declared().any(|w| w.path == **name) && !ignored(name));
+    let left = tensors
+        .iter()
+        .zip(&known)
+        .filter(|(t, name)| t.spare.is_none() && !declared().any(|w| w.path == **name) && !names.ignored(name));
     let mut left = kinds(left.map(|(t, _)| (t.name.as_str(), t.shape.as_slice())));
     let mut rules = Vec::new();
     while let Some((file, graph)) = pair(&left, &missing, only).or_else(|| pair(&left, &missing, nearest_ending)) {
@@ -237,6 +241,7 @@ mod tests {
         let said = |text: &str| RenameMap::parse(text).unwrap_err().to_string();
         assert!(said("[]").contains("JSON object"));
         assert!(said(r#"{"a": 1}"#).contains("JSON object"));
+        assert!(said(r#"{"a": "b", "a": "c"}"#).contains("`a` occurs twice"));
         assert!(said(r#"{"(a": "b"}"#).contains("no regular expression"));
         assert!(said(r#"{"(a)": "$1x"}"#).contains("${1}x"));
         assert!(RenameMap::parse(r#"{"(a)": "$$1x"}"#).is_ok());

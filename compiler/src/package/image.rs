@@ -190,7 +190,8 @@ pub fn image_over_file(
         match (found[index], group_of(&weight.encoding)) {
             (Some(place), Some(group)) => {
                 let entry = &checkpoint.tensors()[binding.tensors[index].expect("a tensor lies in place")];
-                let values = checkpoint.scales_of_rows(entry, weight)?;
+                let any = matches!(values, Values::Source(ValueSource::Checkpoint { allow_non_finite: true, .. }));
+                let values = checkpoint.scales_of_rows(entry, weight, any)?;
                 if place.scales.is_none() {
                     layout::pack_scales(&values, group, layout, &mut behind[scales..][..layout.scales().len()]);
                 }

@@ -13,8 +13,8 @@ use serde_json::Value;
 use sterna_runtime::package::{ALIGNMENT, Header, MAX_HEADER, PREAMBLE, Package, Preamble, TAIL, WeightRow};
 
 use crate::ir::{self, Module, WeightId};
-use crate::weights::{Section, WeightsError};
-use crate::whole_file::write_whole;
+use crate::output_file::write_whole;
+use crate::weights::{Section, WeightsError, check_packed_scales};
 
 pub use image::{ImageError, Values, image_over_file, memory_weights, weight_image};
 
@@ -189,6 +189,19 @@ fn check_padding(module: &Module, section: &Section, bytes: &[u8]) -> Result<(),
             let what = format!("the padding of row {row} is not zero");
             return Err(PackageError::Table { path: weight.path.clone(), what });
         }
+    }
+    Ok(())
+}
+
+/// The scales of a package's weights are finite and not negative.
+///
+/// # Errors
+/// The first weight of which one is not.
+pub fn check_scales(package: &Package, module: &Module, section: &Section) -> Result<(), PackageError> {
+    for (index, weight) in module.weights.iter().enumerate() {
+        let (offset, layout) = (section.offsets[index], section.layouts[index]);
+        let scales = &package.weights()[offset..offset + layout.bytes()][layout.scales()];
+        check_packed_scales(&weight.path, scales)?;
     }
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! A checkpoint's own config, the `config.json` beside it and the config given must agree.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::tokens::TOKENIZER_FILE;
 use super::{ModelSource, Result, SessionError};
 use crate::input_file;
 use crate::ir::{CheckpointRule, Module, Treatment};
-use crate::weights::Checkpoint;
+use crate::weights::{self, Checkpoint};
 
 /// Bytes of JSON that a value saved with the weights has at most to be taken into a config.
 const LARGEST_VALUE: usize = 4096;
@@ -17,11 +18,12 @@ const LARGEST_VALUE: usize = 4096;
 /// # Errors
 /// The checkpoint cannot be opened, has neither, or both are there and differ in a key that both have.
 pub fn config_of_checkpoint(path: &Path) -> Result<ModelSource> {
+    let path = &weights::index_of(path);
     let checkpoint = Checkpoint::open(path)?;
     let beside = path.with_file_name("config.json");
     let Some(config) = checkpoint.config() else {
         if beside.is_file() {
-            let text = std::fs::read_to_string(&beside)
+            let text = input_file::read_text(&beside, input_file::JSON)
                 .map_err(|source| SessionError::Read { path: beside.clone(), source })?;
             return Ok(ModelSource::Own { name: "config.json".into(), text });
         }
@@ -32,6 +34,14 @@ pub fn config_of_checkpoint(path: &Path) -> Result<ModelSource> {
     let name = format!("config of {}", path.file_name().unwrap_or_default().to_string_lossy());
     let text = serde_json::to_string_pretty(config).unwrap_or_default();
     Ok(ModelSource::Own { name, text })
+}
+
+/// The files of a checkpoint: its own, and what may lie beside them and is read with them.
+pub fn files_of_checkpoint(path: &Path) -> Vec<PathBuf> {
+    let mut files = weights::files_of(path);
+    let first = weights::index_of(path);
+    files.extend(["config.json", TOKENIZER_FILE].map(|name| first.with_file_name(name)));
+    files
 }
 
 /// What a checkpoint says about keys that a config may choose: the values beside its weights, and where the config is
@@ -54,12 +64,12 @@ pub(super) fn open_values(module: &Module, checkpoint: &Checkpoint, own: bool) -
 
 /// A checkpoint's own config against the `config.json` beside it, in the keys that count and that both have.
 fn agrees_with_beside(path: &Path, own: &Value, counts: impl Fn(&str) -> bool) -> Result<()> {
-    let beside = path.with_file_name("config.json");
+    let beside = weights::index_of(path).with_file_name("config.json");
     if !beside.is_file() {
         return Ok(());
     }
-    let text = input_file::read(&beside, input_file::JSON)
-        .map_err(|source| SessionError::Read { path: beside.clone(), source })?;
+    let read = input_file::read(&beside, input_file::JSON);
+    let text = read.map_err(|source| SessionError::Read { path: beside.clone(), source })?;
     // What is wrong with a file that is not needed is not this command's business.
     let (Some(own), Ok(Value::Object(other))) = (own.as_object(), serde_json::from_slice(&text)) else {
         return Ok(());

@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use super::{Held, Result, Session, SessionError};
 use crate::ir::{Treatment, WeightDecl, WeightId, WeightSource};
+use crate::output_file::write_whole;
 use crate::package::{ImageError, Values};
 use crate::weights::{Bit2WriteError, WriteOptions, write_bit2};
-use crate::whole_file::write_whole;
 
 impl Session {
     /// Writes the model as a `.bit2` file, tensors in the order in which the graph declares them, and gives its size.

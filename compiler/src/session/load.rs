@@ -8,12 +8,13 @@ use sterna_runtime::package::{Mapping, Package, WeightsMemory};
 use super::agreement::{configs_agree, saved_values};
 use super::{Held, PREPARED, Result, Session, SessionError, constants};
 use crate::config;
-use crate::diagnostics::{Diagnostics, SourceFiles, Style, nearest, render};
+use crate::diagnostics::{Code, Diagnostic, Diagnostics, SourceFiles, Style, nearest, render};
+use crate::input_file;
 use crate::ir::{Elem, Module, verify::verify};
 use crate::lang::checkpoint::{self, TensorInfo};
 use crate::lang::rename::{RenameMap, propose};
 use crate::lang::{self, Library};
-use crate::package::module_of;
+use crate::package::{check_scales, module_of};
 use crate::passes::{
     self,
     probes::{self, Observation},
@@ -110,6 +111,10 @@ pub struct TensorReport {
     pub read: Vec<String>,
     /// Names of those not needed, with the reason.
     pub ignored: Vec<(String, String)>,
+    /// The key of the file under which they stand, if not all of the file is tensors.
+    pub key: Option<String>,
+    /// What else the file holds, unread.
+    pub beside: Vec<String>,
 }
 
 /// All presets as `model/name`.
@@ -158,7 +163,7 @@ impl Session {
                 Err(SessionError::NoModel("a package has its own weights; leave out the checkpoint".into()))
             }
             ModelSource::File(path) => {
-                let text = std::fs::read_to_string(path)
+                let text = input_file::read_text(path, input_file::JSON)
                     .map_err(|source| SessionError::Read { path: path.clone(), source })?;
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 Session::from_config(Config::Text { name, text, own: false }, options)
@@ -172,6 +177,9 @@ impl Session {
 
     fn from_package(package: Package, options: &LoadOptions) -> Result<Session> {
         let (mut module, section) = module_of(&package)?;
+        if !options.allow_nan {
+            check_scales(&package, &module, &section)?;
+        }
         let observation = observe(&mut module, &options.observe)?;
         if let Some(cache) = options.cache {
             module.store_caches(cache.elem());
@@ -214,7 +222,8 @@ impl Session {
                 library.compile_config(&mut files, options.model.as_deref(), file, &elaborating)
             }
         };
-        let lang::Compiled { module: mut elaborated, config, warnings } = compiled.map_err(|d| drawn(&d, &files))?;
+        let lang::Compiled { module: mut elaborated, config, mut warnings } =
+            compiled.map_err(|d| drawn(&d, &files))?;
         let observation = observe(&mut elaborated, &options.observe)?;
         if let Some(cache) = options.cache {
             elaborated.store_caches(cache.elem());
@@ -230,7 +239,9 @@ impl Session {
                 if let WeightsSource::File(path) = &options.weights {
                     configs_agree(&elaborated, path, &checkpoint)?;
                 }
-                tensors = Some(fitted(&prepared, &checkpoint, &renames, &files)?);
+                let (report, noted) = fitted(&prepared, &checkpoint, &renames, &files)?;
+                warnings.append(noted);
+                tensors = Some(report);
                 Held::Checkpoint {
                     checkpoint: Box::new(checkpoint),
                     renames,
@@ -262,7 +273,7 @@ impl Session {
             return Err(SessionError::NoModel("the model has not come from a checkpoint".into()));
         };
         configs_agree(&self.elaborated, path, &checkpoint)?;
-        let tensors = fitted(&self.prepared, &checkpoint, renames, &self.files)?;
+        let (tensors, _) = fitted(&self.prepared, &checkpoint, renames, &self.files)?;
         Ok(Session {
             files: self.files.clone(),
             warnings: self.warnings.clone(),
@@ -359,17 +370,49 @@ fn find_preset(library: &Library, name: &str, model: Option<&str>) -> Result<Str
     }
 }
 
-/// What becomes of a checkpoint's tensors, if it is one of this model.
+/// What becomes of a checkpoint's tensors, if it is one of this model, and what should be said about them.
 fn fitted(
     prepared: &Module,
     checkpoint: &Checkpoint,
     renames: &RenameMap,
     files: &SourceFiles,
-) -> Result<TensorReport> {
+) -> Result<(TensorReport, Diagnostics)> {
     let binding = bound(prepared, checkpoint, renames, files)?;
+    let noted = notes(checkpoint, &binding);
     let name = |index: &usize| checkpoint.tensors()[*index].name.clone();
     let ignored = binding.ignored.iter().map(|(index, why)| (name(index), why.clone()));
-    Ok(TensorReport { read: binding.tensors.iter().flatten().map(name).collect(), ignored: ignored.collect() })
+    let report = TensorReport {
+        read: binding.tensors.iter().flatten().map(name).collect(),
+        ignored: ignored.collect(),
+        key: checkpoint.key().map(str::to_owned),
+        beside: checkpoint.unread().to_vec(),
+    };
+    Ok((report, noted))
+}
+
+/// What of a checkpoint is left aside although somebody may have meant it.
+fn notes(checkpoint: &Checkpoint, binding: &Binding) -> Diagnostics {
+    let mut noted = Diagnostics::new();
+    let mut note = |title: String| noted.push(Diagnostic::warning(Code::NotTaken, title));
+    if let (Some(key), [_, ..]) = (checkpoint.key(), checkpoint.other_keys()) {
+        let others = checkpoint.other_keys().join("`, `");
+        note(format!("the weights are those under `{key}`; there are others under `{others}`"));
+    }
+    let tensors = checkpoint.tensors();
+    for &(copy, original) in &binding.copies {
+        let (copy, original) = (&tensors[copy], &tensors[original]);
+        if !checkpoint.same_values(copy, original) {
+            let (copy, original) = (&copy.name, &original.name);
+            note(format!("{copy} is left aside for {original}, which it should be a copy of, and differs from it"));
+        }
+    }
+    for (index, why) in &binding.ignored {
+        let tensor = &tensors[*index];
+        if tensor.is_lone_float() && tensor.spare().as_ref() == Some(why) {
+            note(format!("nothing reads {}, a single number", tensor.name));
+        }
+    }
+    noted
 }
 
 /// Matches a checkpoint with a module; what does not fit is drawn with its place in the graph.
@@ -384,6 +427,8 @@ pub(super) fn bound(
             name: name(renames, &entry.name),
             shape: entry.shape.clone(),
             detail: entry.stored.name().to_owned(),
+            unusable: entry.unusable(),
+            spare: entry.spare(),
         };
         checkpoint.tensors().iter().map(describe).collect()
     };
@@ -394,6 +439,7 @@ pub(super) fn bound(
 }
 
 fn rename_map(path: &Path) -> Result<RenameMap> {
-    let text = std::fs::read_to_string(path).map_err(|source| SessionError::Read { path: path.into(), source })?;
+    let read = input_file::read_text(path, input_file::JSON);
+    let text = read.map_err(|source| SessionError::Read { path: path.into(), source })?;
     RenameMap::parse(&text).map_err(|source| SessionError::Rename { path: path.into(), source })
 }

@@ -33,7 +33,7 @@ use sterna_runtime::model::{Choice, Fill, ModelTable, Reset, StateTable};
 use sterna_runtime::package::{Package, WeightsMemory};
 use sterna_runtime::{Code, Mode, NativeEngine, Pool, Weights};
 
-pub use agreement::config_of_checkpoint;
+pub use agreement::{config_of_checkpoint, files_of_checkpoint};
 pub use choices::{Kept, Replay, Saving, kept, replay, saving, unchecked};
 pub use cost::Cost;
 pub use error::SessionError;

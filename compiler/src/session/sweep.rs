@@ -13,7 +13,8 @@ use super::{
     CompileOptions, Compiled, LoadOptions, ModelSource, Result, Session, SessionError, Tokenizer, WeightsSource,
     config_of_checkpoint, elements, evaluate, find_tokenizer, unchecked, window,
 };
-use crate::weights::Checkpoint;
+use crate::input_file;
+use crate::weights::{self, Checkpoint};
 
 /// What every checkpoint of a sweep shares.
 pub struct SweepOptions {
@@ -165,7 +166,8 @@ impl Sweep {
         };
         let config = match &source {
             ModelSource::File(file) => {
-                std::fs::read_to_string(file).map_err(|source| SessionError::Read { path: file.clone(), source })?
+                let read = input_file::read_text(file, input_file::JSON);
+                read.map_err(|source| SessionError::Read { path: file.clone(), source })?
             }
             ModelSource::Own { text, .. } => text.clone(),
             other => format!("{other:?}"),
@@ -237,12 +239,20 @@ pub fn find_checkpoints(names: &[String]) -> Result<Vec<PathBuf>> {
 
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let unreadable = |source| SessionError::Read { path: folder.into(), source };
+    let index = weights::index_of(folder);
+    // The files of an index are one checkpoint.
+    let parts = weights::files_of(folder);
+    if parts.len() > 1 {
+        found.push(index);
+    }
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let path = entry.path();
         // Links to folders may lead back.
         if entry.file_type().map_err(unreadable)?.is_dir() {
             walk(&path, found)?;
+        } else if parts.len() > 1 && parts.contains(&path) {
+            continue;
         } else if path.extension().is_some_and(|e| e == "pt" || e == "safetensors" || e == "bit2") {
             found.push(path);
         }

@@ -2,7 +2,7 @@
 //! shards a table and a chart.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,8 @@ use indexmap::IndexMap;
 use super::chart::{Chart, Line};
 use super::sweep::Record;
 use super::{Result, SessionError};
+use crate::input_file;
+use crate::output_file::{may_write, write_text};
 
 /// Shard `index` of `count`: every `count`-th checkpoint, from `index` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,10 @@ impl std::str::FromStr for Shard {
     }
 }
 
+/// What is made of all results.
+const TABLE: &str = "table.md";
+const CHART: &str = "chart.svg";
+
 /// The results file of one shard.
 pub struct Results {
     folder: PathBuf,
@@ -42,16 +48,27 @@ pub struct Results {
 }
 
 impl Results {
-    /// Opens or makes the file of a shard; a line that an interruption cut short is taken away.
+    /// Opens or makes the file of a shard; a line that an interruption cut short is taken away. The sweep reads `inputs`.
     ///
     /// # Errors
-    /// The folder or the file cannot be made or read, or a line is no record.
-    pub fn open(folder: &Path, shard: Option<Shard>) -> Result<Results> {
+    /// The folder or the file cannot be made or read, or a line is no record; a file that would be written is a link, a
+    /// pipe or an input, or another sweep writes it.
+    pub fn open(folder: &Path, shard: Option<Shard>, inputs: &[PathBuf]) -> Result<Results> {
         let name = shard.map_or("results.jsonl".into(), |s| format!("results-{}-of-{}.jsonl", s.index, s.count));
         let path = folder.join(name);
         std::fs::create_dir_all(folder).map_err(|source| SessionError::Write { path: folder.into(), source })?;
         let unwritable = |source| SessionError::Write { path: path.clone(), source };
+        for written in [path.clone(), folder.join(TABLE), folder.join(CHART)] {
+            may_write(&written, inputs).map_err(|source| SessionError::Write { path: written, source })?;
+        }
         let file = OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(unwritable)?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => {
+                let why = "another sweep writes it; give each its --shard, or a folder of its own";
+                unwritable(std::io::Error::new(std::io::ErrorKind::ResourceBusy, why))
+            }
+            TryLockError::Error(source) => unwritable(source),
+        })?;
         let text = read(&path)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         file.set_len(whole as u64).map_err(unwritable)?;
@@ -72,15 +89,22 @@ impl Results {
         Ok(self.done.iter().any(|r| r.checkpoint == checkpoint && r.error.is_none()))
     }
 
-    /// Adds a record, on the disk before anything else is done.
+    /// Adds a record, on the disk before anything else is done. A checkpoint that failed before, and fails again for the
+    /// same reason, has its line already.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn add(&mut self, record: &Record) -> Result<()> {
+        let last = self.done.iter().rfind(|done| done.checkpoint == record.checkpoint);
+        if record.error.is_some() && last.is_some_and(|last| last.error == record.error) {
+            return Ok(());
+        }
         let unwritable = |source| SessionError::Write { path: self.path.clone(), source };
         let mut line = serde_json::to_string(record).map_err(|e| unwritable(e.into()))?;
         line.push('\n');
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()).map_err(unwritable)
+        self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()).map_err(unwritable)?;
+        self.done.push(record.clone());
+        Ok(())
     }
 
     /// Writes `table.md` and `chart.svg` from the results of all shards so far; gives the number of checkpoints.
@@ -108,22 +132,17 @@ impl Results {
         }
         let mut all: Vec<Record> = all.into_values().collect();
         all.sort_by(|a, b| (&a.run, a.step, &a.checkpoint).cmp(&(&b.run, b.step, &b.checkpoint)));
-        for (name, text) in [("table.md", table(&all)), ("chart.svg", chart(&all).svg())] {
-            // Whole or not at all, since every shard writes them.
-            let (path, draft) = (self.folder.join(name), self.folder.join(format!("{name}.{}", std::process::id())));
-            let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &path));
-            if let Err(source) = written {
-                // There may be none, if that was what went wrong.
-                let _ = std::fs::remove_file(&draft);
-                return Err(SessionError::Write { path, source });
-            }
+        for (name, text) in [(TABLE, table(&all)), (CHART, chart(&all).svg())] {
+            let path = self.folder.join(name);
+            write_text(&path, &text).map_err(|source| SessionError::Write { path, source })?;
         }
         Ok(all.len())
     }
 }
 
 fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|source| SessionError::Read { path: path.into(), source })
+    let read = input_file::read_text(path, input_file::TEXT);
+    read.map_err(|source| SessionError::Read { path: path.into(), source })
 }
 
 fn records(path: &Path, text: &str) -> Result<Vec<Record>> {
@@ -198,14 +217,29 @@ mod tests {
     #[test]
     fn results_survive_an_interruption() {
         let folder = tempfile::tempdir().unwrap();
-        let mut results = Results::open(folder.path(), None).unwrap();
+        let open = |shard: Option<&str>| Results::open(folder.path(), shard.map(|s| s.parse().unwrap()), &[]);
+        let mut results = open(None).unwrap();
         results.add(&record("one", 1)).unwrap();
         results.file.write_all(b"{\"checkpoint\": \"tw").unwrap();
-        let mut results = Results::open(folder.path(), None).unwrap();
+        // Two never write one file.
+        assert!(open(None).is_err_and(|error| error.to_string().contains("another sweep")));
+        drop(results);
+        let mut results = open(None).unwrap();
         assert!(results.has("one", 7, 0).unwrap() && !results.has("two", 7, 0).unwrap());
         assert!(results.has("one", 8, 0).is_err());
-        results.add(&Record { error: Some("damaged".into()), ..record("two", 2) }).unwrap();
-        let other = Results::open(folder.path(), Some("1/2".parse().unwrap())).unwrap();
+        let failed = Record { error: Some("damaged".into()), ..record("two", 2) };
+        results.add(&failed).unwrap();
+        let lines = || std::fs::read_to_string(folder.path().join("results.jsonl")).unwrap().lines().count();
+        for _ in 0..3 {
+            drop(results);
+            results = open(None).unwrap();
+            results.add(&Record { seconds: 2.0, ..failed.clone() }).unwrap();
+            assert_eq!(lines(), 2);
+        }
+        results.add(&Record { error: Some("gone".into()), ..failed.clone() }).unwrap();
+        assert_eq!(lines(), 3);
+        results.add(&failed).unwrap();
+        let other = open(Some("1/2")).unwrap();
         assert_eq!(other.report().unwrap(), 2);
         let table = std::fs::read_to_string(folder.path().join("table.md")).unwrap();
         assert!(table.contains(r"| a\|b | 1 | 1.5000 |") && table.contains("damaged"), "{table}");

@@ -15,12 +15,13 @@ use tokenizers::{NormalizedString, Normalizer, PostProcessorWrapper};
 
 use super::{Result, SessionError};
 use crate::input_file;
+use crate::weights::index_of;
 use guard::guarded;
 use stages::Stage;
 pub use stream::TokenStream;
 
 /// The name under which a tokenizer lies beside a config or a checkpoint.
-const FILE: &str = "tokenizer.json";
+pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 
 /// Bytes that a text may have before anything is measured.
 const SURE: f64 = 256e6;
@@ -29,9 +30,11 @@ const PIECE: usize = 256;
 /// How many times as long as it is a long text may become.
 const MAX_GROWTH: usize = 8;
 
-/// A tokenizer with as many tokens as the model knows.
+/// A tokenizer of no more tokens than the model knows.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// By id: whether it stands for a text. Models have more rows than tokens where the number is rounded up.
+    with_text: Vec<bool>,
     stages: Vec<Stage>,
     saved: Vec<&'static str>,
     growth: f64,
@@ -42,16 +45,21 @@ impl Tokenizer {
     /// truncation, nor padding, nor dropout, nor what is added in front and behind.
     ///
     /// # Errors
-    /// The file cannot be read, is no tokenizer, or has another number of tokens.
+    /// The file cannot be read, is no tokenizer, or has tokens that the model does not know.
     pub fn open(path: &Path, vocabulary: usize) -> Result<Tokenizer> {
         let bytes = input_file::read(path, input_file::TOKENIZER)
             .map_err(|source| SessionError::Read { path: path.into(), source })?;
         let wrong = |what: String| SessionError::Tokenizer { path: path.into(), what };
-        let tokenizer = Tokenizer::read(&bytes).map_err(wrong)?;
-        let found = tokenizer.inner.get_vocab_size(true);
-        if found != vocabulary {
-            return Err(wrong(format!("it has {found} tokens, the model {vocabulary}")));
+        let mut tokenizer = Tokenizer::read(&bytes).map_err(wrong)?;
+        let ids = tokenizer.inner.get_vocab(true);
+        if ids.len() > vocabulary {
+            return Err(wrong(format!("it has {} tokens, the model {vocabulary}", ids.len())));
         }
+        if let Some((token, id)) = ids.iter().find(|&(_, &id)| id as usize >= vocabulary) {
+            return Err(wrong(format!("token `{token}` is number {id}, the model has {vocabulary}")));
+        }
+        tokenizer.with_text = vec![false; vocabulary];
+        ids.values().for_each(|&id| tokenizer.with_text[id as usize] = true);
         Ok(tokenizer)
     }
 
@@ -71,9 +79,14 @@ impl Tokenizer {
                 inner.with_model(bpe);
             }
             let stages = stages::stages(&inner);
-            Ok(Tokenizer { inner, stages, saved, growth })
+            Ok(Tokenizer { inner, with_text: Vec::new(), stages, saved, growth })
         })
         .map_err(unfit)?
+    }
+
+    /// By id of the model: whether it stands for a text. The others are nothing that could be shown.
+    pub fn with_text(&self) -> &[bool] {
+        &self.with_text
     }
 
     /// What the file saves for training and what therefore does not act.
@@ -134,7 +147,8 @@ impl Tokenizer {
 
 /// The tokenizer asked for, else the one beside any of these files.
 pub fn find_tokenizer<'a>(asked: Option<&Path>, files: impl IntoIterator<Item = &'a Path>) -> Option<PathBuf> {
-    let beside = || files.into_iter().map(|file| file.with_file_name(FILE)).find(|path| path.is_file());
+    let beside =
+        || files.into_iter().map(|file| index_of(file).with_file_name(TOKENIZER_FILE)).find(|path| path.is_file());
     asked.map(Path::to_owned).or_else(beside)
 }
 

@@ -12,7 +12,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// The tensor has another shape, is packed in a form that its encoding cannot use, is damaged, or (unless
-    /// `allow_non_finite`) has values that are not finite.
+    /// `allow_non_finite`) has values that are not finite, or scales that are negative.
     pub fn encode(
         &self,
         entry: &TensorEntry,
@@ -26,12 +26,12 @@ impl Checkpoint {
         let packed_otherwise = || fail(packed_otherwise(entry, weight));
         match (&entry.stored, &weight.encoding) {
             (Stored::Ternary { .. }, Encoding::Ternary { group: Group::Tensor, scale, .. }) => {
-                let tensor = self.read_ternary(entry)?;
+                let tensor = self.read_ternary(entry, allow_non_finite)?;
                 let scales = exact_scales(vec![tensor.scale], *scale).ok_or_else(packed_otherwise)?;
                 Ok(WeightValue::Codes { codes: tensor.codes, scales })
             }
             (Stored::Sign { .. }, Encoding::Sign { group: Group::Row, scale, .. }) => {
-                let tensor = self.read_signs(entry)?;
+                let tensor = self.read_signs(entry, allow_non_finite)?;
                 let scales = exact_scales(tensor.scales, *scale).ok_or_else(packed_otherwise)?;
                 Ok(WeightValue::Codes { codes: tensor.signs, scales })
             }
@@ -42,6 +42,7 @@ impl Checkpoint {
                 value.map_err(fail)
             }
             (Stored::Ternary { .. } | Stored::Sign { .. }, _) => Err(packed_otherwise()),
+            (Stored::Other { what }, _) => Err(fail(TensorProblem::NotRead { what: what.clone() })),
         }
     }
 }
@@ -86,12 +87,12 @@ pub fn encode_latent<E>(
 
 /// A packed form that means something else than the weight's encoding.
 pub(super) fn packed_otherwise(entry: &TensorEntry, weight: &WeightDecl) -> TensorProblem {
-    TensorProblem::Encoding { stored: entry.stored.name(), encoding: describe(&weight.encoding) }
+    TensorProblem::Encoding { stored: entry.stored.name().to_owned(), encoding: describe(&weight.encoding) }
 }
 
 /// Stored scales, if the scale format of the encoding holds them exactly.
 pub(super) fn exact_scales(scales: Vec<f32>, format: ScaleFormat) -> Option<Vec<f32>> {
-    scales.iter().all(|&scale| narrow::scale(scale, format) == scale).then_some(scales)
+    scales.iter().all(|&scale| narrow::scale(scale, format) == scale || scale.is_nan()).then_some(scales)
 }
 
 fn describe(encoding: &Encoding) -> String {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::bit2::Bit2Error;
 use super::safetensors::SafetensorsError;
-use super::torch::{LayoutError, PickleError, ZipError};
+use super::shards::ShardsError;
+use super::torch::{LayoutError, LegacyError, PickleError, ZipError};
 
 /// Why a checkpoint, or one tensor of it, cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +29,7 @@ pub enum WeightsError {
     },
     /// Not a format that is read here.
     #[error(
-        "not a checkpoint of a known format: it starts with {start:02x?}, expected a torch .pt archive, safetensors or .bit2"
+        "not a checkpoint of a known format: it starts with {start:02x?}, expected a torch .pt file, safetensors or .bit2"
     )]
     UnknownFormat {
         /// The first bytes of the file, at most eight.
@@ -40,12 +41,18 @@ pub enum WeightsError {
     /// The pickle inside a torch file is damaged, or asks for something that is never done.
     #[error(transparent)]
     Pickle(#[from] PickleError),
+    /// A torch file from before the archives is damaged.
+    #[error(transparent)]
+    Legacy(#[from] LegacyError),
     /// A torch file holds none of the known layouts, or one that contradicts itself.
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// A safetensors file is damaged.
     #[error(transparent)]
     Safetensors(#[from] SafetensorsError),
+    /// The files of an index make no checkpoint.
+    #[error(transparent)]
+    Shards(#[from] ShardsError),
     /// A `.bit2` file is damaged.
     #[error(transparent)]
     Bit2(#[from] Bit2Error),
@@ -110,9 +117,15 @@ pub enum TensorProblem {
     #[error("it is stored as {stored}, not as {wanted}")]
     WrongForm {
         /// How it is stored.
-        stored: &'static str,
+        stored: String,
         /// What was asked for.
         wanted: &'static str,
+    },
+    /// Something that nobody computes with.
+    #[error("it is {what}, which is not computed with")]
+    NotRead {
+        /// What it is.
+        what: String,
     },
     /// A stored scale that no quantiser writes.
     #[error("scale {index} is {value}; scales are finite and not negative")]
@@ -134,7 +147,7 @@ pub enum TensorProblem {
     #[error("it is stored as {stored}, which the model's encoding {encoding} cannot use without its latent weights")]
     Encoding {
         /// How it is stored.
-        stored: &'static str,
+        stored: String,
         /// The declared encoding.
         encoding: String,
     },

@@ -15,7 +15,7 @@ impl Checkpoint {
     #[must_use]
     pub fn in_place(&self, entry: &TensorEntry, weight: &WeightDecl) -> Option<InPlace> {
         // only there is everything aligned, and zero behind it
-        if self.format() != Format::Bit2 || entry.shape != weight.shape {
+        if self.format() != Format::Bit2 || self.files.len() > 1 || entry.shape != weight.shape {
             return None;
         }
         let layout = Layout::of(&weight.encoding, &weight.shape);
@@ -41,14 +41,19 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As there.
-    pub fn scales_of_rows(&self, entry: &TensorEntry, weight: &WeightDecl) -> Result<Vec<f32>, WeightsError> {
+    pub fn scales_of_rows(
+        &self,
+        entry: &TensorEntry,
+        weight: &WeightDecl,
+        any_scale: bool,
+    ) -> Result<Vec<f32>, WeightsError> {
         let fail = |problem| WeightsError::tensor(&entry.name, problem);
         let Encoding::Sign { scale, .. } = weight.encoding else {
             let wanted = "a sign weight";
-            return Err(fail(TensorProblem::WrongForm { stored: entry.stored.name(), wanted }));
+            return Err(fail(TensorProblem::WrongForm { stored: entry.stored.name().to_owned(), wanted }));
         };
         debug_assert!(group_of(&weight.encoding).is_some());
-        let scales = self.row_scales(entry).map_err(fail)?;
+        let scales = self.row_scales(entry, any_scale).map_err(fail)?;
         exact_scales(scales, scale).ok_or_else(|| fail(super::encode::packed_otherwise(entry, weight)))
     }
 }

@@ -7,6 +7,7 @@
 //! and what they mean is the graph's business and not known here.
 
 mod bit2;
+mod checkpoint;
 mod encode;
 mod error;
 mod in_place;
@@ -16,9 +17,11 @@ pub mod quantise;
 mod random;
 mod read;
 mod safetensors;
+mod shards;
 mod source;
 mod strict_json;
 mod torch;
+mod unneeded;
 mod value;
 
 #[cfg(test)]
@@ -28,22 +31,21 @@ mod layout_tests;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
-use std::sync::OnceLock;
-
-use serde_json::Value;
-use sterna_runtime::package::Mapping;
-
 pub use bit2::{Bit2Error, Bit2WriteError, Float, WriteOptions, write as write_bit2};
+use checkpoint::{Checksum, Contents};
+
+pub use checkpoint::{Checkpoint, OpenOptions};
 pub use encode::encode_latent;
 pub use error::{TensorProblem, WeightsError};
 pub use layout::{InPlace, Layout, Section};
 pub use random::random_value;
-pub use read::{SignTensor, TernaryTensor};
+pub use read::{SignTensor, TernaryTensor, check_packed_scales};
 pub use safetensors::SafetensorsError;
+pub use shards::{ShardsError, files_of, index_of};
 pub use source::{Binding, ValueSource};
 pub use torch::{
-    ArchiveBytes, CompactFile, CompactTensor, LayoutError, PackedRows, PickleError, PickleProblem, ZipError,
+    ArchiveBytes, CompactFile, CompactTensor, LayoutError, LegacyError, PackedRows, PickleError, PickleProblem,
+    ZipError,
 };
 pub use value::{MatrixShape, WeightValue, group_of};
 
@@ -52,7 +54,7 @@ pub use value::{MatrixShape, WeightValue, group_of};
 pub enum Format {
     /// torch: a dictionary with `format` = `compact_2bit`: packed ternary codes and bf16 tensors.
     TorchCompact,
-    /// torch: a training checkpoint; the tensors are under `model`.
+    /// torch: a training checkpoint; the tensors are under a key such as `model`.
     TorchTraining,
     /// torch: the top level is the state dictionary.
     TorchStateDict,
@@ -77,6 +79,16 @@ pub enum Element {
     I64,
     /// Signed 32-bit integer.
     I32,
+    /// Signed 16-bit integer.
+    I16,
+    /// Signed 8-bit integer.
+    I8,
+    /// Unsigned 64-bit integer.
+    U64,
+    /// Unsigned 32-bit integer.
+    U32,
+    /// Unsigned 16-bit integer.
+    U16,
     /// Byte.
     U8,
     /// One byte, 0 or 1.
@@ -88,10 +100,10 @@ impl Element {
     #[must_use]
     pub fn size(self) -> usize {
         match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-            Self::U8 | Self::Bool => 1,
+            Self::F64 | Self::I64 | Self::U64 => 8,
+            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
+            Self::I8 | Self::U8 | Self::Bool => 1,
         }
     }
 
@@ -105,24 +117,45 @@ impl Element {
             Self::Bf16 => "bf16",
             Self::I64 => "i64",
             Self::I32 => "i32",
+            Self::I16 => "i16",
+            Self::I8 => "i8",
+            Self::U64 => "u64",
+            Self::U32 => "u32",
+            Self::U16 => "u16",
             Self::U8 => "u8",
             Self::Bool => "bool",
         }
     }
+
+    /// Whether it is a float: what is trained is made of floats.
+    #[must_use]
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::Bf16)
+    }
 }
 
-/// A range of the file, checked to lie inside it.
+/// A range of a file, checked to lie inside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
+    /// Which file of the checkpoint.
+    pub file: usize,
     /// First byte, from the start of the file.
     pub offset: usize,
     /// Bytes.
     pub length: usize,
 }
 
+impl Extent {
+    /// A range of the only file.
+    pub(crate) fn new(offset: usize, length: usize) -> Self {
+        Self { file: 0, offset, length }
+    }
+}
+
 /// A dense array inside a storage: element `(i, j, ..)` is element `first + i*strides[0] + j*strides[1] + ..` of it.
 /// Several views may share a storage. Checked when made: every index lies inside the storage, and the view has no
-/// more elements than the storage, so that reading it allocates no more than the file holds.
+/// more elements than the storage, so that reading it allocates no more than the file holds; only views that repeat
+/// elements (of stride 0) may have more, up to a fixed number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
     element: Element,
@@ -155,16 +188,22 @@ pub enum Stored {
         /// One scale per row.
         alpha: View,
     },
+    /// Something that nobody computes with: elements of other types, or no tensor at all.
+    Other {
+        /// What it is, such as `complex64` or `an integer`.
+        what: String,
+    },
 }
 
 impl Stored {
     /// The stored form in a word or two, as error messages and `check` print it.
     #[must_use]
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Dense(view) => view.element.name(),
             Self::Ternary { .. } => "packed ternary",
             Self::Sign { .. } => "sign rows",
+            Self::Other { what } => what,
         }
     }
 }
@@ -178,139 +217,4 @@ pub struct TensorEntry {
     pub shape: Vec<usize>,
     /// Where and how it is stored.
     pub stored: Stored,
-}
-
-/// How a checkpoint is opened.
-#[derive(Debug, Clone, Copy)]
-pub struct OpenOptions {
-    /// Compare each storage of a torch archive with its CRC-32 when it is first read.
-    pub verify_checksums: bool,
-}
-
-impl Default for OpenOptions {
-    fn default() -> Self {
-        Self { verify_checksums: true }
-    }
-}
-
-/// A CRC-32 that the container gives for one storage, compared once.
-#[derive(Debug)]
-struct Checksum {
-    extent: Extent,
-    expected: u32,
-    found: OnceLock<u32>,
-}
-
-/// What a reader of one format finds in a file.
-#[derive(Debug)]
-struct Contents {
-    format: Format,
-    config: Option<Value>,
-    metadata: serde_json::Map<String, Value>,
-    tensors: Vec<TensorEntry>,
-    unread: Vec<String>,
-    checksums: Vec<Checksum>,
-}
-
-impl Contents {
-    fn new(format: Format) -> Self {
-        Self {
-            format,
-            config: None,
-            metadata: serde_json::Map::new(),
-            tensors: Vec::new(),
-            unread: Vec::new(),
-            checksums: Vec::new(),
-        }
-    }
-}
-
-/// An open checkpoint: the mapped file and the table of its tensors. No tensor data has been read yet.
-#[derive(Debug)]
-pub struct Checkpoint {
-    bytes: Mapping,
-    contents: Contents,
-}
-
-impl Checkpoint {
-    /// Maps `path` and reads its table of tensors.
-    ///
-    /// # Errors
-    /// The file cannot be mapped, is of no known format, or is malformed; the error names the file and the place.
-    pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let bytes = Mapping::of_file(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })?;
-        Self::from_mapping(bytes, OpenOptions::default())
-            .map_err(|source| WeightsError::InFile { path: path.to_owned(), source: Box::new(source) })
-    }
-
-    /// As [`Checkpoint::open`], for bytes that are already mapped.
-    ///
-    /// # Errors
-    /// The bytes are of no known format or malformed.
-    pub fn from_mapping(bytes: Mapping, options: OpenOptions) -> Result<Self, WeightsError> {
-        let mut contents = if bytes.starts_with(b"PK\x03\x04") {
-            torch::open(&bytes)?
-        } else if bytes.starts_with(bit2::MAGIC) {
-            bit2::open(&bytes)?
-        } else if safetensors::looks_like(&bytes) {
-            safetensors::open(&bytes)?
-        } else {
-            return Err(WeightsError::UnknownFormat { start: bytes.iter().take(8).copied().collect() });
-        };
-        if !options.verify_checksums {
-            for checksum in &mut contents.checksums {
-                checksum.found = OnceLock::from(checksum.expected);
-            }
-        }
-        Ok(Self { bytes, contents })
-    }
-
-    /// The format and layout that were recognised.
-    #[must_use]
-    pub fn format(&self) -> Format {
-        self.contents.format
-    }
-
-    /// The model's config, where the file carries one.
-    #[must_use]
-    pub fn config(&self) -> Option<&Value> {
-        self.contents.config.as_ref()
-    }
-
-    /// Plain values beside the weights, such as `step`.
-    #[must_use]
-    pub fn metadata(&self) -> &serde_json::Map<String, Value> {
-        &self.contents.metadata
-    }
-
-    /// Plain values beside the weights that the training wrote, by key; null says nothing. Formats whose values beside the
-    /// weights are free text have none.
-    pub fn saved_values(&self) -> impl Iterator<Item = (&String, &Value)> {
-        let typed = matches!(self.format(), Format::TorchCompact | Format::TorchTraining | Format::TorchStateDict);
-        self.metadata().iter().filter(move |(_, value)| typed && !value.is_null())
-    }
-
-    /// Parts of the file that hold no weights and were left unread, such as `optimizer`.
-    #[must_use]
-    pub fn unread(&self) -> &[String] {
-        &self.contents.unread
-    }
-
-    /// All tensors, in the order of the file. Names are unique.
-    #[must_use]
-    pub fn tensors(&self) -> &[TensorEntry] {
-        &self.contents.tensors
-    }
-
-    /// Length of the file in bytes.
-    #[must_use]
-    pub fn file_bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// The file.
-    #[must_use]
-    pub fn mapping(&self) -> &Mapping {
-        &self.bytes
-    }
 }

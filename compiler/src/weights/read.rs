@@ -39,13 +39,14 @@ impl Checkpoint {
         let values = match &entry.stored {
             Stored::Dense(view) => self.dense(view),
             Stored::Ternary { .. } => self
-                .ternary(entry)
+                .ternary(entry, false)
                 .map(|tensor| tensor.codes.iter().map(|&code| f32::from(code) * tensor.scale).collect()),
-            Stored::Sign { .. } => self.signs(entry).map(|tensor| {
+            Stored::Sign { .. } => self.signs(entry, false).map(|tensor| {
                 let columns = entry.shape.last().copied().unwrap_or(1).max(1);
                 let rows = tensor.signs.chunks_exact(columns).zip(&tensor.scales);
                 rows.flat_map(|(row, &scale)| row.iter().map(move |&sign| f32::from(sign) * scale)).collect()
             }),
+            Stored::Other { what } => Err(TensorProblem::NotRead { what: what.clone() }),
         };
         values.map_err(|problem| WeightsError::tensor(&entry.name, problem))
     }
@@ -63,25 +64,27 @@ impl Checkpoint {
     /// The codes and the scale of a packed ternary tensor.
     ///
     /// # Errors
-    /// It is stored in another form, or damaged.
-    pub fn read_ternary(&self, entry: &TensorEntry) -> Result<TernaryTensor, WeightsError> {
-        self.ternary(entry).map_err(|problem| WeightsError::tensor(&entry.name, problem))
+    /// It is stored in another form, or damaged; (unless `any_scale`) a scale that no quantiser writes.
+    pub fn read_ternary(&self, entry: &TensorEntry, any_scale: bool) -> Result<TernaryTensor, WeightsError> {
+        self.ternary(entry, any_scale).map_err(|problem| WeightsError::tensor(&entry.name, problem))
     }
 
     /// The signs and row scales of a tensor stored as sign rows.
     ///
     /// # Errors
-    /// It is stored in another form, or damaged.
-    pub fn read_signs(&self, entry: &TensorEntry) -> Result<SignTensor, WeightsError> {
-        self.signs(entry).map_err(|problem| WeightsError::tensor(&entry.name, problem))
+    /// As [`Checkpoint::read_ternary`].
+    pub fn read_signs(&self, entry: &TensorEntry, any_scale: bool) -> Result<SignTensor, WeightsError> {
+        self.signs(entry, any_scale).map_err(|problem| WeightsError::tensor(&entry.name, problem))
     }
 
-    fn ternary(&self, entry: &TensorEntry) -> Result<TernaryTensor, TensorProblem> {
+    fn ternary(&self, entry: &TensorEntry, any_scale: bool) -> Result<TernaryTensor, TensorProblem> {
         let Stored::Ternary { codes, scale } = &entry.stored else {
-            return Err(TensorProblem::WrongForm { stored: entry.stored.name(), wanted: "packed ternary" });
+            return Err(TensorProblem::WrongForm { stored: entry.stored.name().to_owned(), wanted: "packed ternary" });
         };
         let scale = self.dense(scale)?[0];
-        check_scales(&[scale])?;
+        if !any_scale {
+            check_scales(&[scale])?;
+        }
         let (rows, columns) = (entry.shape[0], entry.shape[1]);
         self.verify(codes)?;
         let packed = gather(self.storage(codes), codes, |[byte]: [u8; 1]| byte);
@@ -102,8 +105,8 @@ impl Checkpoint {
         Ok(TernaryTensor { codes: unpacked, scale })
     }
 
-    fn signs(&self, entry: &TensorEntry) -> Result<SignTensor, TensorProblem> {
-        let scales = self.row_scales(entry)?;
+    fn signs(&self, entry: &TensorEntry, any_scale: bool) -> Result<SignTensor, TensorProblem> {
+        let scales = self.row_scales(entry, any_scale)?;
         let Stored::Sign { bits, row_stride, .. } = &entry.stored else {
             unreachable!("only sign rows have row scales");
         };
@@ -117,12 +120,14 @@ impl Checkpoint {
     }
 
     /// The scales of sign rows, whose padding bits are zero.
-    pub(super) fn row_scales(&self, entry: &TensorEntry) -> Result<Vec<f32>, TensorProblem> {
+    pub(super) fn row_scales(&self, entry: &TensorEntry, any_scale: bool) -> Result<Vec<f32>, TensorProblem> {
         let Stored::Sign { bits, row_stride, alpha } = &entry.stored else {
-            return Err(TensorProblem::WrongForm { stored: entry.stored.name(), wanted: "sign rows" });
+            return Err(TensorProblem::WrongForm { stored: entry.stored.name().to_owned(), wanted: "sign rows" });
         };
         let scales = self.dense(alpha)?;
-        check_scales(&scales)?;
+        if !any_scale {
+            check_scales(&scales)?;
+        }
         let columns = entry.shape[1];
         if !columns.is_multiple_of(64) {
             for (row, bytes) in self.bytes_of(*bits).chunks_exact(*row_stride).enumerate() {
@@ -160,13 +165,18 @@ impl Checkpoint {
             Element::Bf16 => Ok(gather(bytes, view, |b| bf16::from_le_bytes(b).to_f32())),
             Element::I64 => exact(gather(bytes, view, i64::from_le_bytes)),
             Element::I32 => exact(gather(bytes, view, |b| i32::from_le_bytes(b).into())),
+            Element::U64 => exact(gather(bytes, view, |b| u64::from_le_bytes(b).try_into().unwrap_or(i64::MAX))),
+            Element::U32 => exact(gather(bytes, view, |b| u32::from_le_bytes(b).into())),
+            Element::I16 => Ok(gather(bytes, view, |b| i16::from_le_bytes(b).into())),
+            Element::U16 => Ok(gather(bytes, view, |b| u16::from_le_bytes(b).into())),
+            Element::I8 => Ok(gather(bytes, view, |b| i8::from_le_bytes(b).into())),
             Element::U8 => Ok(gather(bytes, view, |[b]: [u8; 1]| b.into())),
             Element::Bool => Ok(gather(bytes, view, |[b]: [u8; 1]| f32::from(b != 0))),
         }
     }
 
-    fn bytes_of(&self, extent: Extent) -> &[u8] {
-        &self.bytes[extent.offset..extent.offset + extent.length]
+    pub(super) fn bytes_of(&self, extent: Extent) -> &[u8] {
+        &self.files[extent.file][extent.offset..extent.offset + extent.length]
     }
 
     fn storage(&self, view: &View) -> &[u8] {
@@ -215,7 +225,17 @@ pub(super) fn finite(values: &[f32]) -> Result<(), TensorProblem> {
     Err(TensorProblem::NonFinite { count: bad.count() + 1, elements: values.len(), first })
 }
 
-fn check_scales(scales: &[f32]) -> Result<(), TensorProblem> {
+/// Scales as a packed weight has them, padding and all.
+///
+/// # Errors
+/// One of them is not finite, or negative.
+pub fn check_packed_scales(path: &str, bytes: &[u8]) -> Result<(), WeightsError> {
+    let scales = bytes.chunks_exact(4).map(|chunk| f32::from_le_bytes(chunk.try_into().expect("chunks of four")));
+    check_scales(&scales.collect::<Vec<_>>()).map_err(|problem| WeightsError::tensor(path, problem))
+}
+
+/// Scales as quantisers write them.
+pub(super) fn check_scales(scales: &[f32]) -> Result<(), TensorProblem> {
     match scales.iter().position(|scale| !scale.is_finite() || *scale < 0.0) {
         None => Ok(()),
         Some(index) => Err(TensorProblem::Scale { index, value: scales[index] }),

@@ -10,8 +10,10 @@ use crate::ir::{Module, WeightId, WeightSource};
 pub struct Binding {
     /// Per weight of the module: its tensor's index in the checkpoint; `None` for computed weights.
     pub tensors: Vec<Option<usize>>,
-    /// Tensors that are not needed, by index, with the graph's reason.
+    /// Tensors that are not needed, by index, with the reason.
     pub ignored: Vec<(usize, String)>,
+    /// Those of them that should be copies, with the tensor that is read instead.
+    pub copies: Vec<(usize, usize)>,
 }
 
 /// Where the values of a module's weights come from.

@@ -133,6 +133,7 @@ fn a_flipped_bit_in_a_storage_names_the_tensor() {
         Stored::Dense(view) => view.storage.offset,
         Stored::Ternary { codes, .. } => codes.storage.offset,
         Stored::Sign { bits, .. } => bits.offset,
+        Stored::Other { what } => panic!("{what}"),
     };
     let mut damaged = COMPACT.to_vec();
     damaged[at] ^= 4;

@@ -9,6 +9,7 @@ use std::fs::File;
 use memmap2::MmapMut;
 
 use super::Mapping;
+use super::shrunken::Watched;
 use crate::error::{Error, Result};
 use crate::native::Weights;
 
@@ -24,6 +25,7 @@ pub struct Extended {
     border: usize,
     bytes: usize,
     mapped: bool,
+    watched: Option<Watched>,
 }
 
 impl Extended {
@@ -36,8 +38,12 @@ impl Extended {
         let bytes = border.checked_add(behind).filter(|_| file.len() <= border).unwrap_or(usize::MAX);
         let map = bytes.checked_add(PAD).ok_or_else(none).and_then(MmapMut::map_anon);
         let map = map.map_err(|source| Error::Memory { bytes, source })?;
-        let mut all = Extended { map, file_bytes: file.len(), border, bytes, mapped: false };
-        all.mapped = file.file().is_some_and(|open| all.put(open));
+        let mut all = Extended { map, file_bytes: file.len(), border, bytes, mapped: false, watched: None };
+        if let Some((open, path)) = file.file() {
+            all.mapped = all.put(open);
+            let start = all.map.as_ptr().addr();
+            all.watched = all.mapped.then(|| Watched::new(start..start + all.file_bytes, path));
+        }
         if !all.mapped {
             all.map[..file.len()].copy_from_slice(file);
         }

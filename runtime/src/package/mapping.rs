@@ -6,10 +6,11 @@
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
 
+use super::shrunken::Watched;
 use crate::error::Result;
 use crate::memory::Buffer;
 use crate::system;
@@ -20,7 +21,7 @@ pub struct Mapping(Bytes);
 
 #[derive(Debug)]
 enum Bytes {
-    File { map: Mmap, file: File },
+    File { map: Mmap, file: File, path: PathBuf, _watched: Watched },
     Memory(Buffer),
 }
 
@@ -30,24 +31,30 @@ impl Mapping {
     /// # Errors
     /// Whatever opening or mapping the file gives; also a file longer than the address space.
     pub fn of_file(path: &Path) -> io::Result<Self> {
+        let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+        // Asked before it is opened, too: opening a pipe waits for somebody to write.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(invalid("not a regular file"));
+        }
         let file = File::open(path)?;
         let metadata = file.metadata()?;
-        let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
         if !metadata.is_file() {
             return Err(invalid("not a regular file"));
         }
         let length = usize::try_from(metadata.len()).map_err(|_| invalid("longer than the address space"))?;
         // SAFETY: the mapping is private to this value and never written. The one hazard is another process
-        // that truncates the file while it is mapped; like every loader that maps its files, we require that
-        // a checkpoint or package is not changed while it is in use.
+        // that truncates or rewrites the file while it is mapped; like every loader that maps its files, we require
+        // that a checkpoint or package is not changed while it is in use. Pages that are gone end the process
+        // (`shrunken`).
         let map = unsafe { MmapOptions::new().len(length).map(&file) }.map_err(system::named)?;
-        Ok(Self(Bytes::File { map, file }))
+        let range = map.as_ptr().addr()..map.as_ptr().addr() + map.len();
+        Ok(Self(Bytes::File { _watched: Watched::new(range, path), map, file, path: path.to_owned() }))
     }
 
-    /// The open file, if the bytes are one.
-    pub(super) fn file(&self) -> Option<&File> {
+    /// The open file with its name, if the bytes are one.
+    pub(super) fn file(&self) -> Option<(&File, &Path)> {
         match &self.0 {
-            Bytes::File { file, .. } => Some(file),
+            Bytes::File { file, path, .. } => Some((file, path)),
             Bytes::Memory(_) => None,
         }
     }

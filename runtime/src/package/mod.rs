@@ -6,6 +6,7 @@
 mod extended;
 mod format;
 mod mapping;
+mod shrunken;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use extended::Extended;
 pub use format::{ALIGNMENT, FormatError, MAGIC, MAX_HEADER, PREAMBLE, Preamble, TAIL, VERSION};
 pub use mapping::Mapping;
+pub use shrunken::explain_shrunken_files;
 
 use crate::abi::PADDING;
 use crate::memory::Buffer;

@@ -30,6 +30,8 @@ pub struct Tensor {
     pub storage: Storage,
     /// Whether the storage holds the transposed matrix, read through exchanged strides.
     pub transposed: bool,
+    /// Whether the storage holds just the first value, read again and again.
+    pub expanded: bool,
     /// Packed ternary codes have a scale. Only the compact layout knows them.
     pub scale: Option<f32>,
 }
@@ -61,6 +63,15 @@ pub struct Checkpoint {
     pub zip64: bool,
     /// A function that loading would call, as `module`, `name`, with one text as its argument.
     pub call: Option<(&'static str, &'static str)>,
+    /// The key of the state dictionary, if not `model`; with dots a path.
+    pub key: Option<&'static str>,
+    /// The protocol of the pickle; 0 for that of torch.
+    pub protocol: u8,
+    /// Whether it is written as before the archives.
+    pub legacy: bool,
+    /// Values beside the tensors, or among them, as the opcodes that make them.
+    pub opcodes: Vec<(&'static str, Vec<u8>)>,
+    pub opcodes_among: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl Storage {
@@ -108,6 +119,9 @@ fn half(value: f32) -> u16 {
 impl Tensor {
     /// The numbers in the order in which the storage has them, and the strides.
     fn laid_out(&self) -> (Vec<f32>, Vec<usize>) {
+        if self.expanded {
+            return (vec![self.values[0]], vec![0; self.shape.len()]);
+        }
         match (self.transposed, self.shape.as_slice()) {
             (true, &[rows, columns]) => {
                 let at = |i: usize| self.values[i % rows * columns + i / rows];
@@ -142,13 +156,18 @@ struct Place {
 impl Checkpoint {
     /// The bytes of the file.
     pub fn bytes(&self) -> Vec<u8> {
-        let mut pickle = Pickle::new();
+        let protocol = if self.protocol == 0 { 2 } else { self.protocol };
+        let mut pickle = Pickle::new(protocol, self.legacy);
         match self.layout {
             Layout::Bare => self.state(&mut pickle),
             Layout::Training => {
-                pickle.open_dict();
-                pickle.text("model");
+                let path: Vec<&str> = self.key.unwrap_or("model").split('.').collect();
+                for key in &path {
+                    pickle.open_dict();
+                    pickle.text(key);
+                }
                 self.state(&mut pickle);
+                path[1..].iter().for_each(|_| pickle.close_dict());
                 if self.optimizer {
                     pickle.text("optimizer");
                     self.moments(&mut pickle);
@@ -170,6 +189,9 @@ impl Checkpoint {
             pickle.close_dict();
         }
         let (pickle, storages) = pickle.finish();
+        if self.legacy {
+            return self.in_a_row(&pickle, &storages);
+        }
         let mut members = vec![("data.pkl".to_owned(), pickle), ("byteorder".to_owned(), b"little".to_vec())];
         members.push(("version".to_owned(), b"3\n".to_vec()));
         members.extend(storages.into_iter().enumerate().map(|(key, bytes)| (format!("data/{key}"), bytes)));
@@ -185,7 +207,30 @@ impl Checkpoint {
         archive.finish().expect("memory").into_inner()
     }
 
+    /// The file as it was before the archives: pickles one after the other, and then the storages.
+    fn in_a_row(&self, pickle: &[u8], storages: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.".to_vec();
+        let mut more = Pickle::new(2, true);
+        more.json(&json!({ "protocol_version": 1001, "little_endian": true, "type_sizes": { "int": 4 } }));
+        bytes.extend(more.finish().0);
+        bytes.extend(pickle);
+        let mut keys = Pickle::new(2, true);
+        let names: Vec<String> = (0..storages.len()).map(|key| key.to_string()).collect();
+        keys.json(&json!(names));
+        bytes.extend(keys.finish().0);
+        for (key, storage) in storages.iter().enumerate() {
+            let tensor = &self.tensors[key];
+            bytes.extend((storage.len() as u64 / tensor.storage.described().1 as u64).to_le_bytes());
+            bytes.extend(storage);
+        }
+        bytes
+    }
+
     fn values_beside(&self, pickle: &mut Pickle) {
+        for (key, opcodes) in &self.opcodes {
+            pickle.text(key);
+            pickle.raw(opcodes);
+        }
         for (key, value) in &self.beside {
             pickle.text(key);
             pickle.json(value);
@@ -216,6 +261,10 @@ impl Checkpoint {
             pickle.text("shape");
             pickle.json(&json!(tensor.shape));
             pickle.close_dict();
+        }
+        for (key, opcodes) in &self.opcodes_among {
+            pickle.text(key);
+            pickle.raw(opcodes);
         }
         pickle.close_dict();
     }

@@ -6,21 +6,40 @@ use serde_json::Value;
 pub struct Pickle {
     bytes: Vec<u8>,
     storages: Vec<Vec<u8>>,
+    protocol: u8,
+    /// Whether references to storages have a sixth part, as in files from before the archives.
+    legacy: bool,
 }
 
 impl Pickle {
     /// Nothing but the protocol.
-    pub fn new() -> Pickle {
-        Pickle { bytes: b"\x80\x02".to_vec(), storages: Vec::new() }
+    pub fn new(protocol: u8, legacy: bool) -> Pickle {
+        Pickle { bytes: vec![b'\x80', protocol], storages: Vec::new(), protocol, legacy }
     }
 
     /// The pickle's bytes, and the storages in the order of their keys.
     pub fn finish(mut self) -> (Vec<u8>, Vec<Vec<u8>>) {
         self.bytes.push(b'.');
+        if self.protocol >= 4 {
+            let length = (self.bytes.len() - 2) as u64;
+            self.bytes.splice(2..2, std::iter::once(b'\x95').chain(length.to_le_bytes()));
+        }
         (self.bytes, self.storages)
     }
 
+    /// Opcodes as they are.
+    pub fn raw(&mut self, opcodes: &[u8]) {
+        self.bytes.extend(opcodes);
+    }
+
     pub fn text(&mut self, text: &str) {
+        if self.protocol >= 4 {
+            self.bytes.extend([b'\x8c', u8::try_from(text.len()).expect("a short text")]);
+            self.bytes.extend(text.as_bytes());
+            // remembered, as Python does
+            self.bytes.push(b'\x94');
+            return;
+        }
         self.bytes.push(b'X');
         self.bytes.extend((text.len() as u32).to_le_bytes());
         self.bytes.extend(text.as_bytes());
@@ -115,6 +134,9 @@ impl Pickle {
         self.text(&key.to_string());
         self.text("cpu");
         self.int((self.storages[key].len() / width) as i64);
+        if self.legacy {
+            self.bytes.push(b'N');
+        }
         self.bytes.extend(b"tQ");
         self.int(first as i64);
         self.ints(shape);
@@ -132,6 +154,12 @@ impl Pickle {
     }
 
     fn global(&mut self, module: &str, name: &str) {
+        if self.protocol >= 4 {
+            self.text(module);
+            self.text(name);
+            self.bytes.push(b'\x93');
+            return;
+        }
         self.bytes.extend(format!("c{module}\n{name}\n").as_bytes());
     }
 }

@@ -71,7 +71,8 @@ impl Reader<'_> {
                     true => Some(UnreadTensor { encoding: self.encoding()?, shape: self.sizes('[', ']')? }),
                     false => None,
                 };
-                CheckpointRule::Ignore { glob, why, tensor }
+                let copy_of = if self.accept_word("copy")? { Some(self.text()?) } else { None };
+                CheckpointRule::Ignore { glob, why, tensor, copy_of }
             }
             "strip" => CheckpointRule::Strip { prefix: self.text()? },
             "rename" => CheckpointRule::Rename { from: self.text()?, to: self.text()? },

@@ -200,12 +200,14 @@ pub struct Checkpoint {
 /// One rule of a [`Checkpoint`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum CheckpointRule {
-    /// `ignore "glob" as bf16[m, n] when cond: "why"`
+    /// `ignore "glob" as bf16[m, n] when cond: "why"`, `ignore "name" as copy of "weight": "why"`
     Ignore {
         /// Which tensors.
         glob: Text,
         /// What the one tensor of this name is, so that it counts as one of the model.
         stored: Option<ValueType>,
+        /// The path of the weight of which the one tensor of this name is a copy.
+        copy_of: Option<Text>,
         /// Only if this holds.
         when: Option<Expr>,
         /// Why they are not needed.

@@ -4,7 +4,7 @@ use super::Elaborator;
 use super::globals::Decl;
 use super::schema::Content;
 use super::value::{R, Reported, Val};
-use crate::diagnostics::{Code, Diagnostic, Span};
+use crate::diagnostics::{Code, Diagnostic, Span, nearest};
 use crate::ir::{CheckpointRule, Elem, Op};
 use crate::lang::ast::{self, BinaryOp, Expr, ExprKind, StmtKind};
 
@@ -231,7 +231,7 @@ impl<'a> Elaborator<'a> {
             };
             for rule in &section.rules {
                 match rule {
-                    ast::CheckpointRule::Ignore { glob, stored, when, reason, .. } => {
+                    ast::CheckpointRule::Ignore { glob, stored, copy_of, when, reason, .. } => {
                         let applies = match when {
                             None => Ok(true),
                             Some(expr) => self.eval(expr, None).and_then(|value| match value {
@@ -251,6 +251,7 @@ impl<'a> Elaborator<'a> {
                             glob: glob.value.to_string(),
                             why: reason.value.to_string(),
                             tensor,
+                            copy_of: copy_of.as_ref().map(|path| path.value.to_string()),
                         });
                     }
                     ast::CheckpointRule::Strip { prefix, .. } => {
@@ -271,7 +272,29 @@ impl<'a> Elaborator<'a> {
         }
         if let Some(tensors) = self.tensors.take() {
             let rules = &self.module.checkpoint;
-            self.tensors = Some(tensors.iter().map(|name| crate::lang::checkpoint::graph_name(rules, name)).collect());
+            let names = tensors.iter().flat_map(|name| crate::lang::checkpoint::graph_names(rules, name));
+            self.tensors = Some(names.collect());
+        }
+    }
+
+    /// Rules that call a tensor a copy of a weight that does not exist.
+    pub(super) fn copies_without_original(&mut self) {
+        let file = self.namespaces[0].file;
+        let sections = file.items.iter().filter_map(|item| match item {
+            ast::Item::Checkpoint(section) => Some(section),
+            _ => None,
+        });
+        for rule in sections.flat_map(|section| &section.rules) {
+            let ast::CheckpointRule::Ignore { glob, copy_of: Some(path), .. } = rule else { continue };
+            let applies =
+                |rule: &CheckpointRule| matches!(rule, CheckpointRule::Ignore { glob: g, .. } if **g == *glob.value);
+            let exists = self.module.weights.iter().any(|weight| *weight.path == *path.value);
+            if self.module.checkpoint.iter().any(applies) && !exists {
+                let near = nearest(&path.value, self.module.weights.iter().map(|weight| weight.path.as_str()));
+                let title = format!("the model has no weight `{}`", path.value);
+                let error = Diagnostic::error(Code::UnknownName, title).at(path.span, "not found");
+                self.diagnostics.push(error.help_if(near.map(|near| format!("nearest weight: `{near}`"))));
+            }
         }
     }
 

@@ -244,6 +244,7 @@ impl<'a> Elaborator<'a> {
                 self.force_globals();
                 self.deferred_checks();
                 self.unused_parts_and_weights();
+                self.copies_without_original();
             }
         }
         self.unused_names();

@@ -138,9 +138,10 @@ impl Builder<'_> {
         match rule {
             Rule::ignore => {
                 let stored = children.take(Rule::stored).map(|pair| self.value_type(pair));
+                let copy_of = children.take(Rule::copy_of).map(|pair| self.text(&Children::of(pair).next()));
                 let when = children.take(Rule::expr).map(|pair| self.expr(pair));
                 let reason = self.text(&children.next());
-                CheckpointRule::Ignore { glob: first, stored, when, reason, span }
+                CheckpointRule::Ignore { glob: first, stored, copy_of, when, reason, span }
             }
             Rule::strip => CheckpointRule::Strip { prefix: first, span },
             Rule::choose => CheckpointRule::Choose { key: first, reason: self.text(&children.next()), span },

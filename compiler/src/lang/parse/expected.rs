@@ -305,6 +305,7 @@ fn word_of(rule: Rule) -> &'static str {
         k_if => "`if`",
         k_when => "`when`",
         k_as => "`as`",
+        copy_of | k_copy => "`copy of`",
         k_most => "`max`",
         k_from => "`from`",
         k_empty => "`empty`",

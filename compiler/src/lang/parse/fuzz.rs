@@ -58,6 +58,7 @@ const TOKENS: &[&str] = &[
     "choose",
     "ignore",
     "as",
+    "copy",
     "not",
     "and",
     "or",

@@ -165,5 +165,6 @@ fn is_mark(rule: Rule) -> bool {
             | k_rename
             | k_choose
             | k_as
+            | k_copy
     )
 }

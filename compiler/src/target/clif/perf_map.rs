@@ -1,7 +1,9 @@
 //! Names of compiled functions for Linux `perf`, which reads those of generated code from a file `perf-PID.map` in the
 //! temporary folder: `STERNA_PERF_MAP=1 perf record sterna bench ...`, then `perf report`.
 
+use std::fs::File;
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 
 use cranelift_jit::JITModule;
 use cranelift_module::Module;
@@ -27,10 +29,18 @@ pub fn write(module: &JITModule) {
         .zip(functions.iter().skip(1).map(|(next, _)| *next).chain([usize::MAX]))
         .map(|((start, name), next)| format!("{start:x} {:x} {name}\n", (next - start).min(LONGEST)))
         .collect();
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+    let mut map = MAP.lock().unwrap_or_else(PoisonError::into_inner);
+    if map.is_none() {
+        // What is there under the name is of a process of old, or somebody's link.
+        let _ = std::fs::remove_file(&path);
+        *map = File::create_new(&path).ok();
+    }
     // perf shows addresses where it finds no map: whoever asked will see.
-    let _ = file.and_then(|mut file| file.write_all(lines.as_bytes()));
+    let _ = map.as_mut().map(|file| file.write_all(lines.as_bytes()));
 }
+
+/// The map of this process.
+static MAP: Mutex<Option<File>> = Mutex::new(None);
 
 /// A bound on the length of a function, for the last one.
 const LONGEST: usize = 1 << 16;

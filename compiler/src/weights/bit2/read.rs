@@ -171,7 +171,7 @@ impl Cursor<'_> {
         if length > self.bytes.len() - self.at {
             return Err(wrong(format!("{what} of {length} bytes at offset {offset} reach beyond the end of the file")));
         }
-        let extent = Extent { offset: self.at, length };
+        let extent = Extent::new(self.at, length);
         // the file is a multiple of 64 bytes long, so that the padding lies inside it
         self.at = padded(self.at + length);
         zero(self.bytes, extent.offset + length, self.at)?;

@@ -5,28 +5,42 @@ use super::value::{Node, NodeId};
 use super::{LayoutError, Pairs, TorchFile};
 use crate::weights::{Contents, Element, Format, Stored, TensorEntry, WeightsError};
 
-pub(super) fn read(file: &mut TorchFile, pairs: &Pairs) -> Result<Contents, WeightsError> {
-    let format = file.arena.get(pairs, "format").and_then(|id| file.arena.text(id));
-    let version = file.arena.get(pairs, "version").map(|id| file.arena.node(id));
-    if format != Some("compact_2bit") || version != Some(&Node::Int(1)) {
+/// The entries of a dictionary of this layout.
+///
+/// # Errors
+/// It is one of another version.
+pub(super) fn recognised(file: &TorchFile, top: NodeId) -> Result<Option<Vec<(NodeId, NodeId)>>, LayoutError> {
+    let pairs = file.pairs(top);
+    let format = file.arena.get(&pairs, "format").and_then(|id| file.arena.text(id));
+    // other files may have a format of their own beside their weights
+    let Some(format) = format.filter(|format| format.starts_with("compact_")) else { return Ok(None) };
+    let version = file.arena.get(&pairs, "version").map(|id| file.arena.node(id));
+    if format != "compact_2bit" || version != Some(&Node::Int(1)) {
         let version = version.map_or("no version".to_owned(), |v| match v {
             Node::Int(v) => format!("version {v}"),
             other => format!("{} as its version", other.kind()),
         });
-        let format: String = format.unwrap_or("(not a string)").chars().take(64).collect();
-        return Err(LayoutError::UnknownFormat { found: format!("`{format}`, {version}") }.into());
+        let format: String = format.chars().take(64).collect();
+        return Err(LayoutError::UnknownFormat { found: format!("`{format}`, {version}") });
     }
-    let state = file.dictionary(pairs, "state").ok_or(LayoutError::Key { key: "state", expected: "dictionary" })?;
-    let tensors = file.named(&state)?.into_iter().map(|(name, &id)| entry(file, name, id)).collect::<Result<_, _>>()?;
-    let config = file.config(pairs)?;
-    let (metadata, unread) = file.beside(pairs, &["format", "version", "config", "state"]);
-    Ok(Contents { config, metadata, tensors, unread, ..Contents::new(Format::TorchCompact) })
+    Ok(Some(pairs))
+}
+
+pub(super) fn read(file: &mut TorchFile, pairs: &Pairs) -> Result<Contents, WeightsError> {
+    let mut contents = Contents::new(Format::TorchCompact);
+    let state = file.arena.get(pairs, "state").filter(|&id| matches!(file.arena.node(id), Node::Dict(_)));
+    let state = state.ok_or(LayoutError::Key { key: "state", expected: "dictionary" })?;
+    let state = file.pairs(state);
+    contents.tensors =
+        file.named(&state)?.into_iter().map(|(name, &id)| entry(file, name, id)).collect::<Result<_, _>>()?;
+    contents.config = file.config(pairs, &mut contents.unread)?;
+    file.beside(pairs, &["format", "version", "config", "state"], &mut contents);
+    Ok(contents)
 }
 
 fn entry(file: &mut TorchFile, name: String, id: NodeId) -> Result<TensorEntry, WeightsError> {
     let Node::Dict(parts) = file.arena.node(id) else {
-        let view = file.view(&name, id)?;
-        return Ok(TensorEntry { name, shape: view.shape.clone(), stored: Stored::Dense(view) });
+        return file.tensor(name, id);
     };
     // three keys are needed; a longer dictionary shared by many names would cost its length for each
     if parts.len() > 16 {

@@ -321,7 +321,7 @@ impl Pickle {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::super::{TorchFile, pickle, value::Node, zip::Archive};
+    use super::super::{pickle, value::Node, zip::Archive};
     use super::*;
     use crate::weights::{Checkpoint, Format, Stored};
 
@@ -343,10 +343,9 @@ mod tests {
         let root = archive.members().iter().find_map(|m| m.name.strip_suffix("/data.pkl")).unwrap();
         let text = archive.member(&format!("{root}/data.pkl")).unwrap().verified(bytes).unwrap();
         let (arena, top) = pickle::read(text).unwrap();
-        let file = TorchFile { arena, archive: &archive, root, checksums: Vec::new(), checked: HashMap::default() };
-        let Node::Dict(pairs) = file.arena.node(top) else { panic!("no dictionary") };
-        let config = file.dictionary(pairs, "config").unwrap();
-        let pair = |(key, value): &_| (file.arena.text(*key).unwrap().to_owned(), file.arena.json(*value).unwrap());
+        let Node::Dict(pairs) = arena.node(top) else { panic!("no dictionary") };
+        let Node::Dict(config) = arena.node(arena.get(pairs, "config").unwrap()) else { panic!("no config") };
+        let pair = |(key, value): &_| (arena.text(*key).unwrap().to_owned(), arena.json(*value).unwrap().0);
         (config.iter().map(pair).collect(), text.to_vec(), root.to_owned())
     }
 

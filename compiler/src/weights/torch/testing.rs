@@ -52,6 +52,21 @@ pub fn torch_file(pickle: Vec<u8>, storages: &[Vec<u8>]) -> Vec<u8> {
     archive(&members)
 }
 
+/// A file from before the archives: the value, and keys, element counts and bytes of its storages.
+pub fn legacy_file(pickle: Vec<u8>, storages: &[(&str, u64, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = super::LEGACY_MAGIC.to_vec();
+    bytes.extend(Pickle::new().int(1001).stop());
+    bytes.extend(Pickle::new().raw(b"}").text("little_endian").raw(b"\x88s").stop());
+    bytes.extend(pickle);
+    let keys = storages.iter().fold(Pickle::new().raw(b"]("), |keys, (key, _, _)| keys.text(key));
+    bytes.extend(keys.raw(b"e").stop());
+    for (_, elements, data) in storages {
+        bytes.extend(elements.to_le_bytes());
+        bytes.extend(data);
+    }
+    bytes
+}
+
 /// A pickle under construction.
 #[derive(Default, Clone)]
 pub struct Pickle(pub Vec<u8>);
@@ -112,7 +127,10 @@ pub fn storage_type(element: Element) -> &'static str {
         Element::Bf16 => "BFloat16Storage",
         Element::I64 => "LongStorage",
         Element::I32 => "IntStorage",
+        Element::I16 => "ShortStorage",
+        Element::I8 => "CharStorage",
         Element::U8 => "ByteStorage",
+        Element::U64 | Element::U32 | Element::U16 => "UntypedStorage",
         Element::Bool => "BoolStorage",
     }
 }

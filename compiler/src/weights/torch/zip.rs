@@ -262,7 +262,7 @@ fn find_directory(bytes: &[u8]) -> Result<Directory, ZipError> {
     };
     match offset.checked_add(length) {
         // bytes between directory and end record would be bytes that nothing accounts for
-        Some(stop) if stop == limit => Ok(Directory { extent: Extent { offset, length }, entries }),
+        Some(stop) if stop == limit => Ok(Directory { extent: Extent::new(offset, length), entries }),
         Some(stop) if stop < limit => {
             Err(ZipError::Inconsistent { offset: stop, what: "unexplained bytes after the central directory" })
         }
@@ -326,7 +326,7 @@ fn read_entry(bytes: &[u8], at: usize, end: usize, data_limit: usize) -> Result<
             what: "the local header has another name than the directory",
         });
     }
-    Ok((Member { name, extent: Extent { offset, length }, crc32 }, local, next))
+    Ok((Member { name, extent: Extent::new(offset, length), crc32 }, local, next))
 }
 
 /// Replaces saturated 32-bit fields by those of the ZIP64 extra field, in its fixed order.
