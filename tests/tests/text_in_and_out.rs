@@ -30,17 +30,17 @@ struct Script {
 
 impl Script {
     fn new(vocab: usize, sequence: &[usize]) -> Script {
-        Script::with_step(vocab, sequence, "  output logits = seq[position % length] + zero[token]")
+        Script::with(vocab, sequence, "", "  output logits = seq[position % length] + zero[token]")
     }
 
-    /// The same with other lines in its step.
-    fn with_step(vocab: usize, sequence: &[usize], step: &str) -> Script {
+    /// The same with other lines in its step, and with a declaration.
+    fn with(vocab: usize, sequence: &[usize], declaration: &str, step: &str) -> Script {
         let script = Script { folder: tempfile::tempdir().unwrap() };
         let graph = format!(
             "model script \"plays a fixed sequence of tokens\"\nimport std\n\n\
              config {{\n  vocab: int in 1..\n  length: int in 1..\n}}\n\n\
-             weight seq: f32[length, vocab] at \"seq\"\nweight zero: f32[vocab, vocab] at \"zero\"\n\n\
-             entry step(token: u32 in 0..vocab) start 0 if empty {{\n{step}\n}}\n"
+             weight seq: f32[length, vocab] at \"seq\"\nweight zero: f32[vocab, vocab] at \"zero\"\n\
+             {declaration}\n\nentry step(token: u32 in 0..vocab) start 0 if empty {{\n{step}\n}}\n"
         );
         std::fs::write(script.path("script.graph"), graph).unwrap();
         let config = json!({ "vocab": vocab, "length": sequence.len() }).to_string();
@@ -219,8 +219,8 @@ fn hostile_tokenizers_are_errors() {
     let changes: Vec<Change> = vec![
         ("normalizer", charsmap("AAAA")),
         ("normalizer", charsmap("/////w==")),
-        // A trie whose values lie outside of the texts.
-        ("normalizer", charsmap(&format!("BAAAAA{}", "////"))),
+        // A trie that leads outside of itself.
+        ("normalizer", charsmap("BAAAAP////8=")),
         ("normalizer", json!({ "type": "Sequence", "normalizers": vec![replace; 9] })),
         ("normalizer", json!({ "type": "Replace", "pattern": { "Regex": "(a{1000}){1000}" }, "content": "" })),
         ("pre_tokenizer", json!({ "type": "FixedLength", "length": 0 })),
@@ -322,7 +322,7 @@ fn generation_ends_well_at_the_end_of_the_context() {
     // A check of positions is a bound too.
     let step =
         "  check position < length, \"the stream is too long\"\n  output logits = seq[position % length] + zero[token]";
-    let script = Script::with_step(4, &[1, 2, 3, 1, 2], step);
+    let script = Script::with(4, &[1, 2, 3, 1, 2], "", step);
     let arguments = script.arguments("run", &["--tokens", "", "-t", "0", "-n", "9"]);
     ends(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), 5, "5 steps: 5 of 9");
     let report: Value =
@@ -333,29 +333,29 @@ fn generation_ends_well_at_the_end_of_the_context() {
 #[test]
 fn logits_that_are_not_finite_end_a_command_with_their_step() {
     // 1e20, then 1e40, which is none.
-    let step = "  state scale: f32 = 1\n  scale = scale * 1e20\n  output logits = seq[position % length] * scale + zero[token]";
-    let script = Script::with_step(4, &[1, 2, 3], step);
+    let scale = "block grow() -> f32 {\n  state s: f32 = 1\n  s = s * 1e20\n  return s\n}\npart scale: grow";
+    let step = "  output logits = seq[position % length] * scale() + zero[token]";
+    let script = Script::with(4, &[1, 2, 3], scale, step);
     let ids = script.path("ids.json");
     std::fs::write(&ids, "[1, 2, 3, 1, 2, 3]").unwrap();
-    let place = |said: &str| {
-        assert!(said.contains("not finite: in step 1,"), "{said}");
-        assert!(said.contains("`mul` in step 1") && said.contains("script.graph:13:"), "{said}");
+    let place = |said: &str, step: usize| {
+        assert!(said.contains(&format!("not finite: in step {step},")), "{said}");
+        assert!(said.contains("in step 1, from `mul`") && said.contains("script.graph:13:"), "{said}");
     };
-    place(&script.failure("run", &["--tokens", "", "-t", "0", "-n", "4"]));
-    place(&script.failure("run", &["--tokens", "", "-n", "4", "--json"]));
-    place(&script.failure("run", &["--tokens", "1,2", "-n", "4"]));
-    place(&script.failure("bench", &["--steps", "4", "--rounds", "1"]));
+    place(&script.failure("run", &["--tokens", "", "-t", "0", "-n", "4"]), 1);
+    place(&script.failure("run", &["--tokens", "", "-n", "4", "--json"]), 1);
+    place(&script.failure("run", &["--tokens", "1,2", "-n", "4"]), 1);
+    // A prompt is read before anything is asked of its logits.
+    place(&script.failure("bench", &["--steps", "4", "--rounds", "1"]), 3);
     for more in [&[][..], &["--json"], &["--backend", "interp"]] {
-        place(&script.failure("eval", &[&["--text", text(&ids)], more].concat()));
+        place(&script.failure("eval", &[&["--text", text(&ids)], more].concat()), 1);
     }
-    // In windows it may come in a later one.
-    let said = script.failure("eval", &["--text", text(&ids), "--window", "3"]);
-    place(&said);
+    place(&script.failure("eval", &["--text", text(&ids), "--window", "3"]), 1);
     // What nothing asks for does not count: one step of it is finite.
     assert!(script.run("run", &["--tokens", "", "-n", "1"]).status.success());
     // Infinities that the graph writes itself are no cause, but nothing can be chosen by them either.
     let written = "  output logits = seq[position % length] + (if position > 0 { -inf } else { 0.0 }) + zero[token]";
-    let script = Script::with_step(4, &[1, 2, 3], written);
+    let script = Script::with(4, &[1, 2, 3], "", written);
     let said = script.failure("run", &["--tokens", "", "-n", "4"]);
     assert!(said.contains("in step 1,") && !said.contains("first value"), "{said}");
 }

@@ -199,7 +199,9 @@ pub fn run(arguments: Arguments) -> Outcome {
     let end = end.map_err(|error| match error {
         Error::NotFinite { .. } => {
             let elements = [&prompt[..], &elements].concat();
-            session.explained(SessionError::NotFinite { source: error, within: 0, elements, first: None }, &options)
+            let prompted = !prompt.is_empty();
+            let error = SessionError::NotFinite { source: error, within: 0, elements, prompted, first: None };
+            session.explained(error, &options)
         }
         other => other.into(),
     })?;

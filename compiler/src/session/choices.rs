@@ -94,6 +94,7 @@ pub fn replay(
     let mut stream = decoder.stream(engine)?;
     let mut fed = Vec::with_capacity(prompt.len() + count);
     fed.extend_from_slice(prompt);
+    let prompted = !prompt.is_empty();
     let begin = Instant::now();
     decoder.prompt(engine, &mut stream, prompt)?;
     let prompt = begin.elapsed().as_secs_f64();
@@ -102,7 +103,7 @@ pub fn replay(
         let step = stream.steps().saturating_sub(1);
         let logits = decoder.logits(engine, &mut stream)?;
         if let Err(source) = check(step, logits) {
-            return Err(SessionError::NotFinite { source, within: 0, elements: fed, first: None });
+            return Err(SessionError::NotFinite { source, within: 0, elements: fed, prompted, first: None });
         }
         let element = next(place, logits);
         fed.push(element);

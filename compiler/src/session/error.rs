@@ -39,7 +39,14 @@ pub enum SessionError {
     /// Logits by which nothing can be chosen or measured, of a stream of these elements that begins at element `within` of a
     /// text; with the first value that was not finite, where it was sought.
     #[error("{source}{}{}", beginning(*within), source_of(first.as_deref()))]
-    NotFinite { source: sterna_runtime::Error, within: usize, elements: Vec<u32>, first: Option<Box<NotFinite>> },
+    NotFinite {
+        source: sterna_runtime::Error,
+        within: usize,
+        elements: Vec<u32>,
+        /// Whether the stream began with a prompt; what follows an empty one is another stream than the same as a prompt.
+        prompted: bool,
+        first: Option<Box<NotFinite>>,
+    },
     /// A window of a text for which the caches have no room.
     #[error(
         "a stream of {elements} elements takes {needed} steps, and there is room for {}{}",

@@ -60,7 +60,7 @@ pub fn evaluate(
         read.map_err(|error| match error {
             Error::NotFinite { .. } => {
                 let elements = window[..next.min(window.len())].to_vec();
-                SessionError::NotFinite { source: error, within: place, elements, first: None }
+                SessionError::NotFinite { source: error, within: place, elements, prompted: true, first: None }
             }
             other => other.into(),
         })?;

@@ -12,17 +12,22 @@ impl Session {
     /// An error with the first value that was not finite, if it is about such logits and the search takes seconds.
     pub fn explained(&self, error: SessionError, options: &CompileOptions) -> SessionError {
         match error {
-            SessionError::NotFinite { source, within, elements, .. } => {
+            SessionError::NotFinite { source, within, elements, prompted, .. } => {
                 // Where the search fails too, the error is still what it was.
-                let first = self.first_not_finite(options, &elements).ok().flatten();
-                SessionError::NotFinite { source, within, elements, first: first.map(Box::new) }
+                let first = self.first_not_finite(options, &elements, prompted).ok().flatten();
+                SessionError::NotFinite { source, within, elements, prompted, first: first.map(Box::new) }
             }
             other => other,
         }
     }
 
     /// The first value of a stream of these elements that is not finite although all that it was made from was.
-    fn first_not_finite(&self, options: &CompileOptions, elements: &[u32]) -> Result<Option<NotFinite>> {
+    fn first_not_finite(
+        &self,
+        options: &CompileOptions,
+        elements: &[u32],
+        prompted: bool,
+    ) -> Result<Option<NotFinite>> {
         let weights: u128 = self.module().weights.iter().map(|w| w.elements() as u128).sum();
         if weights.saturating_mul(elements.len() as u128 + 1) > MOST {
             return Ok(None);
@@ -31,7 +36,7 @@ impl Session {
         engine.watch();
         let decoder = Decoder::new(engine.table())?;
         let mut stream = decoder.stream(&engine)?;
-        let (first, rest) = elements.split_at(elements.len().min(1));
+        let (first, rest) = elements.split_at(elements.len().min(usize::from(prompted)));
         decoder.prompt(&mut engine, &mut stream, first)?;
         for &element in rest {
             if engine.not_finite().is_some() {
