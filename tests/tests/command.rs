@@ -2,10 +2,10 @@
 
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sterna_tests::{failure, file, root, run, stdout, sterna, text};
 
-fn json(arguments: &[&str]) -> Value {
+fn printed(arguments: &[&str]) -> Value {
     serde_json::from_str(&stdout(arguments)).expect("JSON on stdout")
 }
 
@@ -25,7 +25,7 @@ fn the_bundled_model_writes_the_same_text_for_the_same_seed() {
 
 #[test]
 fn the_bundled_model_writes_words() {
-    let report = json(&["run", "--prompt", "This function ", "-n", "400", "--temperature", "0.6", "--json"]);
+    let report = printed(&["run", "--prompt", "This function ", "-n", "400", "--temperature", "0.6", "--json"]);
     let generated = report["text"].as_str().unwrap();
     assert_eq!(report["elements"].as_array().unwrap().len(), 400);
     let words =
@@ -36,7 +36,7 @@ fn the_bundled_model_writes_words() {
 #[test]
 fn the_bundled_model_is_worth_its_bits() {
     let held_out = root().join("examples/tiny/heldout.txt");
-    let report = json(&["eval", "--text", text(&held_out), "--json"]);
+    let report = printed(&["eval", "--text", text(&held_out), "--json"]);
     let stated: f64 = std::fs::read_to_string(root().join("examples/tiny/README.md"))
         .unwrap()
         .lines()
@@ -49,7 +49,7 @@ fn the_bundled_model_is_worth_its_bits() {
 
 #[test]
 fn verify_compares_real_alternatives() {
-    let report = json(&["verify", "--elements", "30", "--all-levels", "--json"]);
+    let report = printed(&["verify", "--elements", "30", "--all-levels", "--json"]);
     assert!(report["cases"].as_array().unwrap().len() >= 9, "{report}");
     assert_eq!(report["differences"].as_array().unwrap().len(), 0);
     assert_eq!(report["logits"], 31 * 256);
@@ -57,7 +57,7 @@ fn verify_compares_real_alternatives() {
 
 #[test]
 fn check_accounts_for_keys_and_tensors() {
-    let report = json(&["check", "cpu1/run_05", "--json"]);
+    let report = printed(&["check", "cpu1/run_05", "--json"]);
     assert_eq!(report["parameters"], 38_999_808);
     assert!(report["weight_bytes"].as_u64().unwrap() > 9_000_000);
     assert!(report["state_bytes_per_stream"].as_u64().unwrap() >= 12 * 512 * 4);
@@ -65,7 +65,7 @@ fn check_accounts_for_keys_and_tensors() {
     assert_eq!(report["config_keys"]["byte_dim"]["treatment"], "default");
     let folder = file("goldens/cpu1/run_04");
     let (config, weights) = (folder.join("config.json"), folder.join("run_04_fp32.pt"));
-    let report = json(&["check", text(&config), "--weights", text(&weights), "--json"]);
+    let report = printed(&["check", text(&config), "--weights", text(&weights), "--json"]);
     assert!(report["tensors"]["read"].as_array().unwrap().len() > 20);
     assert_eq!(report["config_keys"]["run"]["treatment"], "ignored");
 }
@@ -90,7 +90,7 @@ fn parameter_counts_are_those_of_the_published_table() {
         ("run_15", 10_729_593),
         ("run_16_r2", 10_688_633),
     ] {
-        assert_eq!(json(&["check", preset, "--json"])["parameters"], parameters, "{preset}");
+        assert_eq!(printed(&["check", preset, "--json"])["parameters"], parameters, "{preset}");
     }
 }
 
@@ -119,7 +119,7 @@ fn compile_and_import_make_packages_that_run() {
 #[test]
 fn bench_reports_the_contract() {
     let folder = file("goldens/cpu1/run_04");
-    let report = json(&["bench", text(&folder.join("config.json")), "--steps", "8", "--rounds", "1", "--json"]);
+    let report = printed(&["bench", text(&folder.join("config.json")), "--steps", "8", "--rounds", "1", "--json"]);
     for key in ["decode_tokens_per_s", "prefill_tokens_per_s", "weight_gb_per_s", "memory_gb_per_s", "compile_ms"] {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
     }
@@ -218,6 +218,105 @@ fn a_reader_that_has_seen_enough_is_no_mistake() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(0) && !said.contains("panicked"), "{arguments:?}: {said}");
     }
+}
+
+/// A folder with a graph of one key, and configs for it.
+fn one_key() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let key = "a_key_with_a_name_that_no_column_was_made_for";
+    let graph = format!(
+        "model m\nconfig {{ {key}: int = 4; note: ignored(\"a remark\"); rope {{ base: float }}? }}\n\
+         weight embed: f32[8, {key}]\nweight decay: f32[2]\ncheck {key} > 1, \"too small\"\n\
+         entry step(token: u32 in 0..8) {{\n  check max(decay) <= 1, \"decay above one\"\n  x = embed[token]\n  \
+         if rope != null {{ x = x * rope.base }}\n  output logits = embed(x)\n}}\n"
+    );
+    std::fs::write(folder.path().join("m.graph"), graph).unwrap();
+    std::fs::write(folder.path().join("c.json"), format!("\u{feff}{{\"{key}\": 5, \"note\": -Infinity}}")).unwrap();
+    std::fs::write(folder.path().join("w.safetensors"), decays([0.5, 1.0])).unwrap();
+    folder
+}
+
+/// Weights for [`one_key`] with these decays.
+fn decays(values: [f32; 2]) -> Vec<u8> {
+    let tensor =
+        |shape: &[usize], from: usize, to: usize| json!({"dtype": "F32", "shape": shape, "data_offsets": [from, to]});
+    let header = json!({"decay": tensor(&[2], 0, 8), "embed": tensor(&[8, 5], 8, 168)}).to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.bytes());
+    bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
+    bytes.extend([0u8; 160]);
+    bytes
+}
+
+#[test]
+fn configs_as_people_have_them() {
+    let folder = one_key();
+    let graphs = text(folder.path());
+    let config = folder.path().join("c.json");
+    let said = stdout(&["check", text(&config), "--graphs", graphs]);
+    let values: Vec<usize> = said
+        .lines()
+        .skip_while(|line| *line != "config keys")
+        .skip(1)
+        .take(2)
+        .map(|line| line.find(['5', '-']).unwrap_or_else(|| panic!("{said}")))
+        .collect();
+    assert_eq!(values[0], values[1], "the columns stand under one another\n{said}");
+    // Numbers that are not finite under an ignored key go into a package.
+    let (package, weights) = (folder.path().join("m.sterna"), folder.path().join("w.safetensors"));
+    stdout(&["compile", text(&config), "--graphs", graphs, "-w", text(&weights), "-o", text(&package)]);
+    let said = failure(&["check", text(&package), "--model", "other"], 1);
+    assert!(said.contains("a graph of its own, m"), "{said}");
+    let output = run(&["check", text(&package), "--graphs", graphs]);
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("note: --graphs"));
+    // A graph beside it that cannot be read is the first thing to say, unless the graph meant is named.
+    std::fs::write(folder.path().join("broken.graph"), "model broken\nconfig { a: itn }\n").unwrap();
+    let said = failure(&["check", text(&config), "--graphs", graphs], 1);
+    assert!(said.contains("broken.graph:2:") && said.contains("nearest word: `int`"), "{said}");
+    stdout(&["check", text(&config), "--graphs", graphs, "--model", "m"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn configs_from_pipes_and_under_any_name() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = one_key();
+    let name = folder.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9.json"));
+    std::fs::copy(folder.path().join("c.json"), &name).unwrap();
+    let output = sterna_tests::sterna().arg("check").arg(&name).arg("--graphs").arg(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut command = sterna_tests::sterna();
+    command.args(["check", "/dev/stdin", "--model", "m", "--graphs"]).arg(folder.path());
+    command.stdin(std::fs::File::open(folder.path().join("c.json")).unwrap());
+    assert!(command.output().unwrap().status.success());
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut command = sterna_tests::sterna();
+    command.args(["check", "/dev/stdin", "--model", "m", "--graphs"]).arg(folder.path()).stdin(reader);
+    std::io::Write::write_all(&mut writer, b"{}").unwrap();
+    drop(writer);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn negative_values_are_said_of_their_option() {
+    for option in ["--threads", "--rows", "--context"] {
+        let said = failure(&["verify", "cpu1/run_04", option, "-3"], 2);
+        assert!(said.contains(option) && said.contains("-3") && !said.contains("unexpected"), "{said}");
+    }
+}
+
+#[test]
+fn check_evaluates_what_is_asked_of_the_weights() {
+    let folder = one_key();
+    let weights = folder.path().join("w.safetensors");
+    let config = folder.path().join("c.json");
+    let arguments = ["check", text(&config), "--graphs", text(folder.path()), "-w", text(&weights)];
+    stdout(&arguments);
+    std::fs::write(&weights, decays([0.5, 2.0])).unwrap();
+    let said = failure(&arguments, 1);
+    assert!(said.contains("error[E0706]: decay above one") && said.contains("m.graph:7:"), "{said}");
 }
 
 #[test]

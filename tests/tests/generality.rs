@@ -3,6 +3,7 @@
 
 mod encodings;
 
+use serde_json::Value;
 use sterna_tests::{file, stdout, sterna, text};
 
 fn verify(preset: &str) {
@@ -89,6 +90,26 @@ fn growing_values_pass_through_control() {
     verify("entries/handed_3");
     verify("entries/rounds");
     verify("entries/rounds_2");
+}
+
+#[test]
+fn activations_powers_and_running_sums() {
+    verify("functions/small");
+    verify("functions/odd");
+    let graphs = file("run");
+    let tokens = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(tokens.path(), "[3]").unwrap();
+    let said = stdout(&["logits", "functions/values", "--graphs", text(&graphs), "--tokens", text(tokens.path())]);
+    let rows: Vec<Vec<f64>> =
+        serde_json::from_value(serde_json::from_str::<Value>(&said).unwrap()["logits"].take()).unwrap();
+    let gelu = [-5.9e-9, -0.00404951, -0.15865525, 0.0, 0.34573123, 2.99595049];
+    let relu = [0.0, 0.0, 0.0, 0.0, 0.5, 3.0];
+    let cubes = [-216.0, -27.0, -1.0, 0.0, 0.125, 27.0];
+    let sums = [-6.0, -9.0, -10.0, -10.0, -9.5, -6.5];
+    let expected = [gelu, relu, cubes, sums].concat();
+    for (found, expected) in rows[0].iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-6, "{found} instead of {expected}");
+    }
 }
 
 #[test]

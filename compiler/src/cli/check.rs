@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::options::{self, CacheArguments, EngineArguments, ModelArguments, WeightArguments};
 use super::{Failure, Outcome, output};
 use crate::ir::{Treatment, WeightSource};
-use crate::session::{self, Session, SessionError};
+use crate::session::{self, Experts, Session, SessionError};
 
 /// Arguments of `sterna check`.
 #[derive(clap::Args)]
@@ -40,6 +40,10 @@ pub fn run(arguments: Arguments) -> Outcome {
         }
         loaded => loaded?,
     };
+    let failed = session.failed_weight_checks()?;
+    if !failed.is_empty() {
+        return Err(Failure::Input(failed.join("\n")));
+    }
     let options = arguments.engine.compile_options()?;
     let cost = session.cost(&options)?;
     let module = session.module();
@@ -49,8 +53,10 @@ pub fn run(arguments: Arguments) -> Outcome {
             "parameters": module.parameters(),
             "fp32_bytes": 4 * module.parameters(),
             "weight_bytes": cost.weight_bytes,
+            "computed_weight_bytes": cost.computed_bytes,
             "state_bytes_per_stream": cost.state_bytes,
             "operations_per_step": cost.operations,
+            "experts": cost.experts.iter().map(experts).collect::<Vec<_>>(),
             "config_keys": keys(&session),
             "tensors": tensors(&session),
         });
@@ -64,11 +70,18 @@ pub fn run(arguments: Arguments) -> Outcome {
     say!("parameters        {:>16}", output::grouped(module.parameters()));
     say!("  as float32      {:>16}", format!("{:.3} MB", 4.0 * module.parameters() as f64 / 1e6));
     say!("  packed          {:>16}", output::bytes(cost.weight_bytes));
+    if cost.computed_bytes > 0 {
+        say!("  of it computed  {:>16}", output::bytes(cost.computed_bytes));
+    }
     say!("state of a stream {:>16}", output::bytes(cost.state_bytes));
     say!("operations a step {:>16}", output::grouped(cost.operations));
+    for layer in alike(&cost.experts) {
+        say!("{layer}");
+    }
     say!("config keys");
+    let widest = module.config.iter().map(|key| key.key.chars().count()).max().unwrap_or(0).max(22);
     for key in &module.config {
-        say!("  {:<22} {:<14} {}", key.key, shorten(&key.value, 14), treatment(&key.treatment));
+        say!("  {:<widest$} {:<14} {}", key.key, shorten(&key.value, 14), treatment(&key.treatment));
     }
     for (name, tensor, why) in module.unread() {
         say!("not read: {name} {:?}: {why}", tensor.shape);
@@ -87,6 +100,27 @@ pub fn run(arguments: Arguments) -> Outcome {
         say!("not compiled: {why}");
     }
     Ok(())
+}
+
+fn experts(layer: &Experts) -> Value {
+    json!({ "path": layer.path, "experts": layer.all, "chosen": layer.chosen })
+}
+
+/// A line for each number of experts, however many layers have it.
+fn alike(experts: &[Experts]) -> Vec<String> {
+    let mut kinds: Vec<((usize, usize), usize)> = Vec::new();
+    for layer in experts {
+        let kind = (layer.chosen, layer.all);
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, layers)) => *layers += 1,
+            None => kinds.push((kind, 1)),
+        }
+    }
+    let line = |((chosen, all), layers): &((usize, usize), usize)| {
+        let of = if *layers == 1 { "1 layer".to_owned() } else { format!("{layers} layers") };
+        format!("experts           {:>16}", format!("{chosen} of {all} a step, in {of}"))
+    };
+    kinds.iter().map(line).collect()
 }
 
 /// The table of a model's presets.

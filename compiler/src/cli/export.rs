@@ -62,7 +62,7 @@ impl From<FloatName> for Float {
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
-    let package = arguments.model.config.as_deref().is_some_and(|name| name.ends_with(".sterna"));
+    let package = arguments.model.config.as_deref().is_some_and(|path| path.extension().is_some_and(|e| e == "sterna"));
     if arguments.weights.weights.is_none() && !arguments.random && !package {
         return Err(Failure::Usage("error: give --weights FILE, a package, or --random for random weights".into()));
     }

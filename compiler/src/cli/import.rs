@@ -12,7 +12,7 @@ pub struct Arguments {
     checkpoint: PathBuf,
     /// The config, if the checkpoint has none of its own and no config.json beside it.
     #[arg(long, value_name = "CONFIG")]
-    config: Option<String>,
+    config: Option<PathBuf>,
     /// The graph that the config is for.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,

@@ -23,7 +23,7 @@ mod start;
 mod sweep;
 mod verify;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use sterna_runtime::system::Allocator;
 
 /// Why a command ended early.
@@ -117,7 +117,10 @@ enum Command {
 /// Runs the command line of this process and gives its exit code.
 pub fn main() -> u8 {
     sterna_runtime::package::explain_shrunken_files();
-    let arguments = match Arguments::try_parse() {
+    // A negative number is a value, so that what is wrong with it is said of its option.
+    let command = Arguments::command().mut_subcommands(|command| command.allow_negative_numbers(true));
+    let arguments = command.try_get_matches().and_then(|found| Arguments::from_arg_matches(&found));
+    let arguments = match arguments {
         Ok(arguments) => arguments,
         Err(error) => {
             // The terminal being gone is no reason to fail otherwise.

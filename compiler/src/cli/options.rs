@@ -17,7 +17,7 @@ use crate::session::{
 pub struct ModelArguments {
     /// A JSON config, a preset, or a .sterna package; without it the config inside or beside the checkpoint given, and
     /// without one the bundled tiny model.
-    pub config: Option<String>,
+    pub config: Option<PathBuf>,
     /// The graph that a JSON config is for; by default the one whose config section fits it best.
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
@@ -117,8 +117,7 @@ impl TokenizerArguments {
                 None => Ok(None),
             };
         }
-        let config = model.config.as_ref().map(Path::new);
-        let files = config.into_iter().chain(weights.weights.as_deref());
+        let files = model.config.as_deref().into_iter().chain(weights.weights.as_deref());
         let Some(path) = session::find_tokenizer(self.tokenizer.as_deref(), files) else { return Ok(None) };
         let tokenizer = Tokenizer::open(&path, decoder.vocabulary())?;
         if !tokenizer.saved().is_empty() {
@@ -225,6 +224,9 @@ pub fn observing(
         (None, Some(path)) => session::config_of_checkpoint(path)?,
         (None, None) => ModelSource::Bundled,
     };
+    if let (Some(graphs), ModelSource::Bundled | ModelSource::Package(_)) = (&model.graphs, &source) {
+        eprintln!("note: --graphs {}: a package has its graph inside, so the folder is not read", graphs.display());
+    }
     let chosen = match (checkpoint, weights) {
         (Some(path), _) => WeightsSource::File(path.to_owned()),
         (None, Some(arguments)) => WeightsSource::Random(arguments.weight_seed),

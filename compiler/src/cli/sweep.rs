@@ -37,7 +37,7 @@ pub struct Arguments {
     window: usize,
     /// One config for all checkpoints.
     #[arg(long, value_name = "CONFIG")]
-    config: Option<String>,
+    config: Option<PathBuf>,
     /// The graph that the configs are for.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,

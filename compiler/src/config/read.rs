@@ -1,4 +1,5 @@
-//! Reads JSON text into the value tree: RFC 8259 and nothing more, with the place of every mistake.
+//! Reads JSON text into the value tree, with the place of every mistake: RFC 8259, a byte order mark in front, and the
+//! three words for numbers that are not finite, since Python writes them.
 
 use super::value::{Json, JsonKind, Object, Property};
 use crate::diagnostics::{Code, Diagnostic, Diagnostics, FileId, SourceFiles, Span};
@@ -44,6 +45,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn whole(&mut self) -> Read<Json> {
+        if self.text.starts_with('\u{feff}') {
+            self.at = '\u{feff}'.len_utf8();
+        }
         let value = self.value(0)?;
         self.blanks();
         if self.at < self.text.len() {
@@ -96,6 +100,7 @@ impl Reader<'_> {
             Some(b'{') => self.object(depth + 1)?,
             Some(b'[') => self.list(depth + 1)?,
             Some(b'"') => JsonKind::String(self.string()?),
+            Some(b'-') if self.text[self.at + 1..].starts_with("Infinity") => self.not_finite("-Infinity"),
             Some(b'-' | b'0'..=b'9') => self.number()?,
             _ => self.word()?,
         };
@@ -109,7 +114,9 @@ impl Reader<'_> {
             "null" => JsonKind::Null,
             "true" => JsonKind::Bool(true),
             "false" => JsonKind::Bool(false),
-            "NaN" | "Infinity" | "inf" | "nan" => {
+            "NaN" => return Ok(self.not_finite("NaN")),
+            "Infinity" => return Ok(self.not_finite("Infinity")),
+            "inf" | "nan" => {
                 return Err(self.unexpected("a finite number", None));
             }
             "True" | "False" | "None" => {
@@ -124,6 +131,17 @@ impl Reader<'_> {
         };
         self.at += length;
         Ok(kind)
+    }
+
+    /// One of Python's words for numbers that JSON does not have.
+    fn not_finite(&mut self, word: &str) -> JsonKind {
+        self.at += word.len();
+        let value = match word {
+            "NaN" => f64::NAN,
+            "Infinity" => f64::INFINITY,
+            _ => f64::NEG_INFINITY,
+        };
+        JsonKind::Float { value, text: word.into() }
     }
 
     fn enter(&self, depth: usize) -> Read<()> {
@@ -362,6 +380,15 @@ mod tests {
     }
 
     #[test]
+    fn what_python_writes_is_read_but_is_no_number() {
+        let value = run("\u{feff}{\"a\": [NaN, Infinity, -Infinity]}").unwrap();
+        let list = value.lookup("a").unwrap().value.as_list().unwrap();
+        assert_eq!(list.iter().map(Json::as_float).collect::<Vec<_>>(), [None; 3]);
+        assert_eq!(list.iter().map(Json::to_string).collect::<Vec<_>>(), ["NaN", "Infinity", "-Infinity"]);
+        assert_eq!(value.to_value()["a"][2], "-Infinity");
+    }
+
+    #[test]
     fn integers_are_exact() {
         let value = run("18446744073709551615").unwrap();
         assert_eq!(value.as_int(), Some(u64::MAX.into()));
@@ -375,7 +402,7 @@ mod tests {
         let cases = [
             ("{\"a\": 1, \"a\": 2}", "E0607 key `a` occurs twice"),
             ("[1,]", "E0608 JSON has no comma after the last element"),
-            ("NaN", "E0608 `NaN` is not JSON here"),
+            ("[nan]", "E0608 `nan` is not JSON here"),
             ("1e999", "E0608 this number is too large"),
             ("01", "E0608 this is not a number of JSON"),
             ("\"a\nb\"", "E0608 this string does not end on its line"),

@@ -23,7 +23,8 @@ pub enum JsonKind {
     Bool(bool),
     /// A number without point and exponent, exact.
     Int(i128),
-    /// Any other number; finite. The text is as written, for messages.
+    /// Any other number. `NaN`, `Infinity` and `-Infinity`, which Python writes, are read so that they may stand where
+    /// nothing needs them; no typed key takes them. The text is as written, for messages.
     Float {
         /// Nearest double.
         value: f64,
@@ -76,6 +77,8 @@ impl Json {
             JsonKind::Null => Value::Null,
             JsonKind::Bool(value) => Value::from(*value),
             JsonKind::Int(value) => i64::try_from(*value).map_or_else(|_| Value::from(*value as f64), Value::from),
+            // JSON has no number for it: what nothing needs is kept as written.
+            JsonKind::Float { value, text } if !value.is_finite() => Value::from(&**text),
             JsonKind::Float { value, .. } => Value::from(*value),
             JsonKind::String(text) => Value::from(&**text),
             JsonKind::List(values) => values.iter().map(Json::to_value).collect(),
@@ -96,6 +99,11 @@ impl Json {
             JsonKind::List(_) => "a list",
             JsonKind::Object(_) => "an object",
         }
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(&self) -> bool {
+        self.kind == JsonKind::Null
     }
 
     /// The object, or nothing.
@@ -129,7 +137,7 @@ impl Json {
                 let float = *value as f64;
                 (float as i128 == *value).then_some(float)
             }
-            JsonKind::Float { value, .. } => Some(*value),
+            JsonKind::Float { value, .. } if value.is_finite() => Some(*value),
             _ => None,
         }
     }

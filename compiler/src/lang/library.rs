@@ -205,7 +205,7 @@ impl Library {
         };
         let model = match model {
             Some(model) => model.to_string(),
-            None => self.model_for(&json)?,
+            None => self.model_for(files, &json)?,
         };
         let graph = self.load(files, &model)?;
         graph.compile(files, json, options)
@@ -214,16 +214,19 @@ impl Library {
     /// The model whose declared keys fit a config best.
     ///
     /// # Errors
-    /// None fits, or two fit equally well.
-    pub fn model_for(&self, config: &Json) -> Result<String, Diagnostics> {
-        let mut files = SourceFiles::new();
+    /// A file cannot be parsed, so that the model meant may be in it; none fits, or two fit equally well.
+    fn model_for(&self, files: &mut SourceFiles, config: &Json) -> Result<String, Diagnostics> {
+        let mut unread = Diagnostics::new();
         let mut best: Vec<(usize, String)> = Vec::new();
         for (name, (file, text)) in &self.texts {
             let id = files.add(file.clone(), text.clone());
-            let parsed = super::parse(&files, id, &mut Diagnostics::new());
+            let parsed = super::parse(files, id, &mut unread);
             if let Some(score) = parsed.as_ref().and_then(|p| fitness(p, config)) {
                 best.push((score, name.clone()));
             }
+        }
+        if unread.has_errors() {
+            return Err(unread);
         }
         best.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
         let names: Vec<&str> = best.iter().map(|(_, name)| name.as_str()).collect();
@@ -268,6 +271,17 @@ impl Graph {
         let (module, warnings) = elaborate::elaborate(files, &self.model, &libraries, &config, options)?;
         Ok(Compiled { module, config, warnings })
     }
+}
+
+/// The library among those that come with the program that declares a block of this name.
+pub(super) fn embedded_with_block(block: &str) -> Option<&'static str> {
+    let declares = |text: &str| {
+        let rests = text.split("\nblock ").skip(1);
+        rests.filter_map(|rest| rest.strip_prefix(block)).any(|rest| rest.starts_with(['[', '(', ' ']))
+    };
+    let libraries = EMBEDDED.iter().filter_map(|(_, text)| Some((text.strip_prefix("library ")?, text)));
+    let found = libraries.filter(|(_, text)| declares(text)).map(|(rest, _)| rest).next()?;
+    found.split_whitespace().next()
 }
 
 fn imports(file: &ast::File) -> impl Iterator<Item = ast::Import> + '_ {

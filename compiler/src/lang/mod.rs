@@ -6,6 +6,7 @@
 pub mod ast;
 pub mod checkpoint;
 mod elaborate;
+mod foreign;
 mod library;
 mod parse;
 pub mod rename;

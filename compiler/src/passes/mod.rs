@@ -27,7 +27,7 @@ pub mod probes;
 mod quantise;
 #[cfg(test)]
 mod random;
-mod rewrite;
+pub(crate) mod rewrite;
 #[cfg(test)]
 mod tests;
 mod time_lift;

@@ -42,13 +42,14 @@ pub enum ModelSource {
 
 impl ModelSource {
     /// What a name on the command line stands for.
-    pub fn named(name: &str) -> ModelSource {
-        let path = Path::new(name);
+    pub fn named(path: &Path) -> ModelSource {
+        // A pipe, such as a shell's `<(...)`, is no regular file and may hold a config all the same.
+        let holds_text = || std::fs::metadata(path).is_ok_and(|found| !found.is_dir());
         match path.extension().and_then(|e| e.to_str()) {
             Some("sterna") => ModelSource::Package(path.into()),
             Some("json") => ModelSource::File(path.into()),
-            _ if path.is_file() => ModelSource::File(path.into()),
-            _ => ModelSource::Preset(name.into()),
+            _ if holds_text() => ModelSource::File(path.into()),
+            _ => ModelSource::Preset(path.to_string_lossy().into_owned()),
         }
     }
 }
@@ -177,6 +178,12 @@ impl Session {
 
     fn from_package(package: Package, options: &LoadOptions) -> Result<Session> {
         let (mut module, section) = module_of(&package)?;
+        if let Some(named) = &options.model
+            && *named != module.name
+        {
+            let why = format!("--model {named}: the package has a graph of its own, {}", module.name);
+            return Err(SessionError::NoModel(why));
+        }
         if !options.allow_nan {
             check_scales(&package, &module, &section)?;
         }

@@ -25,6 +25,7 @@ pub mod sweep_results;
 mod tables;
 mod text;
 mod tokens;
+mod weight_checks;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -35,7 +36,7 @@ use sterna_runtime::{Code, Mode, NativeEngine, Pool, Weights};
 
 pub use agreement::{config_of_checkpoint, files_of_checkpoint};
 pub use choices::{Kept, Replay, Saving, kept, replay, saving, unchecked};
-pub use cost::Cost;
+pub use cost::{Cost, Experts};
 pub use error::SessionError;
 pub use evaluate::{Evaluation, evaluate};
 pub use load::{CacheFormat, LoadOptions, ModelSource, TensorReport, WeightsSource, preset_names};

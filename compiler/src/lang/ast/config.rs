@@ -50,7 +50,12 @@ impl Key {
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeyBody {
     /// `{ ... }`: an object with these keys.
-    Object(Vec<KeyDecl>),
+    Object {
+        /// The keys that it may have.
+        keys: Vec<KeyDecl>,
+        /// `{ ... }?`: null too, and null where it is absent.
+        optional: bool,
+    },
     /// `ignored("why")` and its like, for the whole subtree.
     Fate(Fate),
     /// A value with a type; required without a default.

@@ -215,9 +215,12 @@ impl<'a> Elaborator<'a> {
             Val::Entry(index) => return self.outer_output(*index, member),
             Val::Poison => return Err(Reported),
             other => {
+                let guard = "an object that may be null is read where `... != null` holds";
+                let help = matches!(other, Val::Null).then(|| guard.to_string());
                 return self.fail(
                     Diagnostic::error(Code::UnknownMember, format!("{} has no members", other.kind()))
-                        .at(member.span, ""),
+                        .at(member.span, "")
+                        .help_if(help),
                 );
             }
         };

@@ -31,6 +31,7 @@ pub(in crate::lang) const OPERATIONS: &[&str] = &[
     "any",
     "argmax",
     "count",
+    "cumsum",
     "top_k",
     "top_mask",
     "outer",

@@ -23,12 +23,19 @@ impl<'a> Elaborator<'a> {
                     .help("index again for the next axis: `x[i][j]`"),
             );
         };
+        if let Some(name) = &arg.name {
+            return self.fail(
+                Diagnostic::error(Code::UnknownArgument, "an index has no name")
+                    .at(name.span, "")
+                    .help("a slice is written with two dots: `x[a..b]`"),
+            );
+        }
         match &arg.value {
             Domain::Range { start, end, inclusive, span: range } => {
                 let low = self.eval(start, None)?;
-                let low = self.as_size(&low, start.span)?;
+                let low = self.as_place(&low, start.span)?;
                 let high = self.eval(end, None)?;
-                let high = self.as_size(&high, end.span)? + usize::from(*inclusive);
+                let high = self.as_place(&high, end.span)? + usize::from(*inclusive);
                 self.sliced(&base, low, high, *range, span)
             }
             Domain::Value(expr) => {
@@ -59,6 +66,18 @@ impl<'a> Elaborator<'a> {
             return self.out_of_range(range, length);
         }
         self.slice(&tensor, 0, low, high - low, span).map(Val::tensor)
+    }
+
+    /// A static index, which counts from 0.
+    fn as_place(&mut self, index: &Val<'a>, span: Span) -> R<usize> {
+        match index {
+            Val::Int(n) if *n < 0 => self.fail(
+                Diagnostic::error(Code::StaticValue, format!("{n} is no index: places count from 0"))
+                    .at(span, "")
+                    .help(format!("with n places, `n - {}` counts from the end", n.unsigned_abs())),
+            ),
+            other => self.as_size(other, span),
+        }
     }
 
     fn out_of_range<T>(&mut self, span: Span, length: usize) -> R<T> {
@@ -102,7 +121,7 @@ impl<'a> Elaborator<'a> {
                 return Ok(Val::Chosen(parts.clone(), Rc::new(index)));
             }
             (Val::List(values), Val::Int(_)) => {
-                let at = self.as_size(index, index_span)?;
+                let at = self.as_place(index, index_span)?;
                 return match values.get(at) {
                     Some(value) => Ok(value.clone()),
                     None => self.out_of_range(index_span, values.len()),
@@ -111,7 +130,7 @@ impl<'a> Elaborator<'a> {
             _ => {}
         }
         if let (true, Val::Int(n)) = (index.is_number(), index) {
-            let at = self.as_size(&Val::Int(*n), index_span)?;
+            let at = self.as_place(&Val::Int(*n), index_span)?;
             let encoded = match &base {
                 Val::Weight(id) => matches!(self.module.weight(*id).encoding.elem(), Elem::Ternary | Elem::Sign),
                 _ => false,

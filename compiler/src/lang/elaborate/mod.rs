@@ -21,6 +21,7 @@ mod growing;
 mod indexing;
 mod loops;
 mod operators;
+mod powers;
 mod products;
 mod schema;
 mod schema_types;

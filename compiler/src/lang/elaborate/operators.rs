@@ -128,7 +128,10 @@ impl<'a> Elaborator<'a> {
         if op == B::Contract {
             return self.contract(a, b, span);
         }
-        if op == B::Power || op == B::In {
+        if op == B::Power {
+            return self.power(a, b, span, hint);
+        }
+        if op == B::In {
             let what = format!("`{}` works on static values only", op.symbol());
             return self.fail(Diagnostic::error(Code::NotStatic, what).at(span, "varies per step"));
         }
@@ -215,7 +218,14 @@ impl<'a> Elaborator<'a> {
                 .note_if(self.other_entries(&x.shape, &y.shape));
         // The commonest cause is a formula per head written outside the block that is per head.
         let (small, large) = if x.shape.len() < y.shape.len() { (x, y) } else { (y, x) };
-        if large.shape.starts_with(&small.shape) {
+        if large.shape.ends_with(&small.shape) {
+            let rest = &large.shape[..large.shape.len() - small.shape.len()];
+            error = error.help(format!(
+                "a block maps over leading axes: `block per_row[n](a, b: f32[n]) -> f32[n] {{ return a {what} b }}` \
+                 runs for each of the {} when one of its arguments has them",
+                rest.iter().map(super::value::show_dim).collect::<Vec<_>>().join(" x ")
+            ));
+        } else if large.shape.starts_with(&small.shape) {
             error = error.help(format!(
                 "put the formula for one of them into a block: the call maps it over the {}",
                 small.shape.iter().map(super::value::show_dim).collect::<Vec<_>>().join(" x ")

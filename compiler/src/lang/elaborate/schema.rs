@@ -39,6 +39,8 @@ pub(super) struct Slot<'a> {
 /// What a key holds.
 pub(super) enum Content<'a> {
     Object(usize),
+    /// An object `{ ... }?` that is null or absent.
+    Null,
     Fate,
     Value {
         /// The config's value, not yet checked.
@@ -105,7 +107,7 @@ impl<'a> Elaborator<'a> {
                     name,
                     decl,
                     content: match decl.body {
-                        KeyBody::Object(_) => Content::Object(0),
+                        KeyBody::Object { .. } => Content::Null,
                         KeyBody::Fate(_) => Content::Fate,
                         KeyBody::Value { .. } => Content::Value { raw: None, state: Lazy::Waiting },
                     },
@@ -128,7 +130,8 @@ impl<'a> Elaborator<'a> {
             }
             let (name, decl) = (slot.name, slot.decl);
             match &decl.body {
-                KeyBody::Object(inner) => {
+                KeyBody::Object { optional: true, .. } => {}
+                KeyBody::Object { keys: inner, optional: false } => {
                     let inner_path = join(path, name.as_str());
                     let empty = Object::default();
                     let node = self.read_object(&empty, inner, &inner_path, above, missing_at);
@@ -159,10 +162,18 @@ impl<'a> Elaborator<'a> {
             slot.given = Some((property.key_span, property.value.span));
             let decl = slot.decl;
             match &decl.body {
-                KeyBody::Object(inner) => {
+                KeyBody::Object { optional: true, .. } if property.value.is_null() => {
+                    self.schema.uses.push(ConfigUse {
+                        key: full,
+                        value: json_text(&property.value),
+                        treatment: Treatment::Used,
+                    });
+                }
+                KeyBody::Object { keys: inner, optional } => {
+                    let expected = if *optional { "an object or null" } else { "an object" };
                     let empty = Object::default();
                     let object = property.value.as_object().unwrap_or_else(|| {
-                        let error = property.value.not_allowed(&full, "an object");
+                        let error = property.value.not_allowed(&full, expected);
                         self.diagnostics.push(error);
                         &empty
                     });
@@ -224,6 +235,7 @@ impl<'a> Elaborator<'a> {
         };
         match &object.keys[key].content {
             Content::Object(node) => Ok(Some(Val::Object(*node))),
+            Content::Null => Ok(Some(Val::Null)),
             Content::Fate => {
                 let declared = object.keys[key].decl.span;
                 self.fail(
@@ -300,7 +312,9 @@ impl<'a> Elaborator<'a> {
         given: Option<(Span, Span)>,
         name: &'a ast::Name,
     ) -> R<Val<'a>> {
-        if let Some(value) = self.fit(&raw, ty)? {
+        if finite(&raw)
+            && let Some(value) = self.fit(&raw, ty)?
+        {
             return Ok(value);
         }
         let expected = describe(self, ty);
@@ -356,6 +370,16 @@ impl<'a> Elaborator<'a> {
             }
         }
         self.module.config = uses;
+    }
+}
+
+/// Whether all numbers of a value are finite.
+fn finite(value: &Val<'_>) -> bool {
+    match value {
+        Val::Float(x) => x.is_finite(),
+        Val::List(values) => values.iter().all(finite),
+        Val::Map(entries) => entries.iter().all(|(_, value)| finite(value)),
+        _ => true,
     }
 }
 

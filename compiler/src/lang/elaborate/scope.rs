@@ -13,7 +13,7 @@ use super::globals::Global;
 use super::value::{Part, R, Tensor, Val};
 use crate::diagnostics::{Code, Diagnostic, Span, nearest};
 use crate::ir::{Elem, StateId};
-use crate::lang::ast;
+use crate::lang::{ast, foreign, library};
 
 /// What may be done with a name of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,15 +263,24 @@ impl<'a> Elaborator<'a> {
             known.push(((*op).into(), "operation".into()));
         }
         let near = nearest(name, known.iter().map(|(name, _)| &**name)).map(str::to_string);
-        let help = near.and_then(|near| {
+        let near = near.and_then(|near| {
             let (name, what) = known.iter().find(|(name, _)| **name == *near)?;
             Some(format!("nearest name: `{name}` ({what})"))
         });
+        let help = self.library_with(name).or_else(|| foreign::name(name).map(str::to_string)).or(near);
         self.fail(
             Diagnostic::error(Code::UnknownName, format!("unknown name `{name}`"))
                 .at(span, format!("not found here, in {}", places.join(" or in ")))
                 .help_if(help),
         )
+    }
+
+    /// Advice for a block of a library that comes with the program and is not imported.
+    fn library_with(&self, name: &str) -> Option<String> {
+        let library = library::embedded_with_block(name)?;
+        let imported = &self.namespaces[self.frame().home].imports;
+        let open = imported.iter().any(|&at| self.namespaces[at].file.name.as_str() == library);
+        (!open).then(|| format!("`{library}` has a block `{name}`: write `import {library}` below the header"))
     }
 
     /// The condition and place of a static branch in the current block that would make this name.

@@ -18,7 +18,7 @@ impl<'a> Elaborator<'a> {
         hint: Option<Elem>,
     ) -> R<Val<'a>> {
         let (named, plain): (Vec<&Given<'a>>, Vec<&Given<'a>>) = args.iter().partition(|a| a.name.is_some());
-        let takes_axis = matches!(name, "sum" | "max" | "min" | "any" | "argmax" | "concat");
+        let takes_axis = matches!(name, "sum" | "max" | "min" | "any" | "argmax" | "concat" | "cumsum");
         if let Some(other) = named.iter().find(|a| !takes_axis || a.name != Some("axis")) {
             let what = other.name.unwrap_or_default();
             return self.fail(
@@ -53,6 +53,7 @@ impl<'a> Elaborator<'a> {
             }
             ("select", [c, a, b]) => self.select(c, a, b, span, hint),
             ("sum" | "max" | "min" | "any" | "argmax" | "count", [x]) => self.reduction(name, x, axis, span),
+            ("cumsum", [x]) => self.running_sum(x, axis, span),
             ("top_k" | "top_mask", [x, k]) => self.top(name, x, k, span),
             ("outer", [a, b]) => self.outer(a, b, span),
             ("transpose", [x]) => {
@@ -206,16 +207,7 @@ impl<'a> Elaborator<'a> {
 
     fn reduction(&mut self, name: &'static str, x: &Given<'a>, axis: Option<i128>, span: Span) -> R<Val<'a>> {
         let tensor = self.tensor_of(&x.value, None, x.span)?;
-        let rank = tensor.shape.len() as i128;
-        let wanted = axis.unwrap_or(-1);
-        let at = if wanted < 0 { wanted + rank } else { wanted };
-        if at < 0 || at >= rank {
-            return self.fail_here(
-                Diagnostic::error(Code::ShapeMismatch, format!("`{name}` reduces an axis that is not there"))
-                    .at(span, format!("axis {wanted} of {}", show_type(tensor.elem, &tensor.shape))),
-            );
-        }
-        let at = at as usize;
+        let at = self.axis_of(name, &tensor, axis, span)?;
         let (op, result) = match name {
             "sum" => (ReduceOp::Sum, tensor.elem),
             "max" => (ReduceOp::Max, tensor.elem),

@@ -182,7 +182,7 @@ impl Mentioned {
     fn keys(&mut self, keys: &[KeyDecl]) {
         for decl in keys {
             match &decl.body {
-                KeyBody::Object(inner) => self.keys(inner),
+                KeyBody::Object { keys, .. } => self.keys(keys),
                 KeyBody::Fate(_) => {}
                 KeyBody::Value { ty, default } => {
                     default.iter().for_each(|e| self.expr(e));
@@ -253,7 +253,7 @@ fn unread_keys(
 ) {
     for decl in keys {
         match &decl.body {
-            KeyBody::Object(inner) => unread_keys(inner, false, names, members, found),
+            KeyBody::Object { keys, .. } => unread_keys(keys, false, names, members, found),
             KeyBody::Fate(_) => {}
             KeyBody::Value { ty, .. } => {
                 if constant(ty) {

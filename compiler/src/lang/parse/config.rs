@@ -30,7 +30,7 @@ impl Builder<'_> {
         }
         let what = children.next();
         let body = match what.as_rule() {
-            Rule::keys => KeyBody::Object(self.keys(what)),
+            Rule::keys => KeyBody::Object { keys: self.keys(what), optional: children.take(Rule::optional).is_some() },
             Rule::fate => KeyBody::Fate(self.fate(what)),
             _ => KeyBody::Value {
                 ty: self.key_type(what),

@@ -5,6 +5,7 @@ use super::layout::is_word;
 use super::tree::Rule;
 use crate::diagnostics::{Code, Diagnostic, FileId, Span, nearest};
 use crate::lang::ast::BinaryOp;
+use crate::lang::foreign;
 use pest::error::{Error, ErrorVariant};
 use std::ops::Range;
 
@@ -90,24 +91,6 @@ const RESERVED: [&str; 36] = [
 /// What may begin with a name.
 const NAMES: [&str; 6] = ["a name", "an expression", "a parameter", "a static parameter", "a type", "a key"];
 
-/// Signs of other languages and what they are here.
-const FOREIGN: [(&str, &str); 14] = [
-    ("&&", "`and` joins conditions"),
-    ("||", "`or` joins conditions"),
-    ("!", "`not` negates"),
-    ("elif", "write `else if`"),
-    ("+=", "write the name twice: `x = x + ...`"),
-    ("-=", "write the name twice: `x = x - ...`"),
-    ("*=", "write the name twice: `x = x * ...`"),
-    ("/=", "write the name twice: `x = x / ...`"),
-    ("'", "texts stand between `\"`"),
-    ("?", "a choice is written `if c { a } else { b }`"),
-    ("while", "`repeat r in 0..n max m { ... }` with `exit when c` loops in a step"),
-    ("def", "blocks begin with `block`"),
-    ("fn", "blocks begin with `block`"),
-    ("let", "a name is made by assigning it: `x = ...`"),
-];
-
 /// The diagnostic for a failure of the grammar at byte `at`.
 pub fn describe(error: &Error<Rule>, at: usize, context: &Context<'_>) -> Diagnostic {
     let rules = match &error.variant {
@@ -141,8 +124,11 @@ pub fn describe(error: &Error<Rule>, at: usize, context: &Context<'_>) -> Diagno
 fn advice(rules: &[Rule], unended: bool, at: usize, found: &str, context: &Context<'_>) -> Option<String> {
     let first = word(context.text, context.statement.start);
     let before = context.text[..at].trim_end();
-    if let Some((_, meant)) = FOREIGN.iter().find(|(sign, _)| *sign == found || *sign == first) {
-        return Some((*meant).to_string());
+    if let Some(meant) = foreign::sign(found).or_else(|| foreign::sign(first)) {
+        return Some(meant.to_string());
+    }
+    if let Some(meant) = form(rules, unended, at, found, context) {
+        return Some(meant.to_string());
     }
     if !found.is_ascii() {
         return Some("names are ASCII; other characters stand in texts and comments".to_string());
@@ -182,6 +168,31 @@ fn advice(rules: &[Rule], unended: bool, at: usize, found: &str, context: &Conte
     unended.then(|| "a long expression goes on after an operator: end the line with `+`".to_string())
 }
 
+/// Forms of other languages that are known by what stands around the place.
+fn form(rules: &[Rule], unended: bool, at: usize, found: &str, context: &Context<'_>) -> Option<&'static str> {
+    let before = &context.text.as_bytes()[context.statement.start.min(at)..at];
+    let mut depth = 0usize;
+    let open = before.iter().rev().find(|byte| match byte {
+        b')' | b']' | b'}' => {
+            depth += 1;
+            false
+        }
+        b'(' | b'[' | b'{' if depth > 0 => {
+            depth -= 1;
+            false
+        }
+        byte => matches!(byte, b'(' | b'[' | b'{'),
+    });
+    match found {
+        ":" if open == Some(&b'[') => Some("a slice is written with two dots, and with both ends: `x[0..4]`"),
+        "if" if unended || rules.contains(&Rule::infix) => Some("a choice is written `if c { a } else { b }`"),
+        "[" if rules.contains(&Rule::equals) && rules.contains(&Rule::comma) => {
+            Some("a name is assigned whole: put the new value together with `concat`, `select` or a list, `s = [a, b]`")
+        }
+        _ => None,
+    }
+}
+
 /// The word at an offset, or nothing.
 fn word(text: &str, at: usize) -> &str {
     let length = text.as_bytes()[at..].iter().take_while(|&&byte| is_word(byte)).count();
@@ -199,8 +210,9 @@ fn token(text: &str, at: usize) -> Range<usize> {
     } else if first == '"' {
         rest[1..].find('"').map_or(rest.len(), |end| end + 2)
     } else {
-        let pairs = ["&&", "||", "+=", "-=", "*=", "/=", "==", "=>", "->", "..", "**", "!="];
-        pairs.iter().find(|pair| rest.starts_with(**pair)).map_or(first.len_utf8(), |p| p.len())
+        let own = ["==", "=>", "->", "..", "**", "//", "!=", "<=", ">=", "<<", ">>"];
+        let signs = foreign::long_signs().chain(own);
+        signs.filter(|sign| rest.starts_with(sign)).map(str::len).max().unwrap_or(first.len_utf8())
     };
     at..at + length
 }

@@ -101,6 +101,9 @@ impl Pass<'_> {
                     goes_on = self.word(from..at);
                 }
                 sign => {
+                    if self.input[at..].starts_with(b"->") {
+                        self.join_before(at);
+                    }
                     goes_on = b"+-*/%@<>=^,|".contains(&sign);
                     at += 1;
                 }
@@ -133,8 +136,7 @@ impl Pass<'_> {
         let word = &self.input[range.clone()];
         if word == b"else" {
             // `else` on its own line belongs to the statement before it.
-            let blanks = self.output[..range.start].iter_mut().rev();
-            blanks.take_while(|byte| matches!(**byte, b' ' | b'\t' | b'\r' | b'\n')).for_each(|byte| *byte = b' ');
+            self.join_before(range.start);
         }
         let item: [&[u8]; 6] = [b"block", b"preset", b"config", b"checkpoint", b"entry", b"import"];
         let at_margin = range.start == 0 || self.input[range.start - 1] == b'\n';
@@ -142,6 +144,12 @@ impl Pass<'_> {
             self.margin = Some(range.clone());
         }
         matches!(word, b"and" | b"or" | b"not" | b"in")
+    }
+
+    /// Frees the line breaks before what can only go on a statement.
+    fn join_before(&mut self, at: usize) {
+        let blanks = self.output[..at].iter_mut().rev();
+        blanks.take_while(|byte| matches!(**byte, b' ' | b'\t' | b'\r' | b'\n')).for_each(|byte| *byte = b' ');
     }
 
     fn close(&mut self, at: usize, diagnostics: &mut Diagnostics) {

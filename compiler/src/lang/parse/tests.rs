@@ -91,6 +91,21 @@ fn wording() {
         ("library t\nx = state", "`state` is a reserved word"),
         ("library t\nβ = 3", "names are ASCII"),
         ("library t\nx = 1.5e", "expected an expression"),
+        ("library t\nx = y[0:4]", "a slice is written with two dots"),
+        ("library t\nx = y[:4]", "a slice is written with two dots"),
+        ("library t\nx = y[f(a[1], 2):n]", "a slice is written with two dots"),
+        ("library t\ns[0] = x", "a name is assigned whole"),
+        ("library t\nx = a if c else b", "a choice is written `if c { a } else { b }`"),
+        ("library t\nx = (a if c else b)", "a choice is written `if c { a } else { b }`"),
+        ("library t\nx = f(a if c else b, 1)", "a choice is written `if c { a } else { b }`"),
+        ("library t\nx = c ? a : b", "a choice is written `if c { a } else { b }`"),
+        ("library t\nx = a & b", "`and` joins conditions"),
+        ("library t\nx = a | b", "`or` joins conditions"),
+        ("library t\nx = a || b", "`or` joins conditions"),
+        ("library t\nx = ~a", "`not` negates"),
+        ("library t\nx += 1", "`x = x + ...`"),
+        ("library t\nx //= 2", "`x = x // ...`"),
+        ("library t\nblock f(x: f32) -> f32 { while x { } return x }", "`exit when c` loops in a step"),
         ("modle t", "expected `model` or `library` and a name"),
         ("", "this file is empty"),
         ("library t\nx = 99999999999999999999999999999999999999999", "this number is too large"),
@@ -113,7 +128,7 @@ pub fn library(name: &str) -> String {
 
 #[test]
 fn the_model_library_parses() {
-    for (name, blocks) in [("std", 17), ("cpu1", 16), ("v76", 8), ("chimera", 24)] {
+    for (name, blocks) in [("std", 20), ("cpu1", 16), ("v76", 8), ("chimera", 24)] {
         let file = tree(&library(name));
         assert_eq!(file.name.as_str(), name);
         let found = file.items.iter().filter(|item| matches!(item, Item::Block(_))).count();
