@@ -275,6 +275,10 @@ fn configs_as_people_have_them() {
     let said = failure(&["check", text(&config), "--graphs", graphs], 1);
     assert!(said.contains("broken.graph:2:") && said.contains("nearest word: `int`"), "{said}");
     stdout(&["check", text(&config), "--graphs", graphs, "--model", "m"]);
+    for arguments in [&["presets", "--graphs", graphs], &["verify", "m/small", "--graphs", graphs][..]] {
+        let said = failure(arguments, 1);
+        assert!(said.contains("broken.graph:2:"), "{said}");
+    }
 }
 
 #[cfg(unix)]

@@ -152,13 +152,12 @@ impl Library {
     ///
     /// # Errors
     /// A graph file that does not parse.
-    pub fn presets(&self) -> Result<Vec<String>, Diagnostics> {
-        let mut files = SourceFiles::new();
+    pub fn presets(&self, files: &mut SourceFiles) -> Result<Vec<String>, Diagnostics> {
         let mut diagnostics = Diagnostics::new();
         let mut out = Vec::new();
         for (name, (file, text)) in &self.texts {
             let id = files.add(file.clone(), text.clone());
-            if let Some(parsed) = super::parse(&files, id, &mut diagnostics) {
+            if let Some(parsed) = super::parse(files, id, &mut diagnostics) {
                 out.extend(config::preset_names(&parsed).map(|preset| format!("{name}/{}", preset.as_str())));
             }
         }

@@ -18,12 +18,14 @@ pub use library::{Compiled, Graph, Library};
 pub use parse::parse;
 pub use saved::Saved;
 
+use crate::diagnostics::SourceFiles;
+
 /// All presets of the models that come with the program, as `model/preset`.
 ///
 /// # Panics
 /// If an embedded graph file does not parse, which its tests exclude.
 pub fn presets() -> Vec<String> {
-    match Library::embedded().presets() {
+    match Library::embedded().presets(&mut SourceFiles::new()) {
         Ok(presets) => presets,
         Err(_) => panic!("the embedded graph files parse"),
     }

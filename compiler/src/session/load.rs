@@ -123,8 +123,8 @@ pub struct TensorReport {
 /// # Errors
 /// A graph file of the folder cannot be read or parsed.
 pub fn preset_names(graphs: Option<&Path>) -> Result<Vec<String>> {
-    let files = SourceFiles::new();
-    library(graphs)?.presets().map_err(|d| drawn(&d, &files))
+    let mut files = SourceFiles::new();
+    library(graphs)?.presets(&mut files).map_err(|d| drawn(&d, &files))
 }
 
 pub(super) fn library(graphs: Option<&Path>) -> Result<Library> {
@@ -358,7 +358,8 @@ fn is_random(options: &LoadOptions) -> bool {
 
 /// The full name of a preset, given with or without the model in front.
 fn find_preset(library: &Library, name: &str, model: Option<&str>) -> Result<String> {
-    let all = library.presets().map_err(|d| drawn(&d, &SourceFiles::new()))?;
+    let mut files = SourceFiles::new();
+    let all = library.presets(&mut files).map_err(|d| drawn(&d, &files))?;
     let short = |full: &str| full.split_once('/').map_or(String::new(), |(_, preset)| preset.to_owned());
     let wanted = |full: &&String| {
         let owner = full.split_once('/').map_or("", |(owner, _)| owner);

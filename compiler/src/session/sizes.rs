@@ -32,7 +32,8 @@ pub struct PresetSizes {
 /// No model of this name, or one of its presets does not elaborate.
 pub fn preset_sizes(model: &str, graphs: Option<&Path>) -> Result<Vec<PresetSizes>> {
     let library = library(graphs)?;
-    let all = library.presets().map_err(|d| drawn(&d, &SourceFiles::new()))?;
+    let mut files = SourceFiles::new();
+    let all = library.presets(&mut files).map_err(|d| drawn(&d, &files))?;
     let own: Vec<&str> = all.iter().filter_map(|name| name.strip_prefix(model)?.strip_prefix('/')).collect();
     if own.is_empty() {
         let mut models: Vec<&str> = all.iter().filter_map(|name| Some(name.split_once('/')?.0)).collect();

@@ -10,7 +10,7 @@ use crate::passes;
 fn presets_are_lowered() {
     let library = Library::embedded();
     let mut lowered = 0;
-    for name in library.presets().expect("they parse") {
+    for name in library.presets(&mut SourceFiles::new()).expect("they parse") {
         let mut files = SourceFiles::new();
         let compiled = library.compile_preset(&mut files, &name, &Default::default());
         let mut module = compiled.unwrap_or_else(|e| panic!("{name}: {e:?}")).module;

@@ -27,7 +27,7 @@ fn programs() -> Vec<(String, Program)> {
         .filter_map(|file| Some(file.ok()?.path().file_stem()?.to_str()?.to_owned()))
         .collect();
     let mut all = Vec::new();
-    for name in library.presets().expect("they parse") {
+    for name in library.presets(&mut SourceFiles::new()).expect("they parse") {
         if !own.iter().any(|model| name.split('/').next() == Some(model)) {
             continue;
         }
