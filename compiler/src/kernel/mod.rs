@@ -2,7 +2,8 @@
 //!
 //! [`ir`] is a kernel as data, made by [`build::Builder`] (with [`math`] and the functions of
 //! [`crate::numerics`]), shown by [`print`], checked by [`verify`] and given its meaning by [`interp`].
-//! [`program`] is what launches kernels, [`run`] walks it without machine code. Nothing here knows a target.
+//! [`program`] is what launches kernels, [`prove`] shows that all launches stay inside their buffers, [`run`] walks it
+//! without machine code. Nothing here knows a target.
 
 pub mod build;
 pub mod functions;

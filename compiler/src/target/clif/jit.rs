@@ -11,7 +11,7 @@ use super::define::{Functions, Report, define};
 use super::isa::isa;
 use super::perf_map;
 use crate::kernel::program::{KernelId, Program};
-use crate::kernel::prove::NotProven;
+use crate::kernel::prove::prove;
 use crate::target::cpu::Cpu;
 
 /// Address space for code, reserved at once so that direct calls reach; only what is used is committed.
@@ -64,7 +64,7 @@ impl Jit {
         if !cpu.runs_here() {
             return Err(CompileError::NotHere(cpu.name()));
         }
-        program.verify().map_err(NotProven::Invalid)?;
+        prove(program)?;
         let isa = isa(cpu)?;
         let mut builder = JITBuilder::with_isa(isa.clone(), default_libcall_names());
         let memory = ArenaMemoryProvider::new_with_size(RESERVED_CODE)
