@@ -73,3 +73,23 @@ fn protect(map: &mut MmapMut, start: usize, bytes: usize) -> std::io::Result<()>
 fn protect(_: &mut MmapMut, _: usize, _: usize) -> std::io::Result<()> {
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_ends_with_a_page_and_is_watched() {
+        for bytes in [0, 1, 64, 100, 4096, 5000] {
+            let (mut map, start) = map(bytes).unwrap();
+            let end = start + bytes.next_multiple_of(PADDING) + PADDING;
+            assert_eq!((map.as_ptr() as usize + start) % 64, 0);
+            assert_eq!(end % page_size(), 0);
+            assert!(map[start..start + bytes].iter().all(|&byte| byte == 0));
+            check(&map, start, bytes);
+            map[end - 1] = 0;
+            let checked = std::panic::AssertUnwindSafe(|| check(&map, start, bytes));
+            assert!(std::panic::catch_unwind(checked).is_err());
+        }
+    }
+}

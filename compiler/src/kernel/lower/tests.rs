@@ -1,5 +1,6 @@
 //! Programs against the interpreter: the same graphs, bit for bit, with any number of rows.
 
+mod blocks;
 mod control;
 mod heads;
 mod operations;
