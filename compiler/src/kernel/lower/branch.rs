@@ -6,7 +6,7 @@ use super::emit::{Emit, Loc, Sink};
 use super::graph::{Body, Step, V};
 use super::index::Ix;
 use super::loops::Len;
-use crate::ir::{AxisId, Dim, Elem};
+use crate::ir::Elem;
 use crate::kernel::build::Builder;
 use crate::kernel::ir::Value;
 
@@ -71,22 +71,13 @@ impl<'a> Emit<'a> {
             match self.entries_of.get(&v) {
                 Some(&state) => self.place_entries(b, v, state, count),
                 None => {
-                    let (axis, plus) = self.growing_axis(v);
+                    let (axis, plus) = self.growing_axis(v).expect("a growing value");
                     let grow = self.grow(b, axis, count, plus);
                     self.grows.insert(v, grow);
                 }
             }
         }
         Ok(())
-    }
-
-    /// The growing axis of a value's type, and the fixed places in front of its entries.
-    fn growing_axis(&self, v: V) -> (AxisId, usize) {
-        let grown = self.graph.ty(v).shape.iter().find_map(|dim| match dim {
-            Dim::Grow { axis, plus } => Some((*axis, *plus)),
-            _ => None,
-        });
-        grown.expect("a growing value")
     }
 
     /// Memory for the results of a step; none for a state's entries.

@@ -31,6 +31,7 @@ mod statics;
 mod tensor_functions;
 mod unused;
 mod value;
+mod verified;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -138,6 +139,8 @@ struct Elaborator<'a> {
     /// Parts made, for the final check that each is called.
     parts: Vec<Rc<value::Part<'a>>>,
     weight_used: Vec<bool>,
+    /// Of the module's entries, where they are named.
+    entry_spans: Vec<Span>,
     /// Where each weight is declared: its name.
     weight_spans: Vec<Span>,
     weight_shapes: Vec<Span>,
@@ -218,6 +221,7 @@ impl<'a> Elaborator<'a> {
             ran: HashSet::new(),
             parts: Vec::new(),
             weight_used: Vec::new(),
+            entry_spans: Vec::new(),
             weight_spans: Vec::new(),
             weight_shapes: Vec::new(),
             paths: HashMap::new(),
@@ -252,6 +256,9 @@ impl<'a> Elaborator<'a> {
         self.config_uses(config);
         if let Some(apart) = self.growing_values() {
             return Ok(Finished::Apart(apart));
+        }
+        if !self.diagnostics.has_errors() {
+            self.verified();
         }
         let Elaborator { diagnostics, module, .. } = self;
         diagnostics.into_result(module).map(|model| Finished::Model(Box::new(model)))
