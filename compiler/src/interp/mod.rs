@@ -72,6 +72,7 @@ impl Probes {
 pub struct Arguments {
     values: HashMap<String, Tensor>,
     outer: HashMap<String, Tensor>,
+    given: HashMap<String, Tensor>,
 }
 
 impl Arguments {
@@ -83,6 +84,12 @@ impl Arguments {
     /// A parameter or input: `[steps, ..]`, or without the first axis if it is the same for all steps.
     pub fn with(mut self, name: &str, value: Tensor) -> Arguments {
         self.values.insert(name.to_string(), value);
+        self
+    }
+
+    /// In which steps an optional input came, `[steps]`; without this it came in all of them if it has a value.
+    pub fn with_given(mut self, input: &str, steps: Tensor) -> Arguments {
+        self.given.insert(input.to_string(), steps);
         self
     }
 
@@ -273,9 +280,10 @@ fn argument(param: &Param, position: i32, steps: usize, arguments: &Arguments) -
             let positions = (0..steps as i32).map(|t| position.wrapping_add(t));
             return Ok(Tensor::i32(&[steps], positions.collect::<Vec<_>>()));
         }
-        ParamKind::Given { input } => {
-            return Ok(Tensor::bool(&[], [arguments.values.contains_key(input)]).repeated(steps)?);
-        }
+        ParamKind::Given { input } => match arguments.given.get(input) {
+            Some(given) => given.clone(),
+            None => return Ok(Tensor::bool(&[], [arguments.values.contains_key(input)]).repeated(steps)?),
+        },
         ParamKind::Stream | ParamKind::Value => arguments.values.get(&param.name).ok_or_else(missing)?.clone(),
         ParamKind::Outer { output } => arguments.outer.get(output).ok_or_else(missing)?.clone(),
         ParamKind::Input { default } => match (arguments.values.get(&param.name), default) {

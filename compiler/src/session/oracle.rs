@@ -70,17 +70,11 @@ impl InterpreterEngine {
             arguments = match &port.source {
                 Some(Source::Position) | None => arguments,
                 Some(Source::Outer(output)) => arguments.with_outer(output, value()),
-                // The interpreter calls an absent input absent by not being given it.
-                Some(Source::Given(_)) => arguments,
-                Some(Source::Input(_)) if self.is_optional(table, &port.name) => arguments,
+                Some(Source::Given(input)) => arguments.with_given(input, value()),
                 Some(Source::Stream | Source::Value | Source::Input(_)) => arguments.with(&port.name, value()),
             };
         }
         arguments
-    }
-
-    fn is_optional(&self, table: &EntryTable, name: &str) -> bool {
-        table.inputs.iter().any(|p| p.source == Some(Source::Given(name.into())))
     }
 }
 
