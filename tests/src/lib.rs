@@ -1,5 +1,7 @@
 //! What the whole-system tests share: the `sterna` command, and the project's own files.
 
+pub mod programs;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -1,0 +1,166 @@
+//! Many programs, one after the other on several threads: counts what becomes of them, and cuts down what fails.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::outcome::{Job, Outcome};
+use super::shrink::shrink;
+use super::supervise::Worker;
+use super::tree::Program;
+use super::{generate, render};
+
+/// How long one program may take.
+pub const LIMIT: Duration = Duration::from_secs(10);
+
+/// Which programs, and what to do with those that fail.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// How many.
+    pub count: u64,
+    /// The seed of the first; the others follow.
+    pub seed: u64,
+    /// Programs checked at the same time.
+    pub threads: usize,
+    /// Where shrunk programs are written; nothing is shrunk without it.
+    pub out: Option<PathBuf>,
+    /// Candidates that are tried to make one program smaller.
+    pub questions: usize,
+    /// Failing programs of one kind that are shrunk; others are counted.
+    pub each: usize,
+    /// Shrink a program of each refusal too.
+    pub refusals: bool,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Programs checked.
+    pub done: u64,
+    /// Programs with the same bits in every way.
+    pub equal: u64,
+    /// Bytes of results that were compared.
+    pub bytes: usize,
+    /// By reason, how many programs were refused and the first one's seed.
+    pub refused: BTreeMap<String, (u64, u64)>,
+    /// By kind, the seeds of programs that show a fault.
+    pub faults: BTreeMap<String, Vec<u64>>,
+    seconds: f64,
+    error: Option<String>,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let refused: u64 = self.refused.values().map(|(n, _)| n).sum();
+        let Tally { done, equal, bytes, seconds, .. } = self;
+        writeln!(f, "{done} programs in {seconds:.0} s: {equal} equal ({bytes} bytes), {refused} refused")?;
+        let mut reasons: Vec<_> = self.refused.iter().collect();
+        reasons.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
+        for (reason, (count, seed)) in reasons {
+            writeln!(f, "{count:6}  {reason}  (seed {seed})")?;
+        }
+        for (kind, seeds) in &self.faults {
+            let shown: Vec<String> = seeds.iter().take(12).map(u64::to_string).collect();
+            writeln!(f, "FAULT {:6}  {kind}  (seeds {})", seeds.len(), shown.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// The job of a program.
+pub fn job(program: &Program, seed: u64) -> Job {
+    Job { graph: render::graph(program), config: render::config(program), seed }
+}
+
+impl Search {
+    /// Checks all programs with workers that are this executable; progress goes to stderr.
+    ///
+    /// # Errors
+    /// A worker that cannot be started, a folder that cannot be written.
+    pub fn run(&self, executable: &Path) -> io::Result<Tally> {
+        let (next, tally, begun) = (AtomicU64::new(0), Mutex::new(Tally::default()), Instant::now());
+        std::thread::scope(|scope| {
+            for _ in 0..self.threads.max(1) {
+                scope.spawn(|| {
+                    let mut worker = Worker::new(executable, LIMIT);
+                    loop {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        if at >= self.count {
+                            return;
+                        }
+                        if let Err(error) = self.one(&mut worker, self.seed + at, &tally, begun) {
+                            locked(&tally).error = Some(error.to_string());
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        let mut tally = locked(&tally).clone();
+        tally.seconds = begun.elapsed().as_secs_f64();
+        match tally.error.take() {
+            Some(error) => Err(io::Error::other(error)),
+            None => Ok(tally),
+        }
+    }
+
+    fn one(&self, worker: &mut Worker, seed: u64, tally: &Mutex<Tally>, begun: Instant) -> io::Result<()> {
+        let program = generate(seed);
+        let outcome = worker.check(&job(&program, seed))?;
+        let kind = outcome.kind();
+        let keep = self.count_in(&mut locked(tally), &outcome, &kind, seed, begun);
+        if outcome.is_fault() {
+            eprintln!("seed {seed}: {kind}");
+        }
+        let Some(folder) = self.out.as_ref().filter(|_| keep) else { return Ok(()) };
+        let small = shrink(&program, self.questions, |candidate| {
+            worker.check(&job(candidate, seed)).is_ok_and(|found| found.kind() == kind)
+        });
+        let word: String = kind.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(60).collect();
+        let folder = folder.join(format!("{word}-{seed}"));
+        std::fs::create_dir_all(&folder)?;
+        let shown = job(&small, seed);
+        let said = worker.check(&shown)?.text();
+        std::fs::write(folder.join("m.graph"), &shown.graph)?;
+        std::fs::write(folder.join("c.json"), &shown.config)?;
+        std::fs::write(folder.join("said.txt"), format!("seed {seed}\n{said}\n\n{}\n", outcome.text()))
+    }
+
+    /// Whether the program is to be shrunk.
+    fn count_in(&self, tally: &mut Tally, outcome: &Outcome, kind: &str, seed: u64, begun: Instant) -> bool {
+        tally.done += 1;
+        if tally.done.is_multiple_of(200) {
+            let refused: u64 = tally.refused.values().map(|(n, _)| n).sum();
+            let faults: usize = tally.faults.values().map(Vec::len).sum();
+            let Tally { done, equal, .. } = tally;
+            let seconds = begun.elapsed().as_secs();
+            eprintln!("{done} programs, {equal} equal, {refused} refused, {faults} faults, {seconds} s");
+        }
+        match outcome {
+            Outcome::Equal { bytes, .. } => {
+                tally.equal += 1;
+                tally.bytes += bytes;
+                false
+            }
+            Outcome::Refused { reason, .. } => {
+                let (count, _) = tally.refused.entry(reason.clone()).or_insert((0, seed));
+                *count += 1;
+                *count == 1 && self.refusals
+            }
+            _ => {
+                let seeds = tally.faults.entry(kind.to_owned()).or_default();
+                seeds.push(seed);
+                seeds.len() <= self.each
+            }
+        }
+    }
+}
+
+/// The tally, also where another thread has panicked.
+fn locked(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
