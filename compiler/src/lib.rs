@@ -10,6 +10,7 @@ pub mod interp;
 pub mod ir;
 pub mod kernel;
 pub mod lang;
+pub mod limits;
 pub mod measure;
 pub mod numerics;
 pub mod output_file;

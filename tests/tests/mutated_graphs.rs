@@ -7,7 +7,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use sterna_compiler::diagnostics::{SourceFiles, Style, render};
 use sterna_compiler::ir;
-use sterna_compiler::lang::{Library, Limits, Options, presets};
+use sterna_compiler::lang::{Library, Options, presets};
+use sterna_compiler::limits::Limits;
 
 /// The ranges of names, numbers, texts and single signs.
 fn words(text: &str) -> Vec<(usize, usize)> {

@@ -3,14 +3,15 @@
 
 use super::value::{Json, JsonKind, Object, Property};
 use crate::diagnostics::{Code, Diagnostic, Diagnostics, FileId, SourceFiles, Span};
+use crate::limits::Limits;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of a config at most.
-const LARGEST: usize = 1 << 20;
+const LARGEST: usize = Limits::DEFAULT.file;
 /// Lists and objects inside one another at most.
-const DEEPEST: usize = 64;
+const DEEPEST: usize = Limits::DEFAULT.nesting;
 
 /// Reads a config. Duplicate keys are all reported; the first mistake of syntax ends the reading.
 pub fn read(files: &SourceFiles, file: FileId, diagnostics: &mut Diagnostics) -> Option<Json> {

@@ -79,6 +79,11 @@ impl Diagnostics {
         self.iter().filter(|d| d.severity == Severity::Warning).count()
     }
 
+    /// Whether so many errors were found that further ones are only counted.
+    pub fn is_full(&self) -> bool {
+        self.errors >= KEPT
+    }
+
     /// How many were found but not kept, because there were too many.
     pub fn not_kept(&self) -> usize {
         self.beyond

@@ -4,15 +4,16 @@
 /// at most a third of its characters (at least one) inserted, deleted, replaced or swapped.
 /// The first of equals wins, so pass candidates in a fixed order.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Hostile names may be long; the distance costs the product of both lengths.
+    // Hostile names may be long and many; the distance costs the product of both lengths.
     const LONGEST: usize = 128;
+    const MOST: usize = 4096;
     if name.len() > LONGEST {
         return None;
     }
     let allowed = (name.chars().count() / 3).max(1);
     let folded = name.to_lowercase();
     let mut best: Option<(usize, &str)> = None;
-    for candidate in candidates {
+    for candidate in candidates.into_iter().take(MOST) {
         if candidate.len() > LONGEST || candidate == name {
             continue;
         }

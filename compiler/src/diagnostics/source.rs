@@ -54,7 +54,12 @@ pub struct SourceFile {
     name: String,
     text: Arc<str>,
     line_starts: Vec<u32>,
+    /// How many characters stand before each [`BLOCK`] of bytes.
+    characters: Vec<u32>,
 }
+
+/// A place is counted from the block it is in, so that a text of one long line takes no longer than others.
+const BLOCK: usize = 512;
 
 impl SourceFile {
     /// The name shown in diagnostics.
@@ -72,7 +77,13 @@ impl SourceFile {
         let offset = self.clip(offset);
         let line = self.line_starts.partition_point(|&start| start as usize <= offset);
         let start = self.line_starts[line - 1] as usize;
-        Position { line, column: self.text[start..offset].chars().count() + 1 }
+        Position { line, column: self.characters(offset) - self.characters(start) + 1 }
+    }
+
+    /// How many characters stand before an offset.
+    fn characters(&self, offset: usize) -> usize {
+        let block = offset / BLOCK;
+        self.characters[block] as usize + begun(&self.text.as_bytes()[block * BLOCK..offset])
     }
 
     /// The bytes of a line (from 1) without its line break.
@@ -93,6 +104,11 @@ impl SourceFile {
     }
 }
 
+/// The characters that begin in a piece of UTF-8.
+fn begun(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|&&byte| byte & 0xc0 != 0x80).count()
+}
+
 /// Every text of one run: graph files, libraries, JSON configs.
 #[derive(Clone, Debug, Default)]
 pub struct SourceFiles {
@@ -111,7 +127,11 @@ impl SourceFiles {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let starts = breaks.filter_map(|(at, _)| u32::try_from(at + 1).ok());
         let line_starts = std::iter::once(0).chain(starts).collect();
-        self.files.push(SourceFile { name: name.into(), text, line_starts });
+        let mut characters = vec![0];
+        for block in text.as_bytes().chunks(BLOCK) {
+            characters.push(characters[characters.len() - 1] + begun(block) as u32);
+        }
+        self.files.push(SourceFile { name: name.into(), text, line_starts, characters });
         FileId(self.files.len() as u32 - 1)
     }
 

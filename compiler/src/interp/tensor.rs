@@ -6,7 +6,7 @@ use super::error::Fault;
 use crate::ir::{Data, Elem, Literal};
 use crate::numerics::CANONICAL_NAN;
 
-/// More elements than any graph of use has in one value; protects against shapes made up by an attacker.
+/// Elements of one value at most: what graphs may compute, of many steps at once, and what weights may have.
 const MOST_ELEMENTS: u128 = 1 << 31;
 
 /// Evaluates an expression with `$v` bound to the elements, and wraps the vector it yields in the same variant.

@@ -3,6 +3,10 @@
 //! Values are numbered per region and have one definition each: a parameter or a result of a node. Nodes are
 //! kept in an order in which every value is defined before its uses; edges of the petgraph repeat the uses, for
 //! walks from definitions to users. All mutation goes through the methods here, which keep the two in step.
+//! Edits of many nodes have methods of their own (`rewire`, `replace_all`, `retain`, `remove_params`), which cost what
+//! the region has: an edge is found by a walk over the other uses of its value.
+
+use std::collections::{HashMap, HashSet};
 
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
@@ -26,6 +30,26 @@ impl std::fmt::Display for Value {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(NodeIndex);
 
+/// Something about each of some nodes of one region, in a table.
+#[derive(Clone, Debug, Default)]
+pub struct NodeMap<T>(Vec<Option<T>>);
+
+impl<T> NodeMap<T> {
+    /// Says something of a node.
+    pub fn insert(&mut self, id: NodeId, value: T) {
+        let at = id.0.index();
+        if at >= self.0.len() {
+            self.0.resize_with(at + 1, || None);
+        }
+        self.0[at] = Some(value);
+    }
+
+    /// What was said of a node.
+    pub fn get(&self, id: NodeId) -> Option<&T> {
+        self.0.get(id.0.index())?.as_ref()
+    }
+}
+
 /// An operation with its operands and results.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -48,13 +72,20 @@ pub enum ValueDef {
 struct ValueData {
     ty: Type,
     def: ValueDef,
+    /// Of a parameter: the operands of nodes that are it or once were, in no order. The uses of results are edges.
+    users: Vec<(NodeId, usize)>,
 }
+
+/// Between the places of nodes that are appended, so that others fit in.
+const GAP: u64 = 1 << 24;
 
 /// A dataflow graph with parameters and results.
 #[derive(Clone, Debug, Default)]
 pub struct Region {
     graph: StableDiGraph<Node, usize>,
     order: Vec<NodeId>,
+    /// A number for each node, by petgraph's index, that ascends along `order`.
+    places: Vec<u64>,
     values: Vec<Option<ValueData>>,
     params: Vec<Value>,
     results: Vec<Value>,
@@ -67,7 +98,7 @@ impl Region {
     }
 
     fn new_value(&mut self, ty: Type, def: ValueDef) -> Value {
-        self.values.push(Some(ValueData { ty, def }));
+        self.values.push(Some(ValueData { ty, def, users: Vec::new() }));
         Value(self.values.len() as u32 - 1)
     }
 
@@ -80,13 +111,22 @@ impl Region {
 
     /// Removes the n-th parameter, which must have no users.
     pub fn remove_param(&mut self, n: usize) {
-        let value = self.params.remove(n);
-        debug_assert!(!self.is_used(value));
-        self.values[value.0 as usize] = None;
-        for (i, &p) in self.params.iter().enumerate() {
-            if let Some(data) = &mut self.values[p.0 as usize] {
-                data.def = ValueDef::Param(i);
+        self.remove_params(|i| i == n);
+    }
+
+    /// Removes the parameters for which `gone` is true, by their positions; they must have no users.
+    pub fn remove_params(&mut self, mut gone: impl FnMut(usize) -> bool) {
+        let params = std::mem::take(&mut self.params);
+        for (i, value) in params.into_iter().enumerate() {
+            if gone(i) {
+                debug_assert!(!self.is_used(value));
+                self.values[value.0 as usize] = None;
+                continue;
             }
+            if let Some(data) = &mut self.values[value.0 as usize] {
+                data.def = ValueDef::Param(self.params.len());
+            }
+            self.params.push(value);
         }
     }
 
@@ -109,14 +149,52 @@ impl Region {
             types.into_iter().enumerate().map(|(i, ty)| self.new_value(ty, ValueDef::Result(id, i))).collect();
         self.graph[index].results = results;
         self.link(id);
+        self.places.resize(self.places.len().max(index.index() + 1), 0);
         self.order.insert(place, id);
+        self.number(place);
         id
     }
 
+    /// Puts nodes without operands, of one result each, before all others, and gives their results.
+    pub fn prepend(&mut self, leaves: Vec<(Op, Type, OriginId)>) -> Vec<Value> {
+        let rest = std::mem::take(&mut self.order);
+        let values = leaves.into_iter().map(|(op, ty, origin)| self.push1(op, &[], ty, origin)).collect();
+        self.order.extend(rest);
+        self.number_all();
+        values
+    }
+
+    /// Gives the node at a position of the order a number between its neighbours', all of them new ones if none is left.
+    fn number(&mut self, at: usize) {
+        let of = |n: &NodeId| self.places[n.0.index()];
+        let before = at.checked_sub(1).map_or(0, |i| of(&self.order[i]));
+        let place = match self.order.get(at + 1) {
+            Some(next) => before + (of(next) - before) / 2,
+            None => before + GAP,
+        };
+        if place == before {
+            self.number_all();
+        } else {
+            self.places[self.order[at].0.index()] = place;
+        }
+    }
+
+    fn number_all(&mut self) {
+        for (i, id) in self.order.iter().enumerate() {
+            self.places[id.0.index()] = (i as u64 + 1) * GAP;
+        }
+    }
+
     fn link(&mut self, id: NodeId) {
-        for (i, value) in self.graph[id.0].inputs.clone().into_iter().enumerate() {
-            if let ValueDef::Result(source, _) = self.def(value) {
-                self.graph.add_edge(source.0, id.0, i);
+        for i in 0..self.graph[id.0].inputs.len() {
+            let value = self.graph[id.0].inputs[i];
+            match self.def(value) {
+                ValueDef::Result(source, _) => drop(self.graph.add_edge(source.0, id.0, i)),
+                ValueDef::Param(_) => {
+                    if let Some(data) = &mut self.values[value.0 as usize] {
+                        data.users.push((id, i));
+                    }
+                }
             }
         }
     }
@@ -128,50 +206,90 @@ impl Region {
         }
     }
 
+    /// Makes all uses anew from the operands.
+    fn link_all(&mut self) {
+        self.graph.clear_edges();
+        for &param in &self.params {
+            if let Some(data) = &mut self.values[param.0 as usize] {
+                data.users.clear();
+            }
+        }
+        for i in 0..self.order.len() {
+            self.link(self.order[i]);
+        }
+    }
+
     /// Removes a node whose results have no users.
     pub fn remove(&mut self, id: NodeId) {
-        if let Some(node) = self.graph.remove_node(id.0) {
-            for value in node.results {
-                self.values[value.0 as usize] = None;
-            }
-            self.order.retain(|&n| n != id);
+        let place = self.places[id.0.index()];
+        if let Ok(at) = self.order.binary_search_by_key(&place, |n| self.places[n.0.index()]) {
+            self.order.remove(at);
+            self.forget(id);
         }
     }
 
     /// Removes all nodes for which `keep` is false; their results must have no users that stay.
     pub fn retain(&mut self, mut keep: impl FnMut(NodeId) -> bool) {
-        let gone: Vec<NodeId> = self.order.iter().copied().filter(|&n| !keep(n)).collect();
-        self.order.retain(|n| !gone.contains(n));
+        let (kept, gone): (Vec<NodeId>, Vec<NodeId>) = self.order.iter().partition(|&&n| keep(n));
+        if gone.is_empty() {
+            return;
+        }
+        self.order = kept;
+        // Without edges a node is removed at once, however many users or operands it has.
+        self.graph.clear_edges();
         for id in gone {
-            if let Some(node) = self.graph.remove_node(id.0) {
-                for value in node.results {
-                    self.values[value.0 as usize] = None;
-                }
+            self.forget(id);
+        }
+        self.link_all();
+    }
+
+    fn forget(&mut self, id: NodeId) {
+        if let Some(node) = self.graph.remove_node(id.0) {
+            for value in node.results {
+                self.values[value.0 as usize] = None;
             }
         }
     }
 
     /// Sets the operands of a node.
     pub fn set_inputs(&mut self, id: NodeId, inputs: Vec<Value>) {
+        if self.graph[id.0].inputs == inputs {
+            return;
+        }
         self.unlink(id);
         self.graph[id.0].inputs = inputs;
         self.link(id);
     }
 
+    /// Sets the operands of many nodes.
+    pub fn rewire(&mut self, changed: impl IntoIterator<Item = (NodeId, Vec<Value>)>) {
+        let mut any = false;
+        for (id, inputs) in changed {
+            self.graph[id.0].inputs = inputs;
+            any = true;
+        }
+        if any {
+            self.link_all();
+        }
+    }
+
     /// Replaces every use of a value, results of the region included.
     pub fn replace_uses(&mut self, old: Value, new: Value) {
-        if old == new {
+        self.replace_all(&HashMap::from([(old, new)]));
+    }
+
+    /// Replaces every use of the values that are keys, results of the region included. What replaces a value is not
+    /// itself replaced.
+    pub fn replace_all(&mut self, replaced: &HashMap<Value, Value>) {
+        if replaced.is_empty() {
             return;
         }
-        for id in self.users(old) {
-            let inputs = self.node(id).inputs.iter().map(|&v| if v == old { new } else { v }).collect();
-            self.set_inputs(id, inputs);
-        }
-        for r in &mut self.results {
-            if *r == old {
-                *r = new;
-            }
-        }
+        let new = |v: &Value| *replaced.get(v).unwrap_or(v);
+        let users: HashSet<NodeId> = replaced.keys().flat_map(|&old| self.user_nodes(old)).collect();
+        let changed: Vec<(NodeId, Vec<Value>)> =
+            users.into_iter().map(|id| (id, self.node(id).inputs.iter().map(new).collect())).collect();
+        self.rewire(changed);
+        self.results = self.results.iter().map(new).collect();
     }
 
     /// Sets what the region yields.
@@ -190,11 +308,19 @@ impl Region {
     pub fn set_order(&mut self, order: Vec<NodeId>) {
         debug_assert_eq!(order.len(), self.order.len());
         self.order = order;
+        self.number_all();
     }
 
     /// The nodes, definitions before uses.
     pub fn nodes(&self) -> impl DoubleEndedIterator<Item = NodeId> + ExactSizeIterator + '_ {
         self.order.iter().copied()
+    }
+
+    /// Nodes in order of the region.
+    pub fn in_order(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = nodes.into_iter().collect();
+        nodes.sort_unstable_by_key(|n| self.places[n.0.index()]);
+        nodes
     }
 
     /// A node.
@@ -237,32 +363,38 @@ impl Region {
 
     /// The nodes that use a value, each once, in order of the region.
     pub fn users(&self, value: Value) -> Vec<NodeId> {
-        match self.def(value) {
-            ValueDef::Result(node, _) => {
-                let mut found: Vec<NodeId> = self
-                    .graph
-                    .edges_directed(node.0, Direction::Outgoing)
-                    .filter(|e| self.graph[e.target()].inputs[*e.weight()] == value)
-                    .map(|e| NodeId(e.target()))
-                    .collect();
-                found.sort_unstable();
-                found.dedup();
-                if found.len() > 1 {
-                    let places: std::collections::HashMap<NodeId, usize> =
-                        self.order.iter().enumerate().map(|(i, &n)| (n, i)).collect();
-                    found.sort_unstable_by_key(|n| places[n]);
-                }
-                found
-            }
-            ValueDef::Param(_) => {
-                self.order.iter().copied().filter(|&n| self.graph[n.0].inputs.contains(&value)).collect()
-            }
-        }
+        let mut found: Vec<NodeId> = self.user_nodes(value).collect();
+        found.sort_unstable_by_key(|n| self.places[n.0.index()]);
+        found.dedup();
+        found
+    }
+
+    /// The nodes that use a value, in no order, some more than once.
+    fn user_nodes(&self, value: Value) -> impl Iterator<Item = NodeId> + '_ {
+        let data = self.data(value);
+        let edges = match data.def {
+            ValueDef::Result(node, _) => Some(self.graph.edges_directed(node.0, Direction::Outgoing)),
+            ValueDef::Param(_) => None,
+        };
+        let of_result = edges.into_iter().flatten();
+        let of_result = of_result.filter(move |e| self.graph[e.target()].inputs[*e.weight()] == value);
+        // Nodes that are gone or read something else by now are still listed.
+        let reads = move |n: NodeId, i: usize| {
+            let node = self.graph.node_weight(n.0);
+            node.is_some_and(|n| n.inputs.get(i) == Some(&value))
+        };
+        let of_param = data.users.iter().filter(move |(n, i)| reads(*n, *i)).map(|(n, _)| *n);
+        of_result.map(|e| NodeId(e.target())).chain(of_param)
     }
 
     /// Whether a node or the region's results use a value.
     pub fn is_used(&self, value: Value) -> bool {
-        self.results.contains(&value) || !self.users(value).is_empty()
+        self.user_nodes(value).next().is_some() || self.results.contains(&value)
+    }
+
+    /// One more than the largest number of a value.
+    pub fn value_numbers(&self) -> usize {
+        self.values.len()
     }
 
     /// Whether a value of this number is defined here (for readers and verifiers of foreign text).

@@ -22,7 +22,7 @@ pub mod show;
 pub mod types;
 pub mod verify;
 
-pub use graph::{Node, NodeId, Region, Value, ValueDef};
+pub use graph::{Node, NodeId, NodeMap, Region, Value, ValueDef};
 pub use module::{
     Axis, AxisCapacity, AxisId, CheckpointRule, ConfigUse, Entry, HostDecl, HostId, Initial, Module, Origin, OriginId,
     OutputDecl, Param, ParamKind, Start, StateDecl, StateId, Treatment, UnreadTensor, WeightDecl, WeightId,

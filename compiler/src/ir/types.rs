@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::limits::Limits;
+
 use super::module::AxisId;
 
 /// The element of a value.
@@ -256,14 +258,34 @@ pub enum Data {
     Bool(Vec<bool>),
 }
 
-/// A constant tensor inside a graph.
-#[derive(Clone, Debug, PartialEq)]
+/// Element, shape and bytes of a constant.
+pub type LiteralKey = (Elem, Vec<usize>, Vec<u8>);
+
+/// A constant tensor inside a graph. Two are equal if they have the same bits: zeros of both signs differ, a NaN is itself.
+#[derive(Clone, Debug)]
 pub struct Literal {
     pub shape: Vec<usize>,
     pub data: Arc<Data>,
 }
 
+impl PartialEq for Literal {
+    fn eq(&self, other: &Literal) -> bool {
+        let same = match (&*self.data, &*other.data) {
+            (Data::F32(a), Data::F32(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits())
+            }
+            (a, b) => a == b,
+        };
+        self.shape == other.shape && same
+    }
+}
+
 impl Literal {
+    /// What tells it from all that are not equal to it, for tables.
+    pub fn key(&self) -> LiteralKey {
+        (self.data.elem(), self.shape.clone(), self.data.to_bytes())
+    }
+
     /// A scalar of type f32.
     pub fn f32(value: f32) -> Literal {
         Literal { shape: Vec::new(), data: Arc::new(Data::F32(vec![value])) }
@@ -337,5 +359,23 @@ impl Data {
             Data::U8(v) => v.clone(),
             Data::Bool(v) => v.iter().map(|&x| u8::from(x)).collect(),
         }
+    }
+}
+
+/// Whether a row of so many weights can be multiplied with activations: the total of codes fits i32 whatever they are, and
+/// a row of floats fits the strides of kernels.
+///
+/// # Errors
+/// What is too wide, as a sentence.
+pub fn row_fits(encoding: &Encoding, columns: usize) -> Result<(), String> {
+    let limits = Limits::DEFAULT;
+    match encoding {
+        Encoding::Ternary { .. } | Encoding::Sign { .. } if columns > limits.code_columns => {
+            Err(format!("a row of {columns} codes: beyond {} its total may overflow an i32", limits.code_columns))
+        }
+        Encoding::F32 | Encoding::F16 | Encoding::Bf16 if columns > limits.row / 4 => {
+            Err(format!("a row of {columns} floats, at most {}", limits.row / 4))
+        }
+        _ => Ok(()),
     }
 }

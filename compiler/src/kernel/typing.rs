@@ -1,6 +1,7 @@
 //! The types that each operation takes and gives: one table for the builder and the verifier.
 
 use super::ir::{Binary, Block, Compare, Kernel, MAX_TOKENS, Mem, Op, Packing, ParamKind, Reduce, Type, Value};
+use crate::limits::Limits;
 
 /// The result types of `op` on operands of the given types, or what is wrong with them.
 ///
@@ -183,14 +184,14 @@ pub fn result_types(kernel: &Kernel, op: &Op, args: &[Value]) -> Result<Vec<Type
 }
 
 /// The most bytes from one row or vector of a float product to the next.
-pub const MAX_STRIDE: u32 = 1 << 26;
+pub const MAX_STRIDE: u32 = Limits::DEFAULT.row as u32;
 
 /// The most weights of one dot product whose i32 accumulators cannot overflow. Every field has its own
 /// accumulator and the highest weighs 128 times an activation of at most 127.
 pub fn max_dot_weights(packing: Packing) -> u64 {
     match packing {
-        Packing::Codes2 | Packing::Bits1 => 524_288,
-        Packing::Bytes8 => 131_072,
+        Packing::Codes2 | Packing::Bits1 => Limits::DEFAULT.code_columns as u64,
+        Packing::Bytes8 => Limits::DEFAULT.byte_columns as u64,
     }
 }
 

@@ -13,7 +13,7 @@ pub mod rename;
 mod saved;
 mod wrappers;
 
-pub use elaborate::{Limits, Options};
+pub use elaborate::Options;
 pub use library::{Compiled, Graph, Library};
 pub use parse::parse;
 pub use saved::Saved;

@@ -2,7 +2,7 @@
 //! into the image that kernels read or handed to the interpreter.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use sterna_runtime::package::Extended;
 use sterna_runtime::system;
 
 use crate::interp::{self, CodedWeight, Fault, InterpError, MemoryWeights, Tensor, WeightStore, compute_weight};
-use crate::ir::{Group, Module, WeightDecl, WeightId, WeightSource};
+use crate::ir::{Group, Module, Op, Region, WeightDecl, WeightId, WeightSource};
 use crate::weights::{
     Binding, Checkpoint, InPlace, Layout, Section, ValueSource, WeightValue, WeightsError, encode_latent, group_of,
     layout,
@@ -40,7 +40,7 @@ pub enum ImageError {
 #[derive(Debug)]
 pub enum Values<'a> {
     /// Tensors or random numbers; computed weights are evaluated from them.
-    Source(ValueSource<'a>),
+    Source(Loading<'a>),
     /// A packed section of the same module: computed weights are in it, too.
     Packed {
         /// The layout of the section.
@@ -48,6 +48,19 @@ pub enum Values<'a> {
         /// Its bytes.
         bytes: &'a [u8],
     },
+}
+
+/// A source of weights, with the computed ones that others are computed from.
+#[derive(Debug)]
+pub struct Loading<'a> {
+    source: ValueSource<'a>,
+    computed: RefCell<HashMap<WeightId, interp::WeightValue>>,
+}
+
+impl<'a> From<ValueSource<'a>> for Values<'a> {
+    fn from(source: ValueSource<'a>) -> Values<'a> {
+        Values::Source(Loading { source, computed: RefCell::default() })
+    }
 }
 
 impl Values<'_> {
@@ -61,9 +74,9 @@ impl Values<'_> {
                 let (offset, layout) = (section.offsets[id.index()], section.layouts[id.index()]);
                 Ok(layout::unpack(&bytes[offset..offset + layout.bytes()], layout))
             }
-            Self::Source(source) => match source.value(module, id)? {
+            Self::Source(loading) => match loading.source.value(module, id)? {
                 Some(value) => Ok(value),
-                None => self.computed(module, source, id),
+                None => loading.computed(module, id),
             },
         }
     }
@@ -76,14 +89,25 @@ impl Values<'_> {
         layout::pack(&self.value(module, id)?, layout, out);
         Ok(())
     }
+}
 
-    fn computed(&self, module: &Module, source: &ValueSource, id: WeightId) -> Result<WeightValue, ImageError> {
-        let store = LoadStore { module, source, failed: RefCell::default(), read: RefCell::default() };
+impl Loading<'_> {
+    fn computed(&self, module: &Module, id: WeightId) -> Result<WeightValue, ImageError> {
+        let store = LoadStore { module, loading: self, failed: RefCell::default(), read: RefCell::default() };
+        let evaluated = |id: WeightId| {
+            compute_weight(module, &store, id).map_err(|error| match store.failed.take() {
+                Some(failed) => ImageError::Weights(failed),
+                None => ImageError::Computed { path: module.weight(id).path.clone(), source: Box::new(error) },
+            })
+        };
+        // Those it reads first, in order of declaration, so that none of them asks for another that is not there.
+        let before = computed_before(module, id, &self.computed.borrow());
+        for needed in before {
+            let value = interp::WeightValue::Dense(evaluated(needed)?);
+            self.computed.borrow_mut().insert(needed, value);
+        }
+        let tensor = evaluated(id)?;
         let declared = module.weight(id);
-        let tensor = compute_weight(module, &store, id).map_err(|error| match store.failed.take() {
-            Some(failed) => ImageError::Weights(failed),
-            None => ImageError::Computed { path: declared.path.clone(), source: Box::new(error) },
-        })?;
         let values = tensor.as_f32().ok_or_else(|| ImageError::Computed {
             path: declared.path.clone(),
             source: Box::new(Fault::Element { op: "a computed weight", elem: tensor.elem().name() }.into()),
@@ -94,21 +118,51 @@ impl Values<'_> {
     }
 }
 
+/// The computed weights that one is computed from, directly or not, in order of declaration, those known aside.
+fn computed_before(
+    module: &Module,
+    id: WeightId,
+    known: &HashMap<WeightId, interp::WeightValue>,
+) -> BTreeSet<WeightId> {
+    let mut found = BTreeSet::new();
+    let mut stack = vec![id];
+    while let Some(at) = stack.pop() {
+        let WeightSource::Computed(region) = &module.weight(at).source else {
+            continue;
+        };
+        let mut regions: Vec<&Region> = vec![region];
+        while let Some(region) = regions.pop() {
+            for node in region.nodes() {
+                let op = &region.node(node).op;
+                regions.extend(Region::nested(op));
+                if let Op::Weight(read) = *op
+                    && matches!(module.weight(read).source, WeightSource::Computed(_))
+                    && !known.contains_key(&read)
+                    && found.insert(read)
+                {
+                    stack.push(read);
+                }
+            }
+        }
+    }
+    found
+}
+
 /// The weights that a computed one reads, loaded when they are asked for.
 struct LoadStore<'a> {
     module: &'a Module,
-    source: &'a ValueSource<'a>,
+    loading: &'a Loading<'a>,
     failed: RefCell<Option<WeightsError>>,
     read: RefCell<HashMap<WeightId, interp::WeightValue>>,
 }
 
 impl WeightStore for LoadStore<'_> {
     fn weight(&self, id: WeightId) -> Result<interp::WeightValue, InterpError> {
-        if let Some(value) = self.read.borrow().get(&id) {
+        if let Some(value) = self.read.borrow().get(&id).or(self.loading.computed.borrow().get(&id)) {
             return Ok(value.clone());
         }
         let declared = self.module.weight(id);
-        let value = match self.source.value(self.module, id) {
+        let value = match self.loading.source.value(self.module, id) {
             Ok(Some(value)) => interp_value(value, declared)?,
             Ok(None) => interp::WeightValue::Dense(compute_weight(self.module, self, id)?),
             Err(error) => {
@@ -190,7 +244,8 @@ pub fn image_over_file(
         match (found[index], group_of(&weight.encoding)) {
             (Some(place), Some(group)) => {
                 let entry = &checkpoint.tensors()[binding.tensors[index].expect("a tensor lies in place")];
-                let any = matches!(values, Values::Source(ValueSource::Checkpoint { allow_non_finite: true, .. }));
+                let source = if let Values::Source(loading) = values { Some(&loading.source) } else { None };
+                let any = matches!(source, Some(ValueSource::Checkpoint { allow_non_finite: true, .. }));
                 let values = checkpoint.scales_of_rows(entry, weight, any)?;
                 if place.scales.is_none() {
                     layout::pack_scales(&values, group, layout, &mut behind[scales..][..layout.scales().len()]);

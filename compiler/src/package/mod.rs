@@ -13,6 +13,7 @@ use serde_json::Value;
 use sterna_runtime::package::{ALIGNMENT, Header, MAX_HEADER, PREAMBLE, Package, Preamble, TAIL, WeightRow};
 
 use crate::ir::{self, Module, WeightId};
+use crate::limits::Limits;
 use crate::output_file::write_whole;
 use crate::weights::{Section, WeightsError, check_packed_scales};
 
@@ -169,6 +170,7 @@ pub fn write(
 pub fn module_of(package: &Package) -> Result<(Module, Section), PackageError> {
     let header = package.header();
     let module = ir::read::read_module(&header.graph)?;
+    ir::verify::budget::within(&module, &Limits::DEFAULT)?;
     ir::verify::verify(&module)?;
     in_step_form(&module)?;
     check_sizes(&module, package.weights().len())?;

@@ -30,11 +30,13 @@ fn module() -> Module {
     module
 }
 
-const RANDOM: Values<'static> = Values::Source(ValueSource::Random { seed: 5 });
+fn random() -> Values<'static> {
+    ValueSource::Random { seed: 5 }.into()
+}
 
 fn written() -> Vec<u8> {
     let mut out = Cursor::new(Vec::new());
-    write(&mut out, &module(), &json!({"d": 20, "name": "small"}), &RANDOM, |_| {}).unwrap();
+    write(&mut out, &module(), &json!({"d": 20, "name": "small"}), &random(), |_| {}).unwrap();
     out.into_inner()
 }
 
@@ -66,7 +68,7 @@ fn packages_are_reproducible_and_equal_the_image_in_memory() {
     assert_eq!(bytes, written());
     let module = module();
     let section = Section::of(&module.weights);
-    let image = weight_image(&module, &section, section.bytes, &RANDOM).unwrap();
+    let image = weight_image(&module, &section, section.bytes, &random()).unwrap();
     assert_eq!(opened(&bytes).unwrap().weights(), &image[..]);
 }
 
@@ -194,12 +196,12 @@ fn a_file_appears_only_when_it_is_complete() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("small.sterna");
     let mut heard = 0;
-    write_file(&path, &module(), &json!({}), &RANDOM, |bytes| heard = bytes).unwrap();
+    write_file(&path, &module(), &json!({}), &random(), |bytes| heard = bytes).unwrap();
     let package = Package::open(&path).unwrap();
     assert_eq!(heard, package.weights().len());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 
     let missing = folder.path().join("nowhere").join("small.sterna");
-    let error = write_file(&missing, &module(), &json!({}), &RANDOM, |_| {}).unwrap_err().to_string();
+    let error = write_file(&missing, &module(), &json!({}), &random(), |_| {}).unwrap_err().to_string();
     assert!(error.contains("nowhere"), "{error}");
 }

@@ -29,9 +29,6 @@ pub fn region(region: &mut Region) -> usize {
     let ids: Vec<_> = region.nodes().collect();
     for id in ids {
         let inputs: Vec<Value> = region.node(id).inputs.iter().map(|v| *replaced.get(v).unwrap_or(v)).collect();
-        if inputs != region.node(id).inputs {
-            region.set_inputs(id, inputs.clone());
-        }
         let node = region.node(id);
         let sharable = match &node.op {
             Op::StateRead(_) | Op::Positions { .. } | Op::Recent { .. } => true,
@@ -56,8 +53,7 @@ pub fn region(region: &mut Region) -> usize {
     if gone.is_empty() {
         return 0;
     }
-    let results = region.results().iter().map(|v| *replaced.get(v).unwrap_or(v)).collect();
-    region.set_results(results);
+    region.replace_all(&replaced);
     let removed = gone.len();
     region.retain(|id| !gone.contains(&id));
     removed

@@ -3,26 +3,17 @@
 //!
 //! Weights and states stay declared (a checkpoint still has them; `inspect` still lists them); the report counts those that no entry uses.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::rewrite::{Copy, drop_unused_params, each_computed, each_region, has_effect};
+use super::rewrite::{Copy, each_computed, has_effect};
 use super::{Context, PassError, Report};
 use crate::ir::{Module, NodeId, Op, Region, Value, WeightSource};
 
 /// Runs on every region.
 pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
     let mut removed = 0;
-    // Outer regions are seen after inner ones, but tell them which results are read: repeat until nothing changes.
-    loop {
-        let mut now = 0;
-        each_region(module, |_, r, _| {
-            now += region(r);
-            Ok::<(), PassError>(())
-        })?;
-        removed += now;
-        if now == 0 {
-            break;
-        }
+    for entry in &mut module.entries {
+        removed += region(&mut entry.body);
     }
     each_computed(module, |_, r| removed += sweep(r));
     let (mut weights, mut states) = (HashSet::new(), HashSet::new());
@@ -77,18 +68,54 @@ pub fn sweep(region: &mut Region) -> usize {
     removed
 }
 
+/// Removes what nobody reads from a region and those nested in it, and says how many nodes, results and captures that were.
+///
+/// One walk from the last node to the first: what a node reads is known once those after it are done with, and what its own
+/// regions read once they are.
 fn region(region: &mut Region) -> usize {
-    let mut removed = sweep(region);
+    let mut used: HashSet<Value> = region.results().iter().copied().collect();
+    let mut keep: HashSet<NodeId> = HashSet::new();
+    let mut narrowed: HashMap<NodeId, Vec<bool>> = HashMap::new();
+    let mut rewired: Vec<(NodeId, Vec<Value>)> = Vec::new();
+    let mut removed = 0;
     let ids: Vec<NodeId> = region.nodes().collect();
-    let narrow = ids.iter().any(|&id| droppable(&region.node(id).op) && unread(region, id).next().is_some());
-    if narrow {
-        let (new, n) = without_unread_results(region);
-        *region = new;
-        removed += n;
+    for &id in ids.iter().rev() {
+        let node = region.node(id);
+        let read: Vec<bool> = node.results.iter().map(|r| used.contains(r)).collect();
+        if !read.contains(&true) && !has_effect(&node.op) {
+            removed += 1;
+            continue;
+        }
+        keep.insert(id);
+        if !Region::nested(&node.op).is_empty() {
+            let inputs = node.inputs.clone();
+            let narrow = droppable(&node.op) && read.contains(&false);
+            for inner in Region::nested_mut(region.op_mut(id)) {
+                if narrow {
+                    let results = those(inner.results(), &read);
+                    inner.set_results(results);
+                }
+                removed += self::region(inner);
+            }
+            if narrow {
+                removed += read.iter().filter(|read| !**read).count();
+                narrowed.insert(id, read);
+            }
+            let left = drop_captures(region.op_mut(id), inputs.clone());
+            removed += inputs.len() - left.len();
+            used.extend(&left);
+            if left.len() < inputs.len() {
+                rewired.push((id, left));
+            }
+        } else {
+            used.extend(&node.inputs);
+        }
     }
-    let ids: Vec<NodeId> = region.nodes().collect();
-    for id in ids {
-        removed += drop_captures(region, id);
+    region.rewire(rewired);
+    if !narrowed.is_empty() {
+        *region = without_unread_results(region, &keep, &narrowed);
+    } else {
+        region.retain(|id| keep.contains(&id));
     }
     removed
 }
@@ -98,74 +125,51 @@ fn droppable(op: &Op) -> bool {
     matches!(op, Op::If { .. } | Op::Experts { .. } | Op::Scan { .. } | Op::Fused { .. })
 }
 
-fn unread(region: &Region, id: NodeId) -> impl Iterator<Item = usize> + '_ {
-    let results = &region.node(id).results;
-    (0..results.len()).filter(move |&i| !region.is_used(results[i]))
+/// Those of the values that are wanted.
+fn those(values: &[Value], wanted: &[bool]) -> Vec<Value> {
+    values.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(&v, _)| v).collect()
 }
 
-fn without_unread_results(region: &Region) -> (Region, usize) {
+/// The region with the nodes to keep, some of them without results that nobody reads.
+fn without_unread_results(region: &Region, keep: &HashSet<NodeId>, narrowed: &HashMap<NodeId, Vec<bool>>) -> Region {
     let mut copy = Copy::new(region);
-    let mut dropped = 0;
-    for id in region.nodes() {
-        let gone: HashSet<usize> = unread(region, id).collect();
-        let node = region.node(id);
-        if gone.is_empty() || !droppable(&node.op) {
+    for id in region.nodes().filter(|id| keep.contains(id)) {
+        let Some(read) = narrowed.get(&id) else {
             copy.node(id);
             continue;
-        }
-        dropped += gone.len();
-        let kept = |values: &[Value]| -> Vec<Value> {
-            let kept = values.iter().enumerate();
-            kept.filter(|(i, _)| !gone.contains(i)).map(|(_, &v)| v).collect()
         };
-        let mut op = node.op.clone();
-        for inner in Region::nested_mut(&mut op) {
-            let results = kept(inner.results());
-            inner.set_results(results);
-        }
-        let results = kept(&node.results);
+        let node = region.node(id);
+        let results = those(&node.results, read);
         let types = results.iter().map(|&r| region.ty(r).clone()).collect();
         let inputs = copy.values(&node.inputs);
-        let new = copy.to.push(op, &inputs, types, node.origin);
+        let new = copy.to.push(node.op.clone(), &inputs, types, node.origin);
         let new = copy.to.node(new).results.clone();
         for (old, new) in results.into_iter().zip(new) {
             copy.set(old, new);
         }
     }
-    (copy.finish(), dropped)
+    copy.finish()
 }
 
-/// Removes captures that no nested region of a node uses.
-fn drop_captures(region: &mut Region, id: NodeId) -> usize {
-    let inputs = region.node(id).inputs.clone();
-    let (own, given) = match &region.node(id).op {
+/// Removes captures that no nested region of a node uses, and gives the operands that are left of those given.
+fn drop_captures(op: &mut Op, inputs: Vec<Value>) -> Vec<Value> {
+    let (own, given) = match op {
         Op::If { .. } | Op::Experts { .. } => (1, 0),
         // The round and the carried values stay.
-        Op::Repeat { carried, .. } => (1 + carried, 1 + carried),
+        Op::Repeat { carried, .. } => (1 + *carried, 1 + *carried),
         Op::Scan { .. } | Op::Fused { .. } => (0, 0),
-        _ => return 0,
+        _ => return inputs,
     };
-    let mut captures: Vec<Value> = inputs[own..].to_vec();
-    let before = captures.len();
-    let mut nested = Region::nested_mut(region.op_mut(id));
-    if let ([body], 0) = (&mut nested[..], given) {
-        drop_unused_params(body, &mut captures);
-    } else {
-        for i in (0..captures.len()).rev() {
-            let used = nested.iter().any(|r| r.is_used(r.params()[given + i]));
-            if !used {
-                for r in &mut nested {
-                    r.remove_param(given + i);
-                }
-                captures.remove(i);
-            }
-        }
+    let mut nested = Region::nested_mut(op);
+    let used = |i: usize| nested.iter().any(|r| r.is_used(r.params()[given + i]));
+    let used: Vec<bool> = (0..inputs.len() - own).map(used).collect();
+    if !used.contains(&false) {
+        return inputs;
     }
-    let dropped = before - captures.len();
-    if dropped > 0 {
-        let mut all = inputs[..own].to_vec();
-        all.extend(captures);
-        region.set_inputs(id, all);
+    for r in &mut nested {
+        r.remove_params(|i| i >= given && !used[i - given]);
     }
-    dropped
+    let mut left = inputs[..own].to_vec();
+    left.extend(those(&inputs[own..], &used));
+    left
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::rewrite::{each_region, is_elementwise};
-use super::units::Units;
+use super::units::{LARGEST, Units};
 use super::{Context, PassError, Report};
 use crate::ir::{Dim, FusedKind, Module, NodeId, Op, Region};
 
@@ -96,10 +96,12 @@ fn join(region: &Region, units: &mut Units, domains: &mut HashMap<usize, Vec<Dim
         } else {
             continue;
         };
-        if units.can_merge(&[other, at]) {
+        if units.size(other) + units.size(at) <= LARGEST
+            && let Ok(merged) = units.try_merge(&[other, at])
+        {
             domains.remove(&at);
             domains.remove(&other);
-            at = units.merge(&[other, at]);
+            at = merged;
             domains.insert(at, both);
         }
     }

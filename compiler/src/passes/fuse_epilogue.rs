@@ -58,33 +58,19 @@ pub(super) fn grow(region: &Region, units: &mut Units, seed: NodeId, joins: impl
         .flat_map(|&n| &region.node(n).results)
         .filter_map(|&r| row(region.ty(r)))
         .collect();
-    let mut joined = 0;
-    loop {
-        let unit = units.unit(seed);
-        let members: HashSet<NodeId> = units.members(unit).into_iter().collect();
-        let mut candidates: Vec<NodeId> = Vec::new();
-        for &id in &members {
+    let members = units.members(units.unit(seed));
+    units.surround(
+        seed,
+        &members,
+        |units, id, near| {
             for &r in &region.node(id).results {
-                candidates.extend(units.users(r).filter(|u| !members.contains(u)));
+                near.extend(units.users(r));
             }
-        }
-        candidates.sort_by_key(|&n| units.place(n));
-        candidates.dedup();
-        let next = candidates.into_iter().find(|&id| {
+        },
+        |units, id| {
             let node = region.node(id);
             let on_rows = node.results.iter().all(|&r| row(region.ty(r)).is_some_and(|m| widths.contains(&m)));
-            on_rows
-                && !node.results.is_empty()
-                && units.is_single(id)
-                && joins(id)
-                && units.can_merge(&[unit, units.unit(id)])
-        });
-        match next {
-            Some(id) => {
-                units.merge(&[unit, units.unit(id)]);
-                joined += 1;
-            }
-            None => return joined,
-        }
-    }
+            on_rows && !node.results.is_empty() && units.is_single(id) && joins(id)
+        },
+    )
 }

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::rewrite::{each_region, is_elementwise};
-use super::units::Units;
+use super::units::{LARGEST, Units};
 use super::{Context, PassError, Report};
 use crate::ir::{FusedKind, Module, NodeId, Op, Region};
 
@@ -27,10 +27,12 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
         for id in quantisers {
             let group = norm(region, &units, id);
             let merged: Vec<usize> = group.iter().map(|&n| units.unit(n)).collect();
-            if merged.len() > 1 && units.can_merge(&merged) {
+            if merged.len() > 1
+                && let Ok(unit) = units.try_merge(&merged)
+            {
                 before += merged.len();
                 after += 1;
-                kinds.insert(units.merge(&merged), FusedKind::NormQuant);
+                kinds.insert(unit, FusedKind::NormQuant);
             }
         }
         *region = units.fuse(&kinds);
@@ -51,10 +53,14 @@ fn norm(region: &Region, units: &Units, quantiser: NodeId) -> Vec<NodeId> {
             if units.is_single(p) && in_norm(region, p) && cone.insert(p) {
                 stack.push(p);
             }
+            if cone.len() >= LARGEST {
+                return vec![quantiser];
+            }
         }
     }
     let reduces = |id: NodeId| matches!(region.node(id).op, Op::Reduce { .. });
-    let members: Vec<NodeId> = region.nodes().filter(|n| cone.contains(n)).collect();
+    let mut members: Vec<NodeId> = cone.into_iter().collect();
+    members.sort_unstable_by_key(|&n| units.place(n));
     let mut after: HashSet<NodeId> = HashSet::new();
     for &id in &members {
         let depends = region.node(id).inputs.iter().any(|&v| {

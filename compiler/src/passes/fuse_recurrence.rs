@@ -4,7 +4,7 @@
 //! without such a linear, or with a matrix for a state, becomes a recurrence group with its elementwise neighbours. Scans along a
 //! growing axis, and those with control flow, stay alone: they are kernels of their own kind.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::fuse_epilogue::{grow, row};
 use super::rewrite::{each_region, is_elementwise, is_leaf};
@@ -50,11 +50,11 @@ fn join(region: &Region, units: &mut Units, scan: NodeId) -> Option<FusedKind> {
     let width = elementwise_width(body);
     if width.is_some() && node.results.iter().all(|&r| row(region.ty(r)) == width) {
         let rows = node.inputs.iter().filter(|&&v| row(region.ty(v)) == width);
-        let linear = rows
-            .filter_map(|&v| linear_before(region, units, v))
-            .find(|&unit| units.can_merge(&[unit, units.unit(scan)]));
-        if let Some(linear) = linear {
-            units.merge(&[linear, units.unit(scan)]);
+        let joined = rows.into_iter().any(|&v| {
+            let linear = linear_before(region, units, v);
+            linear.is_some_and(|unit| units.try_merge(&[unit, units.unit(scan)]).is_ok())
+        });
+        if joined {
             grow(region, units, scan, |id| is_elementwise(&region.node(id).op));
             return Some(FusedKind::LinearEpilogue);
         }
@@ -119,38 +119,22 @@ fn is_sweep(body: &Region) -> bool {
 
 /// Merges with a scan the elementwise nodes that feed nothing else, and those that read it.
 fn surround(region: &Region, units: &mut Units, scan: NodeId) {
-    loop {
+    let members = units.members(units.unit(scan));
+    let near = |units: &Units, id: NodeId, near: &mut Vec<NodeId>| {
+        let node = region.node(id);
+        near.extend(node.inputs.iter().filter_map(|&v| region.producer(v)));
+        for &r in &node.results {
+            near.extend(units.users(r));
+        }
+    };
+    units.surround(scan, &members, near, |units, id| {
+        let node = region.node(id);
         let unit = units.unit(scan);
-        let members: HashSet<NodeId> = units.members(unit).into_iter().collect();
-        let mut candidates: Vec<NodeId> = Vec::new();
-        for &id in &members {
-            let node = region.node(id);
-            candidates.extend(node.inputs.iter().filter_map(|&v| region.producer(v)));
-            for &r in &node.results {
-                candidates.extend(units.users(r));
-            }
-        }
-        candidates.sort_by_key(|&n| units.place(n));
-        candidates.dedup();
-        let next = candidates.into_iter().find(|&id| {
-            let node = region.node(id);
-            let fits = !members.contains(&id)
-                && units.is_single(id)
-                && is_elementwise(&node.op)
-                && node.results.iter().all(|&r| region.ty(r).is_lifted());
-            let feeds = || {
-                node.results
-                    .iter()
-                    .all(|&r| !region.results().contains(&r) && units.users(r).all(|u| members.contains(&u)))
-            };
-            let reads = || node.inputs.iter().any(|&v| region.producer(v).is_some_and(|p| members.contains(&p)));
-            fits && (feeds() || reads()) && units.can_merge(&[unit, units.unit(id)])
-        });
-        match next {
-            Some(id) => {
-                units.merge(&[unit, units.unit(id)]);
-            }
-            None => return,
-        }
-    }
+        let within = |n: NodeId| units.unit(n) == unit;
+        let fits =
+            units.is_single(id) && is_elementwise(&node.op) && node.results.iter().all(|&r| region.ty(r).is_lifted());
+        let feeds = || node.results.iter().all(|&r| !region.results().contains(&r) && units.users(r).all(within));
+        let reads = || node.inputs.iter().any(|&v| region.producer(v).is_some_and(within));
+        fits && (reads() || feeds())
+    });
 }

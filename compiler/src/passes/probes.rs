@@ -1,6 +1,8 @@
 //! Probes: those that somebody asks for become outputs of their entry, the others are dropped before anything is
 //! compiled, with all that only they read.
 
+use std::collections::HashSet;
+
 use super::{Context, PassError, Report, dce, rewrite::each_region};
 use crate::ir::{Entry, Module, NodeId, Op, OutputDecl, Region};
 
@@ -88,7 +90,8 @@ pub fn drop(module: &mut Module, context: &mut Context) -> Result<Report, PassEr
     let mut dropped = 0;
     each_region(module, |_, region, _| {
         let before = region.nodes().len();
-        let probes: Vec<NodeId> = region.nodes().filter(|&id| matches!(region.node(id).op, Op::Probe { .. })).collect();
+        let is_probe = |&id: &NodeId| matches!(region.node(id).op, Op::Probe { .. });
+        let probes: HashSet<NodeId> = region.nodes().filter(is_probe).collect();
         region.retain(|id| !probes.contains(&id));
         dropped += before - region.nodes().len();
         Ok::<(), PassError>(())

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use rustc_hash::FxHashMap;
+
 use crate::ir::infer::{TypeError, result_types};
 use crate::ir::{Module, Node, NodeId, Op, OriginId, Region, Type, Value, WeightSource};
 
@@ -103,32 +105,36 @@ pub fn is_pure(op: &Op) -> bool {
 
 /// Makes broadcasts of broadcasts one, and says how many there were.
 pub fn compose_broadcasts(region: &mut Region) -> usize {
-    let mut composed = 0;
+    // Per broadcast, what it repeats in the end and along which axes.
+    let mut ends: HashMap<Value, (Value, Vec<usize>)> = HashMap::new();
+    let mut composed = Vec::new();
     let ids: Vec<NodeId> = region.nodes().collect();
     for id in ids {
-        let Op::Broadcast { axes: outer } = &region.node(id).op else {
+        let node = region.node(id);
+        let (Op::Broadcast { axes: outer }, [operand], [result]) = (&node.op, &node.inputs[..], &node.results[..])
+        else {
             continue;
         };
-        let Some(inner) = region.producer(region.node(id).inputs[0]) else {
+        let (operand, result) = (*operand, *result);
+        let Some((end, axes)) = ends.get(&operand) else {
+            ends.insert(result, (operand, outer.clone()));
             continue;
         };
-        let Op::Broadcast { axes } = &region.node(inner).op else {
-            continue;
-        };
-        let axes = axes.iter().map(|&a| outer[a]).collect();
-        let inputs = region.node(inner).inputs.clone();
+        let (end, axes): (Value, Vec<usize>) = (*end, axes.iter().map(|&a| outer[a]).collect());
+        ends.insert(result, (end, axes.clone()));
         *region.op_mut(id) = Op::Broadcast { axes };
-        region.set_inputs(id, inputs);
-        composed += 1;
+        composed.push((id, vec![end]));
     }
-    composed
+    let n = composed.len();
+    region.rewire(composed);
+    n
 }
 
 /// A region on its way into another: nodes are copied, replaced or left out.
 pub struct Copy<'a> {
     pub from: &'a Region,
     pub to: Region,
-    map: HashMap<Value, Value>,
+    map: FxHashMap<Value, Value>,
 }
 
 impl<'a> Copy<'a> {
@@ -137,14 +143,14 @@ impl<'a> Copy<'a> {
         let mut copy = Copy::without_params(from);
         for &p in from.params() {
             let new = copy.to.add_param(from.ty(p).clone());
-            copy.map.insert(p, new);
+            copy.set(p, new);
         }
         copy
     }
 
     /// Starts with nothing.
     pub fn without_params(from: &'a Region) -> Copy<'a> {
-        Copy { from, to: Region::new(), map: HashMap::new() }
+        Copy { from, to: Region::new(), map: FxHashMap::default() }
     }
 
     /// What stands for a value of the old region.
@@ -303,11 +309,14 @@ fn import(copy: &mut Copy, captures: &mut Vec<Value>, loose: &dyn Fn(NodeId) -> 
 }
 
 /// Removes parameters that nothing in a body uses, with what is given for them.
-pub fn drop_unused_params(body: &mut Region, captures: &mut Vec<Value>) {
-    for i in (0..captures.len()).rev() {
-        if !body.is_used(body.params()[i]) {
-            body.remove_param(i);
-            captures.remove(i);
-        }
+fn drop_unused_params(body: &mut Region, captures: &mut Vec<Value>) {
+    let used: Vec<bool> = body.params().iter().map(|&p| body.is_used(p)).collect();
+    if used.contains(&false) {
+        body.remove_params(|i| !used[i]);
+        let mut i = 0;
+        captures.retain(|_| {
+            i += 1;
+            used[i - 1]
+        });
     }
 }

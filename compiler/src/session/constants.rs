@@ -1,12 +1,15 @@
 //! Float constants with axes become computed weights, so that a package holds them and kernels read one section.
 
+use std::collections::HashMap;
+
+use crate::ir::types::LiteralKey;
 use crate::ir::{
     Data, Encoding, Literal, Module, NodeId, Op, OriginId, Region, Type, WeightDecl, WeightId, WeightSource,
 };
 
 /// Moves every such constant of the entries into the weight section, equal ones once.
 pub fn place(module: &mut Module) {
-    let mut placed: Vec<(Literal, WeightId)> = Vec::new();
+    let mut placed = HashMap::new();
     let mut entries = std::mem::take(&mut module.entries);
     for entry in &mut entries {
         region(&mut entry.body, module, &mut placed);
@@ -14,7 +17,7 @@ pub fn place(module: &mut Module) {
     module.entries = entries;
 }
 
-fn region(body: &mut Region, module: &mut Module, placed: &mut Vec<(Literal, WeightId)>) {
+fn region(body: &mut Region, module: &mut Module, placed: &mut HashMap<LiteralKey, WeightId>) {
     let nodes: Vec<NodeId> = body.nodes().collect();
     for id in nodes {
         let origin = body.node(id).origin;
@@ -36,10 +39,11 @@ fn weight_for(
     literal: Literal,
     origin: OriginId,
     module: &mut Module,
-    placed: &mut Vec<(Literal, WeightId)>,
+    placed: &mut HashMap<LiteralKey, WeightId>,
 ) -> WeightId {
-    if let Some((_, id)) = placed.iter().find(|(known, _)| *known == literal) {
-        return *id;
+    let key = literal.key();
+    if let Some(&id) = placed.get(&key) {
+        return id;
     }
     let ty: Type = literal.ty();
     let mut region = Region::new();
@@ -52,6 +56,6 @@ fn weight_for(
         source: WeightSource::Computed(Box::new(region)),
         origin,
     });
-    placed.push((literal, id));
+    placed.insert(key, id);
     id
 }

@@ -15,6 +15,20 @@ use crate::weights::{Bit2WriteError, WeightsError};
 /// An error of a session.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
+    /// Weights that no file has would need too much memory.
+    #[error(
+        "random weights of this model need {needed} bytes, at most {most} are made up; the largest is `{largest}`{place}"
+    )]
+    TooLarge {
+        /// Bytes.
+        needed: usize,
+        /// The limit.
+        most: usize,
+        /// The path of the largest weight.
+        largest: String,
+        /// Where the graph declares it, or nothing.
+        place: String,
+    },
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },

@@ -49,17 +49,18 @@ pub use tokens::{TokenStream, Tokenizer, elements, find_tokenizer};
 
 use crate::diagnostics::{Diagnostics, SourceFiles};
 use crate::interp::MemoryWeights;
-use crate::ir::Module;
+use crate::ir::{Elem, Module, WeightDecl};
 use crate::kernel::lower::{self, Lowered};
 use crate::kernel::program::{Step, TALLIES};
 use crate::kernel::prove::prove;
 use crate::lang::rename::RenameMap;
+use crate::limits::Limits;
 use crate::package::{self, Values};
 use crate::passes::{self, probes::Observation};
 use crate::target::clif::CompileError;
 use crate::target::clif::jit::Jit;
 use crate::target::cpu::Cpu;
-use crate::weights::{Binding, Checkpoint, Section, ValueSource};
+use crate::weights::{Binding, Checkpoint, Layout, Section, ValueSource};
 
 /// A result of a session.
 pub type Result<T> = std::result::Result<T, SessionError>;
@@ -285,6 +286,10 @@ impl Session {
         if let Some(weights) = self.memory_weights.get() {
             return Ok(weights.clone());
         }
+        self.random_fits(|weight| {
+            let coded = matches!(weight.encoding.elem(), Elem::Ternary | Elem::Sign);
+            weight.elements().saturating_mul(if coded { 1 } else { 4 })
+        })?;
         let weights = self.with_values(|values| package::memory_weights(&self.prepared, values))?;
         Ok(self.memory_weights.get_or_init(|| Arc::new(weights)).clone())
     }
@@ -298,6 +303,7 @@ impl Session {
             return Ok(package.clone());
         }
         let section = &lowered.weights.section;
+        self.random_fits(|weight| Layout::of(&weight.encoding, &weight.shape).bytes())?;
         if let Some(placement) = self.placement()?
             && placement.section == *section
         {
@@ -309,16 +315,34 @@ impl Session {
         Ok(Arc::new(image))
     }
 
+    /// Refuses random weights that would need more memory than is made up; `bytes` says what one of them needs.
+    fn random_fits(&self, bytes: impl Fn(&WeightDecl) -> usize) -> Result<()> {
+        let Held::Random(_) = self.held else {
+            return Ok(());
+        };
+        let most = Limits::DEFAULT.resident;
+        let weights = &self.prepared.weights;
+        let needed = weights.iter().map(&bytes).fold(0, usize::saturating_add);
+        let Some(largest) = weights.iter().max_by_key(|w| bytes(w)).filter(|_| needed > most) else {
+            return Ok(());
+        };
+        let place = match self.prepared.origins.get(largest.origin.index()) {
+            Some(o) if o.line > 0 => format!(", {}:{}:{}", o.file, o.line, o.column),
+            _ => String::new(),
+        };
+        Err(SessionError::TooLarge { needed, most, largest: largest.path.clone(), place })
+    }
+
     fn with_values<T, E>(&self, job: impl FnOnce(&Values) -> std::result::Result<T, E>) -> Result<T>
     where
         SessionError: From<E>,
     {
         let values = match &self.held {
             Held::Package { package, section } => Values::Packed { section, bytes: package.weights() },
-            Held::Random(seed) => Values::Source(ValueSource::Random { seed: *seed }),
+            Held::Random(seed) => ValueSource::Random { seed: *seed }.into(),
             Held::Checkpoint { checkpoint, renames, allow_nan, .. } => {
                 let binding: Binding = load::bound(&self.prepared, checkpoint, renames, &self.files)?;
-                Values::Source(ValueSource::Checkpoint { checkpoint, binding, allow_non_finite: *allow_nan })
+                ValueSource::Checkpoint { checkpoint, binding, allow_non_finite: *allow_nan }.into()
             }
         };
         Ok(job(&values)?)

@@ -15,12 +15,10 @@ mod value;
 use lexer::{Lexer, Token};
 
 use super::module::Module;
+use crate::limits::Limits;
 
-/// Regions nest at most this deep.
-const MAX_DEPTH: usize = 32;
-
-/// Elements that the constants written as a single value may have together.
-const MAX_SPLAT_TOTAL: usize = 1 << 24;
+/// Regions nest at most this deep: those of the text, and the scans and groups that passes make of them.
+const DEEPEST: usize = Limits::DEFAULT.regions + 4;
 
 /// What is wrong with a text, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +47,7 @@ struct Reader<'a> {
     at: usize,
     depth: usize,
     splat: usize,
+    nodes: usize,
 }
 
 type Result<T> = std::result::Result<T, ReadError>;
@@ -57,7 +56,7 @@ impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Result<Reader<'a>> {
         let mut lexer = Lexer::new(text);
         let (at, next) = lexer.token()?;
-        Ok(Reader { lexer, next, at, depth: 0, splat: 0 })
+        Ok(Reader { lexer, next, at, depth: 0, splat: 0, nodes: 0 })
     }
 
     fn advance(&mut self) -> Result<Token<'a>> {

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 
+use indexmap::IndexSet;
+
 use super::lexer::Token;
-use super::{MAX_DEPTH, Reader, Result};
+use super::{DEEPEST, Reader, Result};
 use crate::ir::graph::{Region, Value};
 use crate::ir::module::OriginId;
+use crate::limits::Limits;
 
 /// The values of a region by their printed numbers.
 type Numbers = HashMap<u32, Value>;
@@ -13,7 +16,7 @@ type Numbers = HashMap<u32, Value>;
 impl Reader<'_> {
     /// A region after its label.
     pub(super) fn region(&mut self) -> Result<Region> {
-        if self.depth >= MAX_DEPTH {
+        if self.depth >= DEEPEST {
             return self.fail("regions nest too deep");
         }
         self.depth += 1;
@@ -32,6 +35,10 @@ impl Reader<'_> {
         self.expect(')')?;
         self.expect('{')?;
         while !self.is_word("yield") {
+            self.nodes += 1;
+            if self.nodes > Limits::DEFAULT.nodes {
+                return self.fail(format!("more than {} nodes", Limits::DEFAULT.nodes));
+            }
             self.node(&mut region, &mut numbers)?;
         }
         self.advance()?;
@@ -51,14 +58,13 @@ impl Reader<'_> {
     }
 
     fn node(&mut self, region: &mut Region, numbers: &mut Numbers) -> Result<()> {
-        let mut results = Vec::new();
+        let mut results = IndexSet::new();
         if let Token::Value(_) = self.next {
             while let Token::Value(n) = self.next {
                 self.fresh(n, numbers)?;
-                if results.contains(&n) {
+                if !results.insert(n) {
                     return self.fail(format!("%{n} is defined twice"));
                 }
-                results.push(n);
                 if !self.accept(',')? {
                     break;
                 }

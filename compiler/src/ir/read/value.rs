@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::lexer::Token;
-use super::{MAX_SPLAT_TOTAL, Reader, Result};
+use super::{Reader, Result};
 use crate::ir::module::AxisId;
 use crate::ir::print::MAX_SPLAT;
 use crate::ir::types::*;
+use crate::limits::Limits;
 
 impl Reader<'_> {
     pub(super) fn elem(&mut self) -> Result<Elem> {
@@ -181,7 +182,7 @@ impl Reader<'_> {
         if !self.accept('[')? {
             let value = one(self)?;
             self.splat = self.splat.saturating_add(elements);
-            if elements > MAX_SPLAT || self.splat > MAX_SPLAT_TOTAL {
+            if elements > MAX_SPLAT || self.splat > Limits::DEFAULT.constants / 4 {
                 return self.fail("too large a constant written as one value");
             }
             return Ok(vec![value; elements]);

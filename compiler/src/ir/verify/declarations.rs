@@ -1,11 +1,12 @@
 //! Invariants of weights, states, axes, host functions and the heads of entries.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Checker;
 use crate::ir::infer::is_arithmetic;
 use crate::ir::module::*;
 use crate::ir::types::*;
+use crate::limits::Limits;
 
 impl Checker<'_> {
     pub(super) fn declarations(&mut self) {
@@ -15,7 +16,7 @@ impl Checker<'_> {
                 self.declaration(&format!("cache{i}"), "an axis keeps at least one entry");
             }
             if let AxisCapacity::Max(n) | AxisCapacity::Ring(n) = axis.capacity
-                && n > MAX_ENTRIES
+                && n > Limits::DEFAULT.entries
             {
                 self.declaration(&format!("cache{i}"), "too many entries");
             }
@@ -165,6 +166,8 @@ impl Checker<'_> {
         if entry.outputs.len() != body.results().len() {
             self.declaration(&name, "its body has another number of results");
         }
+        let outer: Option<HashMap<&str, &Type>> =
+            outer.map(|outer| outer.outputs.iter().rev().map(|o| (o.name.as_str(), &o.ty)).collect());
         let mut names = HashSet::new();
         for (param, &value) in entry.params.iter().zip(body.params()) {
             if *body.ty(value) != param.ty {
@@ -178,7 +181,7 @@ impl Checker<'_> {
             if !names.insert(&param.name) {
                 self.declaration(&name, format!("two parameters are called {}", param.name));
             }
-            self.param(&name, entry, outer, param);
+            self.param(&name, entry, outer.as_ref(), param);
         }
         if let Some(start) = &entry.start
             && let Err(why) = starts(entry, start)
@@ -208,7 +211,7 @@ impl Checker<'_> {
         }
     }
 
-    fn param(&mut self, name: &str, entry: &Entry, outer: Option<&Entry>, param: &Param) {
+    fn param(&mut self, name: &str, entry: &Entry, outer: Option<&HashMap<&str, &Type>>, param: &Param) {
         let ty = param.ty.step();
         let fits = match &param.kind {
             ParamKind::Stream => ty == Type::scalar(Elem::U32) || ty.elem == Elem::U8 && ty.rank() <= 1,
@@ -216,8 +219,8 @@ impl Checker<'_> {
             ParamKind::Given { .. } => ty == Type::scalar(Elem::Bool),
             ParamKind::Input { default: Some(value) } => value.ty() == ty && ty.elements() == Some(value.data.len()),
             ParamKind::Outer { output } => {
-                let given = outer.and_then(|o| o.outputs.iter().find(|out| out.name == *output));
-                given.is_some_and(|out| out.ty.step() == ty)
+                let given = outer.and_then(|outputs| outputs.get(output.as_str()));
+                given.is_some_and(|given| given.step() == ty)
             }
             ParamKind::Input { default: None } | ParamKind::Value => true,
         };
@@ -255,9 +258,6 @@ fn starts(entry: &Entry, start: &Start) -> Result<(), String> {
     }
 }
 
-/// A bound on the elements of one value.
-const MAX_ELEMENTS: usize = 1 << 40;
-
 /// Whether a state whose axis is full, in all its instances, has a number of elements within bounds.
 fn room_fits(module: &Module, state: &StateDecl) -> bool {
     let entries = |axis: AxisId| match module.axes.get(axis.index()).map(|axis| axis.capacity) {
@@ -273,12 +273,12 @@ fn room_fits(module: &Module, state: &StateDecl) -> bool {
     places
         .chain(state.instances.iter().copied())
         .try_fold(1usize, |n, d| n.checked_mul(d))
-        .is_some_and(|n| n <= MAX_ELEMENTS)
+        .is_some_and(|n| n <= Limits::DEFAULT.elements)
 }
 
 /// Whether all axes are known and the number of elements is within bounds.
 pub(super) fn sized(ty: &Type) -> bool {
-    ty.elements().is_some_and(|n| (1..=MAX_ELEMENTS).contains(&n))
+    ty.elements().is_some_and(|n| (1..=Limits::DEFAULT.elements).contains(&n))
 }
 
 /// The same of a type's known axes.
@@ -291,7 +291,7 @@ pub(super) fn fixed_part_sized(ty: &Type) -> bool {
             Dim::Time => None,
         })
         .try_fold(1usize, |n, d| n.checked_mul(d))
-        .is_some_and(|n| (1..=MAX_ELEMENTS).contains(&n))
+        .is_some_and(|n| (1..=Limits::DEFAULT.elements).contains(&n))
 }
 
 fn fill_fits(value: f64, elem: Elem) -> bool {

@@ -30,6 +30,7 @@
 //! 12. A fused group contains no fused group, and no control flow but scans; a linear epilogue has exactly one linear
 //!     operation, a norm_quant a quantiser.
 
+pub mod budget;
 mod declarations;
 mod region;
 mod states;
@@ -66,6 +67,9 @@ pub enum Fault {
     /// Growing values that are not of one length.
     #[error(transparent)]
     Length(#[from] LengthFault),
+    /// More than a graph may cost.
+    #[error("{0}")]
+    Budget(String),
 }
 
 /// A fault with its place.
@@ -90,26 +94,16 @@ const MAX_VIOLATIONS: usize = 50;
 
 /// Checks every invariant.
 pub fn verify(module: &Module) -> Result<(), VerifyError> {
-    let mut checker = Checker { module, on_axis: states::on_axis(module), violations: Vec::new() };
+    let mut checker = Checker::new(module);
     checker.declarations();
     checker.axes();
     checker.regions();
-    let mut violations = checker.violations;
-    if violations.is_empty() {
+    if checker.violations.is_empty() {
         let found = super::lengths::lengths(module).violations;
-        violations.extend(found.into_iter().map(|v| Violation { place: v.place, fault: Fault::Length(v.fault) }));
+        let faults = found.into_iter().map(|v| Violation { place: v.place, fault: Fault::Length(v.fault) });
+        checker.violations.extend(faults);
     }
-    if violations.is_empty() {
-        return Ok(());
-    }
-    violations.truncate(MAX_VIOLATIONS);
-    let mut printer = Printer::default();
-    for violation in &violations {
-        printer.note(violation.place.clone(), violation.fault.to_string());
-    }
-    let shown = around_notes(&printer.module(module));
-    let at = place(module, &violations[0].place);
-    Err(VerifyError { violations, at, shown })
+    checker.finish()
 }
 
 /// A place in the model's text, or what is known of it.
@@ -188,7 +182,26 @@ struct Checker<'a> {
     violations: Vec<Violation>,
 }
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
+    fn new(module: &'a Module) -> Checker<'a> {
+        Checker { module, on_axis: states::on_axis(module), violations: Vec::new() }
+    }
+
+    fn finish(self) -> Result<(), VerifyError> {
+        let mut violations = self.violations;
+        if violations.is_empty() {
+            return Ok(());
+        }
+        violations.truncate(MAX_VIOLATIONS);
+        let mut printer = Printer::default();
+        for violation in &violations {
+            printer.note(violation.place.clone(), violation.fault.to_string());
+        }
+        let shown = around_notes(&printer.module(self.module));
+        let at = place(self.module, &violations[0].place);
+        Err(VerifyError { violations, at, shown })
+    }
+
     fn fault(&mut self, place: Place, fault: Fault) {
         if self.violations.len() <= MAX_VIOLATIONS {
             self.violations.push(Violation { place, fault });

@@ -1,6 +1,6 @@
 //! Invariants of regions: definitions, types, and where states and control flow may be.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::declarations::{fixed_part_sized, quantiser};
 use super::states::Walk;
@@ -11,7 +11,7 @@ use crate::ir::infer::{is_arithmetic, result_types};
 use crate::ir::module::{StateId, WeightSource};
 use crate::ir::op::{FusedKind, Op};
 use crate::ir::print::{Place, RegionPath, Root};
-use crate::ir::types::{Dim, Type};
+use crate::ir::types::{Dim, Encoding, Type, row_fits};
 
 /// What surrounds a region.
 #[derive(Clone)]
@@ -68,9 +68,9 @@ impl Checker<'_> {
 
     fn region(&mut self, region: &Region, around: &Around) -> Uses {
         let at_params = Place::Params(around.root, around.path.clone());
-        let mut defined: HashSet<Value> = HashSet::new();
+        let mut defined = vec![false; region.value_numbers()];
         for &param in region.params() {
-            defined.insert(param);
+            defined[param.0 as usize] = true;
             self.ty(region.ty(param), true, around, &at_params);
         }
         let mut uses = Uses::new();
@@ -81,7 +81,7 @@ impl Checker<'_> {
             let place = Place::Node(around.root, around.path.clone(), id);
             let mut sound = true;
             for &value in &node.inputs {
-                if !defined.contains(&value) {
+                if !defined.get(value.0 as usize).is_some_and(|&d| d) {
                     self.fault(place.clone(), Fault::Undefined(value.0));
                     sound = false;
                 }
@@ -98,13 +98,13 @@ impl Checker<'_> {
                 }
                 self.step(region, id, &around, &mut walk);
             }
-            defined.extend(&node.results);
+            node.results.iter().for_each(|r| defined[r.0 as usize] = true);
             let inner = self.nested(region, id, &around, &walk, &mut uses);
             Self::changed(&mut around, &inner);
         }
         self.pushes(region, &around, &walk);
         for &value in region.results() {
-            if !defined.contains(&value) {
+            if !defined.get(value.0 as usize).is_some_and(|&d| d) {
                 let place = Place::Yield(around.root, around.path.clone());
                 self.fault(place, Fault::Undefined(value.0));
             }
@@ -168,10 +168,32 @@ impl Checker<'_> {
             }
             Ok(_) => {}
         }
+        if let Err(what) = self.rows_fit(region, node) {
+            self.fault(place.clone(), Fault::Budget(what));
+        }
         if let Op::QuantizeInput { quant } | Op::LinearInt8 { quant } = node.op
             && let Err(why) = quantiser(quant)
         {
             self.fault(place.clone(), Fault::Structure(why.to_string()));
+        }
+    }
+
+    /// Whether the rows that a product contracts are not too wide.
+    fn rows_fit(&self, region: &Region, node: &Node) -> Result<(), String> {
+        let columns = |v: &Value| region.ty(*v).shape.last().and_then(|d| d.constant()).unwrap_or(1);
+        match node.op {
+            Op::MatMul { .. } => row_fits(&Encoding::F32, columns(&node.inputs[0])),
+            Op::Linear | Op::LinearInt8 { .. } => node.inputs.iter().try_for_each(|v| {
+                let producer = region.producer(*v).map(|p| &region.node(p).op);
+                match producer {
+                    Some(Op::Weight(w)) => match self.module.weights.get(w.index()) {
+                        Some(weight) => row_fits(&weight.encoding, columns(v)),
+                        None => Ok(()),
+                    },
+                    _ => Ok(()),
+                }
+            }),
+            _ => Ok(()),
         }
     }
 

@@ -14,7 +14,7 @@ use super::{Choice, NotCompiled};
 use crate::ir::{Elem, NodeId, OriginId, Region, Type, Value};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{Mem, Value as KernelValue};
-use crate::kernel::program::{Arg, Base, Count, RowsId, Step, Work};
+use crate::kernel::program::{Arg, Base, Count, LoopVar, RowsId, Step, Work};
 
 /// Rows chosen from those of a scope.
 #[derive(Clone, Debug)]
@@ -55,25 +55,15 @@ impl<'m> Maker<'m> {
         let rows = self.scopes[scope].rows;
         let list = self.bytes(max * 4 * cases.len() as u64 + 64).offset();
         let counts = self.bytes(cases.len() as u64 * 4).offset();
+        let form = if key.ty.elem == Elem::Bool { Mem::U8 } else { Mem::I32 };
         let mut b = Builder::new("choose_rows");
         let source = b.ro("key");
         let (target, totals) = (b.rw("lists"), b.rw("counts"));
         let rows_value = b.count("rows");
-        let (one, zero) = (b.const_n(1), b.const_n(0));
-        for (c, &case) in cases.iter().enumerate() {
-            let wanted = b.const_n(case);
-            let list = b.offset(target, c as i64 * max as i64 * 4);
-            let count = b.loop_carried((zero, rows_value, 1), &[zero], |b, row, carried| {
-                let at = b.index(source, row, keys);
-                let form = if key.ty.elem == Elem::Bool { Mem::U8 } else { Mem::I32 };
-                let found = b.load(form, at, 0);
-                let here = b.eq(found, wanted);
-                let place = b.index(list, carried[0], 4);
-                b.store_n(place, 0, row);
-                let more = b.add(carried[0], one);
-                vec![b.select(here, more, carried[0])]
-            })[0];
-            b.store_n(totals, c as i32 * 4, count);
+        if cases.iter().zip(0..).all(|(&case, n)| case == n) && form == Mem::I32 {
+            by_number(&mut b, (source, keys), (target, totals), rows_value, (cases.len() as i32, max as i32));
+        } else {
+            one_by_one(&mut b, (source, keys, form), (target, totals), rows_value, (cases, max as i64));
         }
         let kernel = self.kernel(b.finish());
         let mut source = key.place.arg.clone();
@@ -290,30 +280,32 @@ impl<'m> Maker<'m> {
             self.clear_rows(scope, target)?;
         }
         let cases: Vec<i32> = (0..experts.len() as i32).collect();
-        for place in 0..places {
-            let stride = index.place.row_stride;
-            let lists = self.choose(scope, &index, place as u64 * 4, stride, &cases)?;
-            let mut parts = Vec::new();
-            for target in &targets {
-                parts.push(target.as_ref().map(|target| {
-                    let ty = &target.ty;
-                    let shape = ty.constant_shape().unwrap_or_default();
-                    let step = target.place.strides(ty.elem, &shape)[0] as u64;
-                    let mut part = target.clone();
-                    if let Arg::Pointer { offset, .. } = &mut part.place.arg {
-                        *offset += place as u64 * step;
-                    }
-                    part
-                }));
-            }
-            for (chosen, expert) in lists.iter().zip(experts) {
-                self.steps.push(Vec::new());
-                let results = self.inner(scope, expert, Vec::new(), &node.inputs[1..], chosen)?;
-                self.scatter(scope, &results, &parts, chosen)?;
-                let body = self.steps.pop().expect("the expert's list");
-                self.push_step(Step::IfRows { rows: chosen.rows, body });
-            }
+        // The driver goes over the places, so that each expert is launched in one place of its code.
+        let var = LoopVar(self.loop_vars);
+        self.loop_vars += 1;
+        let before = self.plan.now();
+        self.steps.push(Vec::new());
+        let mut key = index.clone();
+        key.place.arg = scaled(&index.place.arg, var, 4);
+        let lists = self.choose(scope, &key, 0, index.place.row_stride, &cases)?;
+        let part = |target: &Stored| {
+            let ty = &target.ty;
+            let shape = ty.constant_shape().unwrap_or_default();
+            let mut part = target.clone();
+            part.place.arg = scaled(&target.place.arg, var, target.place.strides(ty.elem, &shape)[0] as u64);
+            part
+        };
+        let parts: Vec<Option<Stored>> = targets.iter().map(|target| target.as_ref().map(part)).collect();
+        for (chosen, expert) in lists.iter().zip(experts) {
+            self.steps.push(Vec::new());
+            let results = self.inner(scope, expert, Vec::new(), &node.inputs[1..], chosen)?;
+            self.scatter(scope, &results, &parts, chosen)?;
+            let body = self.steps.pop().expect("the expert's list");
+            self.push_step(Step::IfRows { rows: chosen.rows, body });
         }
+        let body = self.steps.pop().expect("the loop's list");
+        self.plan.end_loop(before);
+        self.push_step(Step::Loop { var, first: 0, end: places as i32, rows: None, body });
         Ok(())
     }
 
@@ -342,4 +334,72 @@ impl<'m> Maker<'m> {
         self.push_launch(kernel, args, Work::parallel(1, Some(rows), 8));
         Ok(())
     }
+}
+
+/// A pointer that is so many bytes further with each round of a loop.
+fn scaled(arg: &Arg, var: LoopVar, bytes: u64) -> Arg {
+    let mut arg = arg.clone();
+    if let Arg::Pointer { scaled, .. } = &mut arg {
+        scaled.push((var, bytes));
+    }
+    arg
+}
+
+/// One loop over the rows for each case.
+fn one_by_one(
+    b: &mut Builder,
+    (source, keys, form): (KernelValue, i64, Mem),
+    (target, totals): (KernelValue, KernelValue),
+    rows: KernelValue,
+    (cases, max): (&[i32], i64),
+) {
+    let (one, zero) = (b.const_n(1), b.const_n(0));
+    for (c, &case) in cases.iter().enumerate() {
+        let wanted = b.const_n(case);
+        let list = b.offset(target, c as i64 * max * 4);
+        let count = b.loop_carried((zero, rows, 1), &[zero], |b, row, carried| {
+            let at = b.index(source, row, keys);
+            let found = b.load(form, at, 0);
+            let here = b.eq(found, wanted);
+            let place = b.index(list, carried[0], 4);
+            b.store_n(place, 0, row);
+            let more = b.add(carried[0], one);
+            vec![b.select(here, more, carried[0])]
+        })[0];
+        b.store_n(totals, c as i32 * 4, count);
+    }
+}
+
+/// One loop over the rows for all cases, which are 0, 1, ..: each row goes to the end of the list that its key numbers.
+fn by_number(
+    b: &mut Builder,
+    (source, keys): (KernelValue, i64),
+    (target, totals): (KernelValue, KernelValue),
+    rows: KernelValue,
+    (cases, max): (i32, i32),
+) {
+    let (one, zero) = (b.const_n(1), b.const_n(0));
+    let (all, last, end) = (b.const_n(cases), b.const_n(cases - 1), b.const_n(max - 1));
+    b.for_each(zero, all, |b, case| {
+        let at = b.index(totals, case, 4);
+        b.store_n(at, 0, zero);
+    });
+    b.for_each(zero, rows, |b, row| {
+        let at = b.index(source, row, keys);
+        let key = b.load_n(at, 0);
+        let low = b.smax(key, zero);
+        let case = b.smin(low, last);
+        let total = b.index(totals, case, 4);
+        let count = b.load_n(total, 0);
+        let count = b.smax(count, zero);
+        let place = b.smin(count, end);
+        let list = b.index(target, case, i64::from(max) * 4);
+        let at = b.index(list, place, 4);
+        b.store_n(at, 0, row);
+        // A row without a case was put behind the end of some list, where it does not count.
+        let here = b.eq(key, case);
+        let more = b.add(count, one);
+        let count = b.select(here, more, count);
+        b.store_n(total, 0, count);
+    });
 }

@@ -15,6 +15,7 @@ use super::{Choice, Lowered, NotCompiled, Options, Port};
 use crate::ir::{Elem, Entry, Module, NodeId, Op, OriginId, ParamKind, Region, Type, Value};
 use crate::kernel::ir::Kernel;
 use crate::kernel::program::{Arg, Base, Driver, KernelId, LoopVar, Program, RowsId, Step, TALLIES, Work};
+use crate::limits::Limits;
 use crate::weights::Section;
 use sterna_runtime::abi::row_stride;
 
@@ -58,6 +59,10 @@ pub struct Maker<'m> {
     pub steps: Vec<Vec<Step>>,
     /// The choices of the entry so far; each has two tallies.
     pub choices: Vec<Choice>,
+    /// The node that is being lowered.
+    origin: OriginId,
+    /// The largest piece of the arena, with the node that wants it.
+    largest: (u64, OriginId),
     /// Results of the entry's region that may be computed right into an output.
     direct: HashMap<Value, u32>,
 }
@@ -85,6 +90,8 @@ pub fn lower(module: &Module, options: &Options, section: Section) -> Result<Low
         plan: Plan::default(),
         steps: Vec::new(),
         choices: Vec::new(),
+        origin: OriginId(0),
+        largest: (0, OriginId(0)),
         direct: HashMap::new(),
     };
     let mut lowered = Lowered::default();
@@ -96,6 +103,7 @@ pub fn lower(module: &Module, options: &Options, section: Section) -> Result<Low
         let choices = std::mem::take(&mut maker.choices);
         let tallies = 2 * choices.len() as u32;
         let (slots, end) = maker.plan.place((TALLIES + 4 * u64::from(tallies)).next_multiple_of(64).max(128));
+        maker.arena_fits(end)?;
         plan::resolve(&mut steps, &slots);
         scratch_bytes = scratch_bytes.max(end);
         entries.push(Driver {
@@ -164,6 +172,7 @@ impl<'m> Maker<'m> {
             return Err(NotCompiled { origin, what: format!("entry {}, which was not lifted over time", entry.name) });
         }
         self.plan = Plan::default();
+        self.largest = (0, OriginId(0));
         self.steps = vec![Vec::new()];
         let mut bound = HashMap::new();
         for (i, (&value, param)) in region.params().iter().zip(&entry.params).enumerate() {
@@ -172,9 +181,10 @@ impl<'m> Maker<'m> {
             bound.insert(value, Bound::Stored(stored));
         }
         self.direct = HashMap::new();
+        let mut times: HashMap<Value, usize> = HashMap::new();
+        region.results().iter().for_each(|&v| *times.entry(v).or_default() += 1);
         for (i, &value) in region.results().iter().enumerate() {
-            let times = region.results().iter().filter(|&&v| v == value).count();
-            if times == 1 && region.ty(value).is_lifted() {
+            if times[&value] == 1 && region.ty(value).is_lifted() {
                 self.direct.insert(value, i as u32);
             }
         }
@@ -202,6 +212,7 @@ impl<'m> Maker<'m> {
 
     fn node(&mut self, scope: usize, region: &'m Region, id: NodeId) -> Result<(), NotCompiled> {
         let node = region.node(id);
+        self.origin = node.origin;
         if is_virtual(region, id) {
             return Ok(());
         }
@@ -271,11 +282,37 @@ impl<'m> Maker<'m> {
     pub fn slot(&mut self, ty: &Type, per_row: bool) -> Result<Stored, NotCompiled> {
         let row = self.row_bytes(ty)?.next_multiple_of(64);
         let rows = if per_row { self.context.max_rows as u64 } else { 1 };
-        let slot = self.plan.slot(row * rows + kernels::row_pad(ty.elem));
+        let bytes = row.saturating_mul(rows).saturating_add(kernels::row_pad(ty.elem));
+        if bytes > self.largest.0 {
+            self.largest = (bytes, self.origin);
+            self.arena_fits(bytes)?;
+        }
+        let slot = self.plan.slot(bytes);
         Ok(Stored {
             place: Place::at(Base::Scratch, slot.offset(), if per_row { row as i64 } else { 0 }),
             ty: ty.clone(),
         })
+    }
+
+    /// Refuses an arena beyond the limit; what wants most of it is named.
+    fn arena_fits(&self, bytes: u64) -> Result<(), NotCompiled> {
+        let most = Limits::DEFAULT.scratch as u64;
+        if bytes <= most {
+            return Ok(());
+        }
+        let what = format!(
+            "an arena of {bytes} bytes for {} rows, of which the values here take {}; at most {most}",
+            self.context.max_rows, self.largest.0
+        );
+        Err(NotCompiled { origin: self.largest.1, what })
+    }
+
+    /// Refuses kernels whose compilation would take too long.
+    fn kernel_fits(&self, size: usize, most: usize, of: &str) -> Result<(), NotCompiled> {
+        if size <= most {
+            return Ok(());
+        }
+        Err(NotCompiled { origin: self.origin, what: format!("a kernel of {size} {of}, at most {most}") })
     }
 
     /// A slot of bytes.
@@ -303,6 +340,7 @@ impl<'m> Maker<'m> {
         if outputs.is_empty() && !effects {
             return Ok(());
         }
+        self.kernel_fits(import.graph.steps.len(), Limits::DEFAULT.steps, "steps")?;
         let spec = Spec {
             name: name.to_string(),
             graph: import.graph,
@@ -330,6 +368,7 @@ impl<'m> Maker<'m> {
             Some(built) => built,
             None => kernels::build(&spec, &self.context, &mut self.messages)?,
         };
+        self.kernel_fits(built.kernel.values.len(), Limits::DEFAULT.instructions, "instructions")?;
         self.push_built(built, spec.rows);
         Ok(())
     }

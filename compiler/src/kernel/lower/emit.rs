@@ -4,6 +4,7 @@
 //! several stages use them and they cost something; then they get a place in memory, like every other result.
 //! Results without axes stay in registers.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use super::NotCompiled;
@@ -18,6 +19,10 @@ use crate::ir::extents::Extents;
 use crate::ir::{AxisId, Dim, Elem, Literal, Module, Op, OriginId, StateId, WeightId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{LANES, Value};
+
+/// More steps than this are not evaluated inside one another: the innermost get a place in memory, so that neither the
+/// emitter nor the code it makes has to be as deep as a graph is long.
+const DEEPEST: u32 = 64;
 
 /// Where a value is.
 #[derive(Clone, Debug)]
@@ -55,6 +60,10 @@ pub struct Emit<'a> {
     pub weights: &'a WeightLayout,
     pub states: &'a StateLayout,
     pub locs: Vec<Option<Loc>>,
+    /// Values that were found not to need one element at a time.
+    pub plain: Vec<Cell<bool>>,
+    /// Steps inside one another in the inline evaluation of a value.
+    pub depths: Vec<u32>,
     pub grows: HashMap<V, Grow>,
     /// How many stages use a value.
     pub stages: Vec<usize>,
@@ -122,6 +131,8 @@ impl<'a> Emit<'a> {
             weights: start.weights,
             states: start.states,
             locs: vec![None; values],
+            plain: vec![Cell::new(false); values],
+            depths: vec![0; values],
             grows: HashMap::new(),
             stages: vec![0; values],
             extents: Extents::default(),
@@ -316,7 +327,10 @@ impl<'a> Emit<'a> {
             Act::Op(Op::Broadcast { .. } | Op::Reshape | Op::Permute { .. } | Op::Slice { .. } | Op::Recent { .. })
         );
         let heavy = self.stages[v.index()] > 1 && self.cost(v) > 4;
-        if elementwise && (heavy || self.scalar_only(v)) {
+        let depth = self.inline_depth(step);
+        self.depths[v.index()] = depth;
+        let scalar = self.scalar_only(v);
+        if elementwise && (heavy || scalar) || depth > DEEPEST {
             self.ensure_buffer(b, v)?;
         }
         Ok(())

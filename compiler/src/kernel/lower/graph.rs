@@ -23,6 +23,8 @@ impl V {
 pub type StepId = usize;
 
 /// What a step does.
+// Nearly all steps are operations: a box around each would cost more than the room it saves in the few others.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum Act {
     /// An operation without regions, in step form.

@@ -8,6 +8,7 @@ use super::driver::{Bound, Maker, Stored};
 use super::graph::{Graph, StepId, V};
 use super::kernels::Place;
 use crate::ir::{FusedKind, NodeId, Op, Region, Value};
+use crate::limits::Limits;
 
 impl<'m> Maker<'m> {
     /// Where a value comes from.
@@ -44,10 +45,17 @@ impl<'m> Maker<'m> {
                     return Ok(results[at]);
                 }
                 let mut env = HashMap::new();
+                let most = Limits::DEFAULT.chain;
+                if import.depth == most {
+                    let what = format!("more than {most} views or fixed values that read one another");
+                    return Err(NotCompiled { origin: node.origin, what });
+                }
+                import.depth += 1;
                 for &input in &node.inputs {
                     let v = self.import(import, scope, input)?;
                     env.insert(input, v);
                 }
+                import.depth -= 1;
                 import.graph.node(region, id, &mut env, &mut import.steps)?;
                 let results: Vec<V> = node.results.iter().map(|r| env[r]).collect();
                 let v = results[at];
@@ -79,6 +87,8 @@ pub struct Import {
     pub steps: Vec<StepId>,
     pub inputs: Vec<(V, Place)>,
     known: HashMap<(usize, Value), Vec<V>>,
+    /// Nodes being copied inside one another.
+    depth: usize,
 }
 
 /// Whether a node launches nothing of its own.

@@ -1,5 +1,7 @@
 //! What can be evaluated where it is used: its cost, what must be stored first, and views of memory.
 
+use std::collections::HashSet;
+
 use super::NotCompiled;
 use super::access::Buffer;
 use super::emit::{Emit, Loc};
@@ -22,9 +24,16 @@ impl Emit<'_> {
         if self.graph.ty(v).elem == Elem::U64 {
             return true;
         }
-        if self.locs[v.index()].is_some() {
+        let plain = &self.plain[v.index()];
+        if self.locs[v.index()].is_some() || plain.get() {
             return false;
         }
+        let scalar = self.needs_scalars(v);
+        plain.set(!scalar);
+        scalar
+    }
+
+    fn needs_scalars(&self, v: V) -> bool {
         match self.inline_op(v) {
             Some((op, step)) => match op {
                 Op::Binary(BinaryOp::FloorDiv | BinaryOp::Rem) => self.graph.ty(v).elem != Elem::F32,
@@ -42,6 +51,12 @@ impl Emit<'_> {
             },
             None => false,
         }
+    }
+
+    /// How many steps of an inline evaluation of this step stand inside one another.
+    pub fn inline_depth(&self, step: &Step) -> u32 {
+        let below = step.inputs.iter().filter(|v| self.locs[v.index()].is_none());
+        1 + below.map(|v| self.depths[v.index()]).max().unwrap_or(0)
     }
 
     /// A rough count of the operations of an inline evaluation.
@@ -74,12 +89,12 @@ impl Emit<'_> {
     /// The states that an inline evaluation reads, and whether only at the place evaluated.
     pub fn states_read(&self, v: V) -> Vec<(StateId, bool)> {
         let mut found = Vec::new();
-        self.collect_states(v, true, &mut found);
+        self.collect_states(v, true, &mut found, &mut HashSet::new());
         found
     }
 
-    fn collect_states(&self, v: V, in_place: bool, found: &mut Vec<(StateId, bool)>) {
-        let Some((op, step)) = self.inline_op(v) else {
+    fn collect_states(&self, v: V, in_place: bool, found: &mut Vec<(StateId, bool)>, seen: &mut HashSet<(V, bool)>) {
+        let Some((op, step)) = self.inline_op(v).filter(|_| seen.insert((v, in_place))) else {
             return;
         };
         match op {
@@ -90,18 +105,18 @@ impl Emit<'_> {
             }
             // A view may have a place, which is then one in the state's own memory.
             Op::Broadcast { .. } | Op::Reshape | Op::Permute { .. } | Op::Slice { .. } => {
-                self.collect_states(step.inputs[0], false, found);
+                self.collect_states(step.inputs[0], false, found, seen);
             }
             _ if self.locs[v.index()].is_some() => {}
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_) => {
                 for &input in &step.inputs {
-                    self.collect_states(input, in_place, found);
+                    self.collect_states(input, in_place, found, seen);
                 }
             }
             // Whatever else is evaluated where it is used may read any place.
             _ => {
                 for &input in &step.inputs {
-                    self.collect_states(input, false, found);
+                    self.collect_states(input, false, found, seen);
                 }
             }
         }
@@ -109,7 +124,12 @@ impl Emit<'_> {
 
     /// Makes sure that a value can be evaluated inside loops: stores what has no index map.
     pub fn prepare(&mut self, b: &mut Builder, v: V) -> Result<(), NotCompiled> {
-        if self.locs[v.index()].is_some() {
+        self.prepare_once(b, v, &mut HashSet::new())
+    }
+
+    /// As [`Emit::prepare`], but for what has been `seen`.
+    fn prepare_once(&mut self, b: &mut Builder, v: V, seen: &mut HashSet<V>) -> Result<(), NotCompiled> {
+        if self.locs[v.index()].is_some() || !seen.insert(v) {
             return Ok(());
         }
         let graph = self.graph;
@@ -123,22 +143,22 @@ impl Emit<'_> {
             Op::Constant(_) | Op::Iota(_) | Op::Recent { .. } => {}
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_) => {
                 for &input in &step.inputs {
-                    self.prepare(b, input)?;
+                    self.prepare_once(b, input, seen)?;
                 }
             }
-            Op::Slice { .. } => self.prepare(b, step.inputs[0])?,
+            Op::Slice { .. } => self.prepare_once(b, step.inputs[0], seen)?,
             Op::Broadcast { .. } => {
                 let from = step.inputs[0];
                 let repeats = graph.ty(from).elements() != graph.ty(v).elements();
                 if repeats && self.cost(from) > 2 {
                     self.ensure_buffer(b, from)?;
                 }
-                self.prepare(b, from)?;
+                self.prepare_once(b, from, seen)?;
             }
             Op::Reshape => {
                 let from = step.inputs[0];
                 if self.splits(from, v) && self.locs[from.index()].is_none() {
-                    return self.prepare(b, from);
+                    return self.prepare_once(b, from, seen);
                 }
                 if self.view(v).is_none() {
                     let dense = self.ensure_dense(b, from)?;
@@ -151,7 +171,7 @@ impl Emit<'_> {
             Op::Permute { axes } => {
                 let from = step.inputs[0];
                 if axes.last().is_none_or(|&last| last + 1 == axes.len()) {
-                    self.prepare(b, from)?;
+                    self.prepare_once(b, from, seen)?;
                 } else {
                     let buffer = self.ensure_buffer(b, from)?;
                     self.locs[v.index()] = Some(Loc::Buf(buffer.permuted(axes)));
@@ -159,11 +179,11 @@ impl Emit<'_> {
             }
             Op::Gather { .. } => {
                 let (table, index) = (step.inputs[0], step.inputs[1]);
-                self.prepare(b, table)?;
+                self.prepare_once(b, table, seen)?;
                 if !matches!(self.locs[table.index()], Some(Loc::Packed(_))) {
                     self.ensure_buffer(b, table)?;
                 }
-                self.prepare(b, index)?;
+                self.prepare_once(b, index, seen)?;
                 if graph.ty(index).rank() > 0 && self.cost(index) > 0 {
                     self.ensure_buffer(b, index)?;
                 }

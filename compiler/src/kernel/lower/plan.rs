@@ -80,21 +80,17 @@ impl Plan {
         let mut order: Vec<usize> = (0..self.slots.len()).collect();
         order.sort_by_key(|&i| (self.slots[i].first, std::cmp::Reverse(self.slots[i].bytes)));
         let mut offsets = vec![base; self.slots.len()];
-        let mut placed: Vec<usize> = Vec::new();
+        // Those placed that still live when the next one begins to.
+        let mut living: Vec<usize> = Vec::new();
         let mut end = base;
         for &i in &order {
             let life = &self.slots[i];
             if life.first == usize::MAX {
                 continue;
             }
-            let mut taken: Vec<(u64, u64)> = placed
-                .iter()
-                .filter(|&&j| {
-                    let other = &self.slots[j];
-                    other.first <= life.last && life.first <= other.last
-                })
-                .map(|&j| (offsets[j], offsets[j] + self.slots[j].bytes))
-                .collect();
+            living.retain(|&j| self.slots[j].last >= life.first);
+            let mut taken: Vec<(u64, u64)> =
+                living.iter().map(|&j| (offsets[j], offsets[j] + self.slots[j].bytes)).collect();
             taken.sort_unstable();
             let mut at = base;
             for (from, to) in taken {
@@ -105,7 +101,7 @@ impl Plan {
             }
             offsets[i] = at;
             end = end.max(at + life.bytes);
-            placed.push(i);
+            living.push(i);
         }
         let extent = |(&start, life): (&u64, &Life)| Extent { start, end: start + life.bytes };
         (offsets.iter().zip(&self.slots).map(extent).collect(), end)

@@ -52,9 +52,11 @@ impl Count<'_> {
     }
 
     fn mark(&mut self, v: V, stages: &[usize]) {
+        // One or several is all that matters, so that a third is not kept.
+        let users = &mut self.users[v.index()];
         for stage in stages {
-            if !self.users[v.index()].contains(stage) {
-                self.users[v.index()].push(*stage);
+            if users.len() < 2 && !users.contains(stage) {
+                users.push(*stage);
             }
         }
     }

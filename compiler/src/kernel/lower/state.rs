@@ -4,7 +4,9 @@
 //! far and, if the graph reads them, the positions of the entries; its states lie as their types say, with room for as many
 //! entries as there are slots, so that the entries of one head are neighbours. Resetting a block need not touch entries at all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+use indexmap::IndexSet;
 
 use super::access::row_major;
 use super::weights::WeightLayout;
@@ -95,8 +97,8 @@ impl StateLayout {
             })
             .collect();
         // Entries may share an axis: what one of them reads of it, the others keep.
-        let looked_at: Vec<AxisId> = uses.iter().flat_map(|u| u.looked_at.iter().copied()).collect();
-        let positions: Vec<AxisId> = uses.iter().flat_map(|u| u.positions.iter().copied()).collect();
+        let looked_at: HashSet<AxisId> = uses.iter().flat_map(|u| u.looked_at.iter().copied()).collect();
+        let positions: HashSet<AxisId> = uses.iter().flat_map(|u| u.positions.iter().copied()).collect();
         for one in &mut uses {
             one.looked_at.clone_from(&looked_at);
             one.positions.clone_from(&positions);
@@ -336,11 +338,11 @@ fn pattern(elem: Elem, value: f64) -> Fill {
 /// The states that a region uses, nested regions included.
 #[derive(Default)]
 struct Uses {
-    states: Vec<StateId>,
-    positions: Vec<AxisId>,
-    position_states: Vec<StateId>,
+    states: IndexSet<StateId>,
+    positions: HashSet<AxisId>,
+    position_states: HashSet<StateId>,
     /// Growing axes whose entries are read otherwise than one counted from the newest.
-    looked_at: Vec<AxisId>,
+    looked_at: HashSet<AxisId>,
 }
 
 impl Uses {
@@ -349,11 +351,11 @@ impl Uses {
             let op = &region.node(id).op;
             match op {
                 Op::StateRead(state) | Op::StateWrite(state) | Op::Push { state } | Op::Recent { state, .. } => {
-                    self.add(*state)
+                    self.states.insert(*state);
                 }
                 Op::Positions { state } => {
-                    self.add(*state);
-                    self.position_states.push(*state);
+                    self.states.insert(*state);
+                    self.position_states.insert(*state);
                 }
                 _ => {}
             }
@@ -368,12 +370,6 @@ impl Uses {
             for inner in Region::nested(op) {
                 self.collect(inner);
             }
-        }
-    }
-
-    fn add(&mut self, state: StateId) {
-        if !self.states.contains(&state) {
-            self.states.push(state);
         }
     }
 }

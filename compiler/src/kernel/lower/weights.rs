@@ -3,10 +3,13 @@
 //! The weights come first, as [`crate::weights::layout`] defines; the constants of the graphs that are not one
 //! repeated number follow.
 
+use std::collections::HashMap;
+
 use super::NotCompiled;
 use super::emit::Emit;
 use super::eval::uniform;
 use super::index::Ix;
+use crate::ir::types::LiteralKey;
 use crate::ir::{Elem, Group, Literal, Module, Op, Region, WeightId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{LANES, Mem, Packing, Shift, Value};
@@ -20,6 +23,8 @@ pub struct WeightLayout {
     pub section: Section,
     /// Constants with their byte offsets, behind the section.
     pub literals: Vec<(Literal, u64)>,
+    /// The offsets of the constants.
+    places: HashMap<LiteralKey, u64>,
     /// Bytes of the image, padding included.
     pub bytes: u64,
 }
@@ -30,20 +35,20 @@ const PAD: u64 = 64;
 impl WeightLayout {
     /// Lays out the constants that the entries read behind a section of the module's weights.
     pub fn new(module: &Module, section: Section) -> WeightLayout {
-        let mut literals = Vec::new();
+        let (mut literals, mut places) = (Vec::new(), HashMap::new());
         for entry in &module.entries {
-            collect(&entry.body, &mut literals);
+            collect(&entry.body, &mut literals, &mut places);
         }
         let mut bytes = section.bytes as u64;
-        let literals = literals
-            .into_iter()
-            .map(|literal| {
-                let at = bytes;
-                bytes += (literal.data.to_bytes().len() as u64 + PAD).next_multiple_of(64);
-                (literal, at)
-            })
-            .collect();
-        WeightLayout { section, literals, bytes: bytes + PAD }
+        let mut placed = Vec::new();
+        for literal in literals {
+            let key = literal.key();
+            placed.push((literal, bytes));
+            let next = bytes + (key.2.len() as u64 + PAD).next_multiple_of(64);
+            places.insert(key, bytes);
+            bytes = next;
+        }
+        WeightLayout { section, literals: placed, places, bytes: bytes + PAD }
     }
 
     /// What stands behind the weights: the constants and padding, from the end of the section to that of the image.
@@ -77,8 +82,9 @@ impl WeightLayout {
 
     /// Where a constant lies that was laid out.
     pub fn literal_extent(&self, literal: &Literal) -> Option<Extent> {
-        let (literal, start) = self.literals.iter().find(|(known, _)| known == literal)?;
-        Some(Extent { start: *start, end: start + literal.data.to_bytes().len() as u64 })
+        let key = literal.key();
+        let start = *self.places.get(&key)?;
+        Some(Extent { start, end: start + key.2.len() as u64 })
     }
 
     /// The byte offset of a weight's rows or codes.
@@ -87,17 +93,17 @@ impl WeightLayout {
     }
 }
 
-fn collect(region: &Region, literals: &mut Vec<Literal>) {
+fn collect(region: &Region, literals: &mut Vec<Literal>, known: &mut HashMap<LiteralKey, u64>) {
     for id in region.nodes() {
         let op = &region.node(id).op;
         match op {
-            Op::Constant(literal) if needs_memory(literal) && !literals.contains(literal) => {
+            Op::Constant(literal) if needs_memory(literal) && known.insert(literal.key(), 0).is_none() => {
                 literals.push(literal.clone());
             }
             _ => {}
         }
         for inner in Region::nested(op) {
-            collect(inner, literals);
+            collect(inner, literals, known);
         }
     }
 }

@@ -14,10 +14,11 @@ pub use statements::*;
 pub use types::*;
 
 use crate::diagnostics::{FileId, Span};
+use crate::limits::Limits;
 use std::sync::Arc;
 
 /// The depth that the parser grants an expression tree, so that walking it by recursion is safe.
-pub const MAX_DEPTH: usize = 256;
+pub const MAX_DEPTH: usize = Limits::DEFAULT.expression;
 
 /// A name where it is written.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 
 use super::Elaborator;
 use super::build::{Builder, common_elem, union};
-use super::scope::Scope;
+use super::scope::{Scope, Touched};
 use super::value::{R, Reported, Tensor, Val, show_type};
 use crate::diagnostics::{Code, Diagnostic, Span};
 use crate::ir::{Elem, Op, Type};
@@ -42,30 +42,38 @@ impl<'a> Elaborator<'a> {
         then: impl FnOnce(&mut Self) -> R<Option<Val<'a>>>,
         otherwise: impl FnOnce(&mut Self) -> R<Option<Val<'a>>>,
     ) -> R<Option<Val<'a>>> {
+        self.region_fits(span)?;
         let mapped = !test.leads.is_empty();
-        let before = self.frame().scopes.clone();
-        let ran = self.ran.clone();
         let start = self.region().nodes().len();
-        let (first, then_scopes, then_region) = self.side(mapped, None, then);
-        self.frame_mut().scopes.clone_from(&before);
-        let then_ran = std::mem::replace(&mut self.ran, ran);
-        let (second, else_scopes, else_region) = self.side(mapped, then_region.as_ref(), otherwise);
-        self.frame_mut().scopes.clone_from(&before);
+        let ran = self.ran.len();
+        let (first, then_names, then_region) = self.side(mapped, None, then);
+        let then_ran = self.ran.split_off(ran);
+        let (second, else_names, else_region) = self.side(mapped, then_region.as_ref(), otherwise);
         self.ran.extend(then_ran);
         let (first, second) = (first?, second?);
 
+        let scopes = &self.frame().scopes;
+        let mut places: Vec<(usize, usize)> = then_names
+            .keys()
+            .chain(else_names.keys())
+            .filter_map(|(scope, name)| Some((*scope, scopes[*scope].get_index_of(name)?)))
+            .collect();
+        places.sort_unstable();
+        places.dedup();
         let mut changed = Vec::new();
-        for (i, scope) in before.iter().enumerate() {
-            for (name, var) in scope {
-                let (a, b) = (&then_scopes[i][name], &else_scopes[i][name]);
-                if a.version != var.version || b.version != var.version {
-                    changed.push(Changed {
-                        scope: i,
-                        name: name.clone(),
-                        before: var.value.clone(),
-                        sides: [(a.value.clone(), a.assigned), (b.value.clone(), b.assigned)],
-                    });
-                }
+        for (scope, place) in places {
+            let Some((name, var)) = scopes[scope].get_index(place) else {
+                continue;
+            };
+            let key = (scope, name.clone());
+            let (a, b) = (then_names.get(&key).unwrap_or(var), else_names.get(&key).unwrap_or(var));
+            if a.version != var.version || b.version != var.version {
+                changed.push(Changed {
+                    scope,
+                    name: key.1,
+                    before: var.value.clone(),
+                    sides: [(a.value.clone(), a.assigned), (b.value.clone(), b.assigned)],
+                });
             }
         }
         if let (Some(a), Some(b)) = (first, second) {
@@ -87,33 +95,33 @@ impl<'a> Elaborator<'a> {
                 continue;
             }
             let version = self.next_id();
-            if let Some(var) = self.frame_mut().scopes[change.scope].get_mut(&change.name) {
+            if let Some(var) = self.frame_mut().change(change.scope, &change.name) {
                 (var.value, var.version, var.assigned) = (merged, version, span);
             }
         }
         Ok(value)
     }
 
-    /// Runs one side in a region of its own (or in place), and gives the names as they are after it.
+    /// Runs one side in a region of its own (or in place), and gives the names that it changed; they are set back.
     pub(super) fn side(
         &mut self,
         mapped: bool,
         like: Option<&Builder>,
         work: impl FnOnce(&mut Self) -> R<Option<Val<'a>>>,
-    ) -> (R<Option<Val<'a>>>, Vec<Scope<'a>>, Option<Builder>) {
+    ) -> (R<Option<Val<'a>>>, Touched<'a>, Option<Builder>) {
         if !mapped {
             self.open_region(like);
         }
         let frame = self.frame_mut();
+        let mark = frame.mark();
         frame.scopes.push(Scope::new());
         frame.depth += 1;
         let result = work(self);
         let frame = self.frame_mut();
         frame.depth -= 1;
-        frame.scopes.pop();
-        let scopes = frame.scopes.clone();
+        let touched = frame.set_back(mark);
         let region = if mapped { None } else { Some(self.close_region()) };
-        (result, scopes, region)
+        (result, touched, region)
     }
 
     pub(super) fn side_tensor(&mut self, change: &Changed<'a>, at: usize, hint: Option<Elem>) -> R<Tensor> {

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use super::value::{R, Tensor, Val};
 use super::{Elaborator, Mapped};
 use crate::diagnostics::{Code, Diagnostic, Span};
-use crate::ir::{Dim, Elem, Literal, Op, Origin, OriginId, Region, Type, Value, WeightId};
+use crate::ir::verify::budget::{OfWeights, elements};
+use crate::ir::{Dim, Elem, Literal, NodeId, Op, Origin, OriginId, Region, Type, Value, WeightId};
 
 /// A region being filled.
 pub(super) struct Builder {
@@ -15,15 +16,31 @@ pub(super) struct Builder {
     /// Values of the enclosing region passed in, in order of the parameters they became.
     pub captures: Vec<Value>,
     known: HashMap<Value, Value>,
+    of_weights: OfWeights,
     weights: HashMap<WeightId, Value>,
 }
 
 impl<'a> Elaborator<'a> {
+    /// Refuses one more region inside those that are open.
+    pub(super) fn region_fits(&mut self, span: Span) -> R<()> {
+        let most = self.limits.regions;
+        if self.regions.len() > most {
+            return self.too_big(span, format!("more than {most} branches and loops of the step inside one another"));
+        }
+        Ok(())
+    }
+
     /// Opens a region inside the current one; captures of `like` become its first captures, in order.
     pub(super) fn open_region(&mut self, like: Option<&Builder>) {
         let id = self.next_id();
-        let mut builder =
-            Builder { id, region: Region::new(), captures: Vec::new(), known: HashMap::new(), weights: HashMap::new() };
+        let mut builder = Builder {
+            id,
+            region: Region::new(),
+            captures: Vec::new(),
+            known: HashMap::new(),
+            of_weights: OfWeights::default(),
+            weights: HashMap::new(),
+        };
         if let (Some(like), Some(outer)) = (like, self.regions.last()) {
             for &value in &like.captures {
                 let ty = outer.region.ty(value).clone();
@@ -116,7 +133,27 @@ impl<'a> Elaborator<'a> {
         let origin = self.origin(span);
         let region = &mut self.regions.last_mut().expect("a region is open").region;
         let node = region.push(op, inputs, types, origin);
-        Ok(region.node(node).results.clone())
+        self.count_values(node, span)?;
+        Ok(self.region().node(node).results.clone())
+    }
+
+    /// Counts the values that a node computes in the step.
+    fn count_values(&mut self, node: NodeId, span: Span) -> R<()> {
+        let builder = self.regions.last_mut().expect("a region is open");
+        let found = builder.region.node(node);
+        let sizes = found.results.iter().map(|&r| elements(builder.region.ty(r)));
+        let (all, largest) = (sizes.clone().fold(0, usize::saturating_add), sizes.max().unwrap_or(0));
+        if builder.of_weights.node(&found.op, &found.inputs, &found.results, all) {
+            return self.count_work(0, span);
+        }
+        let most = self.limits.value;
+        if largest > most {
+            return self.fail(
+                Diagnostic::error(Code::TooBig, "a value with too many elements")
+                    .at(span, format!("{largest} elements, at most {most}")),
+            );
+        }
+        self.count_work(all, span)
     }
 
     /// A tensor is computed where only static values exist.
@@ -197,6 +234,11 @@ impl<'a> Elaborator<'a> {
     /// A constant.
     pub(super) fn constant(&mut self, literal: Literal, span: Span) -> R<Tensor> {
         let ty = literal.ty();
+        self.constants = self.constants.saturating_add(literal.data.len() * ty.elem.bytes().unwrap_or(8));
+        if self.constants > self.limits.constants {
+            let most = self.limits.constants;
+            return self.too_big(span, format!("more than {most} bytes of constants"));
+        }
         let (elem, shape) = (ty.elem, ty.shape);
         self.emit1(Op::Constant(literal), &[], elem, &[], &shape, span)
     }
@@ -430,7 +472,7 @@ pub(super) fn known_elem(value: &Val<'_>) -> Option<Elem> {
         Val::Tensor(tensor) => (!tensor.literal).then_some(tensor.elem),
         Val::Optional(optional) => Some(optional.value.elem),
         Val::Weight(_) => Some(Elem::F32),
-        Val::List(values) => values.iter().find_map(known_elem),
+        Val::List(list) => list.elem,
         _ => None,
     }
 }

@@ -140,8 +140,8 @@ impl<'a> Elaborator<'a> {
                 );
             }
         };
-        if self.parts.len() >= self.limits.list {
-            return self.too_big(block.span, format!("more than {} parts", self.limits.list));
+        if self.parts.len() >= self.limits.parts {
+            return self.too_big(block.span, format!("more than {} parts", self.limits.parts));
         }
         let part = Rc::new(Part {
             id: self.next_id(),
@@ -195,8 +195,14 @@ impl<'a> Elaborator<'a> {
             self.weight_used.push(false);
             self.weight_spans.push(name.span);
             self.weight_shapes.push(ty.span);
-            if self.module.weights.len() > self.limits.list {
-                return self.too_big(name.span, "too many weights".into());
+            let (most, bytes) = (self.limits.declared, self.limits.weights);
+            if self.module.weights.len() > most {
+                return self.too_big(name.span, format!("more than {most} weights"));
+            }
+            // As f32, the widest form.
+            self.weight_bytes = self.weight_bytes.saturating_add(4 * self.module.weight(id).elements());
+            if self.weight_bytes > bytes {
+                return self.too_big(ty.span, format!("more than {bytes} bytes of weights as f32, all together"));
             }
             Val::Weight(id)
         };

@@ -33,6 +33,7 @@ impl<'a> Elaborator<'a> {
                     .at(span, show_type(index.elem, &index.shape)),
             );
         };
+        self.region_fits(span)?;
         let mut regions = Vec::new();
         let mut types: Vec<(Elem, Vec<Dim>)> = Vec::new();
         for (_, part) in &parts.elements {

@@ -43,7 +43,7 @@ impl<'a> Elaborator<'a> {
                 if failed {
                     return Err(Reported);
                 }
-                Ok(Val::list(values))
+                self.list(values, expr.span)
             }
             ExprKind::Comprehension { element, variable, domain } => {
                 let rounds = self.domain(domain, "list")?;
@@ -56,7 +56,7 @@ impl<'a> Elaborator<'a> {
                     self.frame_mut().scopes.pop();
                     values.push(value?);
                 }
-                Ok(Val::list(values))
+                self.list(values, expr.span)
             }
             ExprKind::Unary { op, operand, op_span: _ } => {
                 let value = self.eval(operand, hint)?;
@@ -74,6 +74,27 @@ impl<'a> Elaborator<'a> {
             }
             ExprKind::If { arms, otherwise } => self.choice(arms, otherwise, expr.span, hint),
         }
+    }
+
+    /// A list, within the limits.
+    pub(super) fn list(&mut self, values: Vec<Val<'a>>, span: Span) -> R<Val<'a>> {
+        let list = Val::list(values);
+        self.list_fits(&list, span)?;
+        Ok(list)
+    }
+
+    /// Refuses lists that grow beyond the limits.
+    pub(super) fn list_fits(&mut self, value: &Val<'a>, span: Span) -> R<()> {
+        if let Val::List(list) = value {
+            let (most, depth) = (self.limits.list, self.limits.nesting);
+            if list.leaves > most {
+                return self.too_big(span, format!("a list of more than {most} elements"));
+            }
+            if list.depth > depth {
+                return self.too_big(span, format!("more than {depth} lists inside one another"));
+            }
+        }
+        Ok(())
     }
 
     /// An integer known before running.
@@ -206,6 +227,7 @@ impl<'a> Elaborator<'a> {
                 self.schema.nodes[*node].keys.keys().map(|k| k.to_string()).collect()
             }
             Val::Map(entries) => {
+                self.count_evaluations(entries.len() / 4, member.span)?;
                 if let Some((_, value)) = entries.iter().find(|(k, _)| **k == *member.text) {
                     return Ok(value.clone());
                 }
@@ -384,7 +406,8 @@ impl<'a> Elaborator<'a> {
             && names.len() > 1
         {
             out = match only {
-                Val::Tuple(values) | Val::List(values) => values.to_vec(),
+                Val::Tuple(values) => values.to_vec(),
+                Val::List(values) => values.to_vec(),
                 _ => out,
             };
         }

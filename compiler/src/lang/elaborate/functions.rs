@@ -220,10 +220,17 @@ impl<'a> Elaborator<'a> {
             "weights_in" => return self.weights_in(args, span),
             _ => {}
         }
+        for arg in args {
+            self.count_size(&arg.value, name == "distinct", span)?;
+        }
         let all_static = args.iter().all(|a| a.value.is_static());
         if all_static && let Some(result) = self.static_form(name, args) {
             return match result {
-                Ok(value) => Ok(value),
+                Ok(value) => {
+                    self.list_fits(&value, span)?;
+                    self.text_fits(&value, span)?;
+                    Ok(value)
+                }
                 Err(problem) => self.problem(problem, span),
             };
         }
@@ -259,6 +266,7 @@ impl<'a> Elaborator<'a> {
             return self.count("`weights_in`", 1, args.len(), span);
         };
         let glob = self.as_text(&arg.value, arg.span)?;
+        self.count_evaluations(self.module.weights.len(), span)?;
         let total: usize = self
             .module
             .stored()

@@ -1,6 +1,7 @@
 //! Names of model level: declared first, evaluated when something reads them, so that their order
 //! does not matter; model-level branches, whose conditions decide which names exist.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -54,6 +55,22 @@ impl Global<'_> {
     }
 }
 
+/// Where a file's config declares its keys of the top level.
+pub(super) fn config_keys(file: &ast::File) -> HashMap<&str, Span> {
+    let configs = file.items.iter().filter_map(|item| match item {
+        ast::Item::Config(config) => Some(config),
+        _ => None,
+    });
+    let keys = configs.flat_map(|config| &config.keys).flat_map(|decl| &decl.keys);
+    let mut found = HashMap::new();
+    for key in keys {
+        if let ast::Key::Named(name) = key {
+            found.entry(name.as_str()).or_insert(name.span);
+        }
+    }
+    found
+}
+
 impl<'a> Elaborator<'a> {
     /// Enters what every file declares unconditionally, and resolves imports.
     pub(super) fn declare_namespaces(&mut self) {
@@ -84,7 +101,7 @@ impl<'a> Elaborator<'a> {
             return;
         }
         if home == 0
-            && let Some(key) = self.config_decl(name.as_str())
+            && let Some(&key) = self.config_keys.get(name.as_str())
         {
             self.duplicate(name.as_str(), name.span, key);
             return;
@@ -92,19 +109,6 @@ impl<'a> Elaborator<'a> {
         let namespace = &mut self.namespaces[home];
         namespace.order.push(name.text.clone());
         namespace.globals.insert(name.text.clone(), Global { decl, span: name.span, state: Lazy::Waiting });
-    }
-
-    fn config_decl(&self, name: &str) -> Option<Span> {
-        let file = self.namespaces[0].file;
-        file.items.iter().find_map(|item| match item {
-            ast::Item::Config(config) => config.keys.iter().find_map(|decl| {
-                decl.keys.iter().find_map(|key| match key {
-                    ast::Key::Named(key) if key.as_str() == name => Some(key.span),
-                    _ => None,
-                })
-            }),
-            _ => None,
-        })
     }
 
     fn declare_stmt(&mut self, home: usize, stmt: &'a ast::Stmt) {

@@ -47,6 +47,7 @@ impl<'a> Elaborator<'a> {
 
     fn sliced(&mut self, base: &Val<'a>, low: usize, high: usize, range: Span, span: Span) -> R<Val<'a>> {
         if let Val::List(values) = base {
+            self.count_evaluations(high.saturating_sub(low), span)?;
             return match values.get(low..high) {
                 Some(part) => Ok(Val::list(part.to_vec())),
                 None => self.out_of_range(range, values.len()),
@@ -89,6 +90,9 @@ impl<'a> Elaborator<'a> {
 
     fn picked(&mut self, base: Val<'a>, index: &Val<'a>, index_span: Span, span: Span) -> R<Val<'a>> {
         match (&base, index) {
+            (Val::Map(entries), Val::Text(_)) if self.count_evaluations(entries.len() / 4, index_span).is_err() => {
+                return Err(Reported);
+            }
             (Val::Map(entries), Val::Text(key)) => match entries.iter().find(|(k, _)| k == key) {
                 Some((_, value)) => return Ok(value.clone()),
                 None => {
@@ -102,7 +106,16 @@ impl<'a> Elaborator<'a> {
                 }
             },
             (Val::Parts(parts), _) if index.is_static() => {
-                let found = parts.elements.iter().find(|(key, _)| key.same(index));
+                // Most arrays run over a range, where the place follows from the index.
+                let place = match (parts.elements.first(), index) {
+                    (Some((Val::Int(first), _)), Val::Int(n)) => usize::try_from(n.saturating_sub(*first)).ok(),
+                    _ => None,
+                };
+                let there = place.and_then(|at| parts.elements.get(at)).filter(|(key, _)| key.same(index));
+                if there.is_none() {
+                    self.count_evaluations(parts.elements.len() / 4, index_span)?;
+                }
+                let found = there.or_else(|| parts.elements.iter().find(|(key, _)| key.same(index)));
                 return match found {
                     Some((_, part)) => Ok(Val::Part(part.clone())),
                     None => {

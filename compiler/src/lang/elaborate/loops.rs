@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use indexmap::IndexSet;
+
 use super::Elaborator;
 use super::build::known_elem;
 use super::expressions::Condition;
@@ -87,9 +89,12 @@ impl<'a> Elaborator<'a> {
             Some(bound) => max.min((bound + plus - first).max(0)),
             None => max,
         };
-        if max as usize > self.limits.list {
-            return self.too_big(span, format!("{max} rounds"));
+        let rounds = self.repeats.iter().fold(max as usize, |n, &outer| n.saturating_mul(outer.max(1)));
+        let most = self.limits.rounds;
+        if rounds > most {
+            return self.too_big(span, format!("{rounds} rounds, with those of the loops around it; at most {most}"));
         }
+        self.region_fits(span)?;
         let carried = self.carried(body, span)?;
         self.run_loop(variable, body, span, first, max as usize, elem, &count, carried)
     }
@@ -103,16 +108,15 @@ impl<'a> Elaborator<'a> {
 
     /// The names of the block that the body assigns, with what they hold before the loop.
     fn carried(&mut self, body: &'a Body, span: Span) -> R<Vec<Carried>> {
-        let mut found: Vec<(usize, Arc<str>)> = Vec::new();
+        let mut found: IndexSet<(usize, Arc<str>)> = IndexSet::new();
         for stmt in &body.stmts {
             for name in super::control::made_names(stmt) {
                 let scopes = &self.frame().scopes;
                 let at = scopes.iter().rposition(|s| s.contains_key(&name.text));
                 if let Some(at) = at
-                    && !found.iter().any(|(i, n)| *i == at && *n == name.text)
                     && scopes[at][&name.text].kind != Kind::Fixed
                 {
-                    found.push((at, name.text.clone()));
+                    found.insert((at, name.text.clone()));
                 }
             }
         }
@@ -143,7 +147,7 @@ impl<'a> Elaborator<'a> {
         count: &Tensor,
         mut carried: Vec<Carried>,
     ) -> R<()> {
-        let before = self.frame().scopes.clone();
+        let mark = self.frame_mut().mark();
         self.open_region(None);
         let types: Vec<Type> =
             carried.iter().map(|c| Type::new(c.initial.elem, self.full(&c.initial.leads, &c.initial.shape))).collect();
@@ -155,7 +159,7 @@ impl<'a> Elaborator<'a> {
             let mut tensor = self.wrap(param, c.initial.elem, &c.initial.leads, &c.initial.shape);
             tensor.state = c.initial.state;
             let version = self.next_id();
-            if let Some(var) = self.frame_mut().scopes[c.scope].get_mut(&c.name) {
+            if let Some(var) = self.frame_mut().change(c.scope, &c.name) {
                 (var.value, var.version) = (Val::tensor(tensor), version);
             }
         }
@@ -164,7 +168,7 @@ impl<'a> Elaborator<'a> {
         self.frame_mut().depth += 1;
         let result = self.round(variable, &round, elem, body, span, &carried, &params);
         self.frame_mut().depth -= 1;
-        self.frame_mut().scopes = before;
+        self.frame_mut().set_back(mark);
         self.repeats.pop();
         let mut builder = self.close_region();
         let (results, decided) = result?;
@@ -192,7 +196,7 @@ impl<'a> Elaborator<'a> {
             let mut tensor = self.wrap(value, c.initial.elem, &c.initial.leads, &c.initial.shape);
             tensor.state = c.initial.state;
             let version = self.next_id();
-            if let Some(var) = self.frame_mut().scopes[c.scope].get_mut(&c.name) {
+            if let Some(var) = self.frame_mut().change(c.scope, &c.name) {
                 (var.value, var.version, var.assigned) = (Val::tensor(tensor), version, span);
             }
         }

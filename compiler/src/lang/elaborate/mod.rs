@@ -36,6 +36,8 @@ mod verified;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use indexmap::IndexSet;
+
 use self::build::Builder;
 use self::growing::Apart;
 use self::schema::Schema;
@@ -45,41 +47,9 @@ use crate::config::Json;
 use crate::diagnostics::{Code, Diagnostic, Diagnostics, SourceFiles, Span};
 use crate::ir::{AxisId, Dim, Module, OriginId};
 use crate::lang::ast;
+use crate::limits::Limits;
 #[cfg(test)]
 pub(in crate::lang) use functions::OPERATIONS;
-
-/// What hostile graphs may cost at most. Everything that grows by elaboration is bounded here.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Nodes of all regions together.
-    pub nodes: usize,
-    /// Expressions evaluated.
-    pub evaluations: usize,
-    /// Elements of a static list, rounds of one loop.
-    pub list: usize,
-    /// Elements of one tensor.
-    pub elements: usize,
-    /// Blocks called inside one another.
-    pub calls: usize,
-    /// Bytes of one static text.
-    pub text: usize,
-    /// Axes of one tensor.
-    pub rank: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            nodes: 2_000_000,
-            evaluations: 20_000_000,
-            list: 1 << 20,
-            elements: 1 << 40,
-            calls: 64,
-            text: 1 << 16,
-            rank: 16,
-        }
-    }
-}
 
 /// What elaboration may know beside graph and config.
 #[derive(Clone, Debug, Default)]
@@ -120,11 +90,21 @@ struct Elaborator<'a> {
     diagnostics: Diagnostics,
     limits: Limits,
     nodes: usize,
+    /// Elements computed in a step so far.
+    work: usize,
+    /// Bytes of constants so far.
+    constants: usize,
+    /// Bytes of weights so far, as f32.
+    weight_bytes: usize,
+    /// Bytes of states so far, as f32.
+    state_bytes: usize,
     evaluations: usize,
     ids: usize,
     module: Module,
     origins: HashMap<(Span, Rc<str>, Rc<str>), OriginId>,
     namespaces: Vec<Namespace<'a>>,
+    /// Where the model's config declares its keys of the top level.
+    config_keys: HashMap<&'a str, Span>,
     schema: Schema<'a>,
     frames: Vec<Frame<'a>>,
     regions: Vec<Builder>,
@@ -134,8 +114,8 @@ struct Elaborator<'a> {
     repeats: Vec<usize>,
     /// How many dynamic branches or loops are open in the current block.
     guards: Vec<usize>,
-    /// Parts with state that have run in this step.
-    ran: HashSet<usize>,
+    /// Parts with state that have run in this step, in order.
+    ran: IndexSet<usize>,
     /// Parts made, for the final check that each is called.
     parts: Vec<Rc<value::Part<'a>>>,
     weight_used: Vec<bool>,
@@ -202,6 +182,10 @@ impl<'a> Elaborator<'a> {
             diagnostics: Diagnostics::new(),
             limits: options.limits,
             nodes: 0,
+            work: 0,
+            constants: 0,
+            weight_bytes: 0,
+            state_bytes: 0,
             evaluations: 0,
             ids: 0,
             module: Module {
@@ -211,6 +195,7 @@ impl<'a> Elaborator<'a> {
             },
             origins: HashMap::new(),
             namespaces,
+            config_keys: globals::config_keys(model),
             schema: Schema::default(),
             frames: Vec::new(),
             regions: Vec::new(),
@@ -218,7 +203,7 @@ impl<'a> Elaborator<'a> {
             entry: None,
             repeats: Vec::new(),
             guards: Vec::new(),
-            ran: HashSet::new(),
+            ran: IndexSet::new(),
             parts: Vec::new(),
             weight_used: Vec::new(),
             entry_spans: Vec::new(),
@@ -315,10 +300,54 @@ impl<'a> Elaborator<'a> {
     }
 
     fn count_evaluation(&mut self, span: Span) -> R<()> {
-        self.evaluations += 1;
+        self.count_evaluations(1, span)
+    }
+
+    /// Counts what takes as long as so many expressions.
+    fn count_evaluations(&mut self, n: usize, span: Span) -> R<()> {
+        // Enough has been said of this graph; to go on would only cost time.
+        if self.diagnostics.is_full() {
+            return Err(Reported);
+        }
+        self.evaluations = self.evaluations.saturating_add(n);
         if self.evaluations > self.limits.evaluations {
             let most = self.limits.evaluations;
             return self.too_big(span, format!("more than {most} expressions evaluated"));
+        }
+        Ok(())
+    }
+
+    /// Counts a walk over a list, or the comparison of all its elements with each other.
+    fn count_size(&mut self, value: &Val<'a>, pairs: bool, span: Span) -> R<()> {
+        match value {
+            Val::List(list) if pairs => self.count_evaluations(list.leaves.saturating_mul(list.len()) / 16, span),
+            Val::List(list) => self.count_evaluations(list.leaves / 4, span),
+            Val::Text(text) => self.count_evaluations(text.len() / 16, span),
+            Val::Map(entries) => self.count_evaluations(entries.len() / 4, span),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a text that grows beyond the limit.
+    fn text_fits(&mut self, value: &Val<'a>, span: Span) -> R<()> {
+        if let Val::Text(text) = value
+            && text.len() > self.limits.text
+        {
+            let most = self.limits.text;
+            return self.too_big(span, format!("a text of more than {most} bytes"));
+        }
+        Ok(())
+    }
+
+    /// Counts the elements that a node computes, as often as it may run.
+    fn count_work(&mut self, elements: usize, span: Span) -> R<()> {
+        // A node costs something however small its result is.
+        const NODE: usize = 1024;
+        let rounds = self.repeats.iter().fold(1usize, |n, &max| n.saturating_mul(max.max(1)));
+        self.work = self.work.saturating_add(rounds.saturating_mul(elements.saturating_add(NODE)));
+        if self.work > self.limits.work {
+            let most = self.limits.work;
+            return self.too_big(span, format!("more than {most} elements computed in a step"));
         }
         Ok(())
     }

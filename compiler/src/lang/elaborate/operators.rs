@@ -118,6 +118,8 @@ impl<'a> Elaborator<'a> {
             }
         }
         let lists = matches!(a, Val::List(_)) || matches!(b, Val::List(_));
+        self.count_size(a, false, span)?;
+        self.count_size(b, false, span)?;
         let both_static = a.is_static() && b.is_static();
         if both_static && (!lists || matches!(op, B::Equal | B::NotEqual | B::In)) {
             return match statics::binary(op, a, b) {

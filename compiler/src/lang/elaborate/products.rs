@@ -4,7 +4,8 @@ use super::Elaborator;
 use super::build::union;
 use super::value::{R, Reported, Tensor, Val, show_type};
 use crate::diagnostics::{Code, Diagnostic, Span};
-use crate::ir::{Dim, Elem, Op, WeightId};
+use crate::ir::types::row_fits;
+use crate::ir::{Dim, Elem, Encoding, Op, WeightId};
 
 impl<'a> Elaborator<'a> {
     /// An operand of a product: weights keep their encoding.
@@ -78,7 +79,20 @@ impl<'a> Elaborator<'a> {
         self.full(leads, &[]).iter().try_fold(1usize, |n, d| n.checked_mul(d.constant()?))
     }
 
+    /// Refuses products of rows that are too wide.
+    fn row_fits(&mut self, encoding: &Encoding, columns: usize, span: Span) -> R<()> {
+        match row_fits(encoding, columns) {
+            Ok(()) => Ok(()),
+            Err(what) => {
+                self.fail_here(Diagnostic::error(Code::TooBig, "a product of rows that are too wide").at(span, what))
+            }
+        }
+    }
+
     fn matmul(&mut self, x: &Tensor, y: &Tensor, shape: &[Dim], span: Span) -> R<Tensor> {
+        if let Some(columns) = x.shape.last().and_then(|d| d.constant()) {
+            self.row_fits(&Encoding::F32, columns, span)?;
+        }
         let inputs = [self.local(x), self.local(y)];
         let batch = self.lead_axes(&x.leads);
         let leads = x.leads.clone();
@@ -105,6 +119,7 @@ impl<'a> Elaborator<'a> {
         if x.elem != Elem::F32 || last != Dim::Const(columns) {
             return self.wrong_input(id, columns, &x, x_span);
         }
+        self.row_fits(&self.module.weight(id).encoding.clone(), columns, span)?;
         let mut out = rest.to_vec();
         out.push(Dim::Const(rows));
         let weight = self.weight_value(id, span)?;

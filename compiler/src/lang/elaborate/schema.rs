@@ -200,7 +200,9 @@ impl<'a> Elaborator<'a> {
         }
         let owner = join(&self.module.name, path);
         let node = &self.schema.nodes[at];
-        let known: Vec<&str> = node.keys.keys().map(|key| &**key).collect();
+        // After many mistakes the next ones are only counted.
+        let few = !self.diagnostics.is_full();
+        let known: Vec<&str> = node.keys.keys().filter(|_| few).map(|key| &**key).collect();
         let error = property.unknown(&owner, &known, |near| {
             node.keys.get(near).map_or_else(String::new, |slot| self.describe_key(slot))
         });

@@ -91,6 +91,19 @@ pub(super) struct Frame<'a> {
     pub owns: bool,
     /// Dynamic branches and loops open in this frame.
     pub depth: usize,
+    /// What names held before they were given other values inside the branches and loops that are open.
+    pub log: Vec<(usize, Arc<str>, Var<'a>)>,
+    /// How many of these are open.
+    pub recording: usize,
+}
+
+/// The names of outside that a branch or round gave other values, by scope and name, with those.
+pub(super) type Touched<'a> = HashMap<(usize, Arc<str>), Var<'a>>;
+
+/// A moment of a frame, to which its names can be set back.
+pub(super) struct Mark {
+    scopes: usize,
+    log: usize,
 }
 
 impl<'a> Frame<'a> {
@@ -110,7 +123,39 @@ impl<'a> Frame<'a> {
             delays: Vec::new(),
             owns: true,
             depth: 0,
+            log: Vec::new(),
+            recording: 0,
         }
+    }
+
+    /// Remembers the names as they are, until [`Frame::set_back`].
+    pub fn mark(&mut self) -> Mark {
+        self.recording += 1;
+        Mark { scopes: self.scopes.len(), log: self.log.len() }
+    }
+
+    /// Gives the names what they held at a mark, and says what those held that have changed since.
+    pub fn set_back(&mut self, mark: Mark) -> Touched<'a> {
+        self.recording -= 1;
+        self.scopes.truncate(mark.scopes);
+        let mut touched = Touched::new();
+        for (scope, name, before) in self.log.drain(mark.log..).rev() {
+            let Some(var) = self.scopes.get_mut(scope).and_then(|s| s.get_mut(&name)) else {
+                continue;
+            };
+            let after = std::mem::replace(var, before);
+            touched.entry((scope, name)).or_insert(after);
+        }
+        touched
+    }
+
+    /// The variable of a name in one scope, to be given another value.
+    pub fn change(&mut self, scope: usize, name: &str) -> Option<&mut Var<'a>> {
+        let (_, key, var) = self.scopes.get_mut(scope)?.get_full_mut(name)?;
+        if self.recording > 0 {
+            self.log.push((scope, key.clone(), var.clone()));
+        }
+        Some(var)
     }
 
     /// The variable of a name, innermost scope first.
@@ -118,8 +163,10 @@ impl<'a> Frame<'a> {
         self.scopes.iter().rev().find_map(|scope| scope.get(name))
     }
 
+    /// As [`Frame::find`], to be given another value.
     fn find_mut(&mut self, name: &str) -> Option<&mut Var<'a>> {
-        self.scopes.iter_mut().rev().find_map(|scope| scope.get_mut(name))
+        let scope = self.scopes.iter().rposition(|scope| scope.contains_key(name))?;
+        self.change(scope, name)
     }
 }
 
@@ -165,20 +212,21 @@ impl<'a> Elaborator<'a> {
     /// Gives a name a value: rebinds the block's own, or makes a new one in the innermost scope.
     pub(super) fn assign(&mut self, name: &'a ast::Name, value: Val<'a>, stmt: Span) {
         let version = self.next_id();
-        let frame = self.frame_mut();
-        if let Some(var) = frame.find_mut(name.as_str()) {
-            if var.kind == Kind::Fixed {
-                let declared = var.declared;
-                self.diagnostics.push(
-                    Diagnostic::error(
-                        Code::Rebound,
-                        format!("`{}` is a part or weight and cannot be assigned", name.as_str()),
-                    )
-                    .at(name.span, "assigned here")
-                    .and_at(declared, "declared here"),
-                );
-                return;
-            }
+        if let Some(var) = self.frame().find(name.as_str())
+            && var.kind == Kind::Fixed
+        {
+            let declared = var.declared;
+            self.diagnostics.push(
+                Diagnostic::error(
+                    Code::Rebound,
+                    format!("`{}` is a part or weight and cannot be assigned", name.as_str()),
+                )
+                .at(name.span, "assigned here")
+                .and_at(declared, "declared here"),
+            );
+            return;
+        }
+        if let Some(var) = self.frame_mut().find_mut(name.as_str()) {
             var.value = value;
             var.assigned = stmt;
             var.version = version;

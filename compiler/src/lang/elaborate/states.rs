@@ -6,6 +6,7 @@ use super::Elaborator;
 use super::scope::{Declared, Delay, Kind};
 use super::value::{R, Reported, Tensor, Val, show_type};
 use crate::diagnostics::{Code, Diagnostic, Span};
+use crate::ir::verify::budget::state_bytes;
 use crate::ir::{Axis, AxisCapacity, Dim, Elem, Initial, Op, StateDecl, StateId, Type};
 use crate::lang::ast::{self, Arg, StmtKind};
 
@@ -174,6 +175,15 @@ impl<'a> Elaborator<'a> {
             stored: elem,
             origin,
         });
+        let (most, bytes) = (self.limits.declared, self.limits.states);
+        if self.module.states.len() > most {
+            return self.too_big(name.span, format!("more than {most} states"));
+        }
+        let own = state_bytes(&self.module, self.module.state(id));
+        self.state_bytes = self.state_bytes.saturating_add(own);
+        if self.state_bytes > bytes {
+            return self.too_big(name.span, format!("more than {bytes} bytes of states as f32, all together"));
+        }
         if let Some(owner) = &self.frame().part {
             owner.states.borrow_mut().insert(name.text.clone(), id);
         }

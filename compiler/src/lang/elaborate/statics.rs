@@ -1,7 +1,6 @@
 //! Exact arithmetic and functions of static values: checked integers, IEEE doubles, lists, texts.
 //! Problems are plain sentences; the caller knows the place.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::value::Val;
@@ -309,7 +308,7 @@ pub(super) fn concat_lists<'a>(args: &[Val<'a>]) -> Option<Val<'a>> {
             _ => return None,
         }
     }
-    Some(Val::List(Rc::new(all)))
+    Some(Val::list(all))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub(super) enum Val<'a> {
     Bool(bool),
     Text(Arc<str>),
     Null,
-    List(Rc<Vec<Val<'a>>>),
+    List(Rc<List<'a>>),
     /// A `map of ...` of the config.
     Map(Rc<Vec<(Arc<str>, Val<'a>)>>),
     /// An object of the config, an index of the schema's nodes.
@@ -57,6 +57,48 @@ pub(super) enum Val<'a> {
     Tuple(Rc<Vec<Val<'a>>>),
     /// Stands for something already reported.
     Poison,
+}
+
+/// A list, with what would need a walk over all that is in it: lists in lists may share, so that the walk would be long.
+pub(super) struct List<'a> {
+    values: Vec<Val<'a>>,
+    /// Elements that are no lists, those of inner lists included; lists without any count as one.
+    pub leaves: usize,
+    /// Lists inside one another.
+    pub depth: usize,
+    is_static: bool,
+    in_graph: bool,
+    /// The element of the first value that has one.
+    pub elem: Option<Elem>,
+}
+
+impl<'a> List<'a> {
+    fn new(values: Vec<Val<'a>>) -> List<'a> {
+        let (mut leaves, mut depth) = (0usize, 0);
+        for value in &values {
+            let (n, d) = match value {
+                Val::List(list) => (list.leaves, list.depth),
+                _ => (1, 0),
+            };
+            (leaves, depth) = (leaves.saturating_add(n), depth.max(d));
+        }
+        List {
+            leaves: leaves.max(1),
+            depth: depth + 1,
+            is_static: values.iter().all(Val::is_static),
+            in_graph: values.iter().any(Val::in_graph),
+            elem: values.iter().find_map(super::build::known_elem),
+            values,
+        }
+    }
+}
+
+impl<'a> std::ops::Deref for List<'a> {
+    type Target = [Val<'a>];
+
+    fn deref(&self) -> &[Val<'a>] {
+        &self.values
+    }
 }
 
 /// A value of the graph. Its full shape is the axes of `leads` (ascending), then `shape`.
@@ -125,7 +167,7 @@ impl<'a> Val<'a> {
     }
 
     pub fn list(values: Vec<Val<'a>>) -> Val<'a> {
-        Val::List(Rc::new(values))
+        Val::List(Rc::new(List::new(values)))
     }
 
     pub fn tensor(tensor: Tensor) -> Val<'a> {
@@ -136,7 +178,8 @@ impl<'a> Val<'a> {
     pub fn is_static(&self) -> bool {
         match self {
             Val::Tensor(_) | Val::Optional(_) | Val::Weight(_) | Val::Chosen(..) => false,
-            Val::List(values) | Val::Tuple(values) => values.iter().all(Val::is_static),
+            Val::List(list) => list.is_static,
+            Val::Tuple(values) => values.iter().all(Val::is_static),
             _ => true,
         }
     }
@@ -145,7 +188,8 @@ impl<'a> Val<'a> {
     pub fn in_graph(&self) -> bool {
         match self {
             Val::Tensor(_) | Val::Optional(_) | Val::Chosen(..) => true,
-            Val::List(values) | Val::Tuple(values) => values.iter().any(Val::in_graph),
+            Val::List(list) => list.in_graph,
+            Val::Tuple(values) => values.iter().any(Val::in_graph),
             _ => false,
         }
     }

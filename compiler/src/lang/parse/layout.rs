@@ -3,10 +3,11 @@
 //! model level. After it, nesting is known to be limited, so the recursive parser is safe.
 
 use crate::diagnostics::{Code, Diagnostic, Diagnostics, FileId, Span};
+use crate::limits::Limits;
 use std::ops::Range;
 
 /// Brackets that may stand inside one another.
-pub const MAX_NESTING: usize = 64;
+pub const MAX_NESTING: usize = Limits::DEFAULT.nesting;
 
 /// A text ready for the grammar.
 pub struct Layout {
@@ -118,10 +119,11 @@ impl Pass<'_> {
     }
 
     fn text_literal(&mut self, at: usize, diagnostics: &mut Diagnostics) -> usize {
-        let end = self.end_of_line(at);
-        match self.input[at + 1..end].iter().position(|&byte| byte == b'"') {
-            Some(length) => at + length + 2,
-            None => {
+        let rest = &self.input[at + 1..];
+        let end = at + 1 + rest.iter().position(|&byte| matches!(byte, b'"' | b'\n')).unwrap_or(rest.len());
+        match self.input.get(end) {
+            Some(b'"') => end + 1,
+            _ => {
                 let title = "this text does not end on its line";
                 let error = Diagnostic::error(Code::OpenText, title)
                     .at(Span::new(self.file, at..end), "expected a closing `\"`");

@@ -21,10 +21,11 @@ mod tests;
 
 use super::ast::{File, FileKind};
 use crate::diagnostics::{Code, Diagnostic, Diagnostics, FileId, SourceFiles, Span};
+use crate::limits::Limits;
 use tree::{Builder, Children, Rule};
 
 /// Bytes of a graph file at most.
-const LARGEST: usize = 1 << 20;
+const LARGEST: usize = Limits::DEFAULT.file;
 
 /// Parses one graph file. Every syntax error found is reported; the tree is given only if there is
 /// none.

@@ -3,6 +3,7 @@
 
 use crate::diagnostics::{Code, Diagnostic, Diagnostics, Span};
 use crate::lang::ast::*;
+use crate::limits::Limits;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
@@ -14,11 +15,13 @@ enum Place {
 
 struct Checker<'a> {
     diagnostics: &'a mut Diagnostics,
+    /// Statements seen.
+    statements: usize,
 }
 
-/// Reports every statement that stands where it cannot.
+/// Reports every statement that stands where it cannot, and the first one beyond the limit.
 pub fn check(file: &File, diagnostics: &mut Diagnostics) {
-    let mut checker = Checker { diagnostics };
+    let mut checker = Checker { diagnostics, statements: 0 };
     let place = if file.kind == FileKind::Model { Place::Model } else { Place::Library };
     for item in &file.items {
         match item {
@@ -45,6 +48,11 @@ impl Checker<'_> {
     }
 
     fn stmt(&mut self, stmt: &Stmt, place: Place, in_repeat: bool) {
+        self.statements += 1;
+        if self.statements == Limits::DEFAULT.statements + 1 {
+            let title = format!("more than {} statements", Limits::DEFAULT.statements);
+            self.diagnostics.push(Diagnostic::error(Code::TooBig, title).at(stmt.span, "the first one beyond"));
+        }
         if let Some((what, rule)) = misplaced(&stmt.kind, place, in_repeat) {
             self.report(what, stmt.keyword, rule);
             return;

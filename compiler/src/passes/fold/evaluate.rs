@@ -7,7 +7,7 @@ use super::super::rewrite::{Copy, is_leaf, is_pure};
 use crate::interp::{Interpreter, MemoryWeights, StreamState};
 use crate::ir::{Literal, Module, Node, Op, Region, Value};
 
-/// A constant made here has at most this many elements, unless its operands have as many.
+/// A constant made here has at most this many elements, unless its operands store as many.
 const MAX_ELEMENTS: usize = 256;
 
 /// Replaces operations on constants by their results, and says how many.
@@ -77,6 +77,11 @@ fn small(region: &Region, node: &Node) -> bool {
         return false;
     }
     let elements = |v: &Value| region.ty(*v).elements();
-    let operands: usize = node.inputs.iter().filter_map(elements).sum();
+    // An iota stores nothing, so that what is computed of a long one would only be larger.
+    let stores = |v: &&Value| {
+        let producer = region.producer(**v);
+        !producer.is_some_and(|p| matches!(region.node(p).op, Op::Iota(_)))
+    };
+    let operands: usize = node.inputs.iter().filter(stores).filter_map(elements).fold(0, usize::saturating_add);
     node.results.iter().all(|r| elements(r).is_some_and(|n| n <= operands.max(MAX_ELEMENTS)))
 }

@@ -18,13 +18,8 @@ pub(super) fn identities(region: &mut Region) -> usize {
             same.insert(result, *same.get(&operand).unwrap_or(&operand));
         }
     }
-    let mut ordered: Vec<(Value, Value)> = same.into_iter().collect();
-    ordered.sort_unstable();
-    let n = ordered.len();
-    for (old, new) in ordered {
-        region.replace_uses(old, new);
-    }
-    let n = n + compose_broadcasts(region);
+    region.replace_all(&same);
+    let n = same.len() + compose_broadcasts(region);
     super::super::dce::sweep(region);
     n
 }

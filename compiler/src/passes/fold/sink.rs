@@ -1,5 +1,7 @@
 //! Leaves move into the regions that use them, where they can be seen: a linear's weight is then a node of its own region.
 
+use std::collections::HashMap;
+
 use crate::ir::{NodeId, Op, OriginId, Region, Value};
 
 use super::super::rewrite::is_leaf;
@@ -15,31 +17,43 @@ pub(super) fn sink(region: &mut Region) {
             Op::Scan { .. } | Op::Fused { .. } => (0, 0),
             _ => continue,
         };
-        let mut inputs = node.inputs.clone();
-        for i in (own..inputs.len()).rev() {
-            let Some(leaf) = leaf(region, inputs[i]) else {
-                continue;
-            };
+        let inputs = node.inputs.clone();
+        let leaves: HashMap<usize, Leaf> =
+            (own..inputs.len()).filter_map(|i| Some((given + i - own, leaf(region, inputs[i])?))).collect();
+        if !leaves.is_empty() {
             for inner in Region::nested_mut(region.op_mut(id)) {
-                let param = inner.params()[given + i - own];
-                let ty = inner.ty(param).clone();
-                if inner.is_used(param) {
-                    let node = inner.insert(0, leaf.0.clone(), &[], vec![ty], leaf.1);
-                    let value = inner.node(node).results[0];
-                    inner.replace_uses(param, value);
-                }
-                inner.remove_param(given + i - own);
+                take_in(inner, &leaves);
             }
-            inputs.remove(i);
+            let kept = inputs.iter().enumerate().filter(|(i, _)| *i < own || !leaves.contains_key(&(given + i - own)));
+            let kept = kept.map(|(_, &v)| v).collect();
+            region.set_inputs(id, kept);
         }
-        region.set_inputs(id, inputs);
         for inner in Region::nested_mut(region.op_mut(id)) {
             sink(inner);
         }
     }
 }
 
-fn leaf(region: &Region, value: Value) -> Option<(Op, OriginId)> {
+type Leaf = (Op, OriginId);
+
+/// Makes parameters, by their positions, the leaves that were given for them.
+fn take_in(region: &mut Region, leaves: &HashMap<usize, Leaf>) {
+    let mut used: Vec<Value> = Vec::new();
+    let mut nodes = Vec::new();
+    for (i, &param) in region.params().iter().enumerate() {
+        if let Some((op, origin)) = leaves.get(&i)
+            && region.is_used(param)
+        {
+            used.push(param);
+            nodes.push((op.clone(), region.ty(param).clone(), *origin));
+        }
+    }
+    let values = region.prepend(nodes);
+    region.replace_all(&used.into_iter().zip(values).collect());
+    region.remove_params(|i| leaves.contains_key(&i));
+}
+
+fn leaf(region: &Region, value: Value) -> Option<Leaf> {
     let node = region.node(region.producer(value)?);
     is_leaf(&node.op).then(|| (node.op.clone(), node.origin))
 }

@@ -1,6 +1,7 @@
 //! Float expressions of weights become weights of their own, computed once at load.
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use super::super::rewrite::{Copy, is_leaf, is_pure};
 use crate::ir::print::print_region;
@@ -12,6 +13,12 @@ use crate::ir::{
 #[derive(Default)]
 pub(super) struct Computed {
     known: HashMap<String, WeightId>,
+    /// Paths of all weights, once one has been asked for.
+    taken: HashSet<String>,
+    /// Per stem of a path, the number to try next.
+    numbers: HashMap<String, usize>,
+    /// Per computed weight, the path of the first weight of the checkpoint that it is computed from.
+    stems: HashMap<WeightId, String>,
 }
 
 impl Computed {
@@ -25,8 +32,17 @@ impl Computed {
         if let Some(&known) = self.known.get(&text) {
             return known;
         }
-        let taken: HashSet<&str> = module.weights.iter().map(|w| w.path.as_str()).collect();
-        let path = (0..).map(|n| format!("{stem}#{n}")).find(|p| !taken.contains(p.as_str())).unwrap_or_default();
+        if self.taken.is_empty() {
+            self.taken.extend(module.weights.iter().map(|w| w.path.clone()));
+        }
+        let number = self.numbers.entry(stem.to_owned()).or_default();
+        let path = loop {
+            let path = format!("{stem}#{number}");
+            *number += 1;
+            if self.taken.insert(path.clone()) {
+                break path;
+            }
+        };
         let id = module.add_weight(WeightDecl {
             path,
             shape: region.ty(region.results()[0]).constant_shape().unwrap_or_default(),
@@ -35,6 +51,7 @@ impl Computed {
             origin,
         });
         self.known.insert(text, id);
+        self.stems.insert(id, stem.to_owned());
         id
     }
 }
@@ -67,7 +84,7 @@ pub(super) fn starts(module: &mut Module, computed: &mut Computed) {
 /// Takes the weight-only expressions out of a region.
 pub(super) fn hoist(module: &mut Module, region: &mut Region, computed: &mut Computed) {
     let mut constant: HashSet<Value> = HashSet::new();
-    let mut of_weights: HashSet<Value> = HashSet::new();
+    let mut of_weights: HashMap<Value, Rc<Reads>> = HashMap::new();
     for id in region.nodes() {
         let node = region.node(id);
         let fixed = is_pure(&node.op)
@@ -77,9 +94,12 @@ pub(super) fn hoist(module: &mut Module, region: &mut Region, computed: &mut Com
             continue;
         }
         constant.extend(&node.results);
-        let reads = matches!(node.op, Op::Weight(_)) || node.inputs.iter().any(|v| of_weights.contains(v));
-        if reads {
-            of_weights.extend(&node.results);
+        let reads = match node.op {
+            Op::Weight(w) => Some(Rc::new(Reads::one(module, w))),
+            _ => Reads::of_all(module, node.inputs.iter().filter_map(|v| of_weights.get(v))),
+        };
+        if let Some(reads) = reads {
+            of_weights.extend(node.results.iter().map(|&r| (r, reads.clone())));
         }
     }
     // Only the last value of an expression is kept: what a step reads. A broadcast of it is done in the step.
@@ -92,7 +112,7 @@ pub(super) fn hoist(module: &mut Module, region: &mut Region, computed: &mut Com
         if fixed && !node.results.iter().any(|r| needed.contains(r)) {
             continue;
         }
-        let hoisted = node.results.iter().any(|r| of_weights.contains(r) && worth(module, region, *r));
+        let hoisted = node.results.iter().any(|r| of_weights.get(r).is_some_and(|reads| worth(region, *r, reads)));
         if fixed && hoisted {
             wanted.extend(&node.results);
         } else {
@@ -105,7 +125,7 @@ pub(super) fn hoist(module: &mut Module, region: &mut Region, computed: &mut Com
     wanted.reverse();
     let mut made: HashMap<Value, WeightId> = HashMap::new();
     for &v in &wanted {
-        let id = compute(module, region, v, computed);
+        let id = compute(module, region, v, &made, computed);
         made.insert(v, id);
     }
     let mut copy = Copy::new(region);
@@ -127,9 +147,54 @@ pub(super) fn hoist(module: &mut Module, region: &mut Region, computed: &mut Com
     super::super::dce::sweep(region);
 }
 
+/// The weights that a value depends on.
+struct Reads {
+    /// Each once, ascending; none if there are more than [`Reads::MANY`].
+    weights: Vec<WeightId>,
+    /// Elements of all of them.
+    elements: usize,
+}
+
+impl Reads {
+    /// With more weights than this, one that is read on several ways may count more than once.
+    const MANY: usize = 256;
+
+    fn one(module: &Module, weight: WeightId) -> Reads {
+        Reads { weights: vec![weight], elements: module.weight(weight).elements() }
+    }
+
+    /// What several values depend on; none if there are no values.
+    fn of_all<'a>(module: &Module, values: impl Iterator<Item = &'a Rc<Reads>>) -> Option<Rc<Reads>> {
+        let mut all: Option<Rc<Reads>> = None;
+        for reads in values {
+            all = Some(match all {
+                None => reads.clone(),
+                Some(all) if Rc::ptr_eq(&all, reads) => all,
+                Some(all) => Rc::new(Reads::both(module, &all, reads)),
+            });
+        }
+        all
+    }
+
+    fn both(module: &Module, a: &Reads, b: &Reads) -> Reads {
+        let sum = a.elements.saturating_add(b.elements);
+        if a.weights.is_empty() || b.weights.is_empty() {
+            return Reads { weights: Vec::new(), elements: sum };
+        }
+        let mut weights: Vec<WeightId> = a.weights.iter().chain(&b.weights).copied().collect();
+        weights.sort_unstable();
+        weights.dedup();
+        if weights.len() > Reads::MANY {
+            return Reads { weights: Vec::new(), elements: sum };
+        }
+        let elements = weights.iter().fold(0usize, |n, &w| n.saturating_add(module.weight(w).elements()));
+        Reads { weights, elements }
+    }
+}
+
 /// Whether a value that depends on weights only is to be kept as a weight: also a large one, since a step that computed it
 /// anew would read as much and compute besides.
-fn worth(module: &Module, region: &Region, value: Value) -> bool {
+fn worth(region: &Region, value: Value, reads: &Reads) -> bool {
     let Some(id) = region.producer(value) else {
         return false;
     };
@@ -141,52 +206,49 @@ fn worth(module: &Module, region: &Region, value: Value) -> bool {
     let Some(elements) = ty.elements() else {
         return false;
     };
-    ty.elem == Elem::F32 && elements <= read_elements(module, region, id).saturating_mul(2)
+    ty.elem == Elem::F32 && elements <= reads.elements.saturating_mul(2)
 }
 
-/// Elements of all weights that a node depends on.
-fn read_elements(module: &Module, region: &Region, id: NodeId) -> usize {
-    let mut seen = HashSet::from([id]);
-    let mut stack = vec![id];
-    let mut total = 0usize;
+/// The computed weight of a value, made if no equal one is known; it reads those `made` before.
+fn compute(
+    module: &mut Module,
+    region: &Region,
+    value: Value,
+    made: &HashMap<Value, WeightId>,
+    computed: &mut Computed,
+) -> WeightId {
+    let is_made = |id: NodeId| region.node(id).results.first().and_then(|r| made.get(r)).copied();
+    let mut needed: HashSet<NodeId> = region.producer(value).into_iter().collect();
+    let mut stack: Vec<NodeId> = needed.iter().copied().collect();
     while let Some(id) = stack.pop() {
-        let node = region.node(id);
-        if let Op::Weight(w) = node.op {
-            total = total.saturating_add(module.weight(w).elements());
-        }
-        for &v in &node.inputs {
-            if let Some(p) = region.producer(v)
-                && seen.insert(p)
-            {
-                stack.push(p);
-            }
+        if is_made(id).is_none() {
+            let producers = region.node(id).inputs.iter().filter_map(|&v| region.producer(v));
+            stack.extend(producers.filter(|&p| needed.insert(p)));
         }
     }
-    total
-}
-
-/// The computed weight of a value, made if no equal one is known.
-fn compute(module: &mut Module, region: &Region, value: Value, computed: &mut Computed) -> WeightId {
-    let mut needed = HashSet::from([value]);
-    let mut nodes: Vec<NodeId> = Vec::new();
-    for id in region.nodes().rev() {
-        let node = region.node(id);
-        if node.results.iter().any(|r| needed.contains(r)) {
-            needed.extend(&node.inputs);
-            nodes.push(id);
-        }
-    }
+    let nodes = region.in_order(needed);
     let mut copy = Copy::without_params(region);
     let mut first = None;
-    for &id in nodes.iter().rev() {
-        if let Op::Weight(w) = region.node(id).op {
+    for &id in &nodes {
+        let node = region.node(id);
+        if let Some(weight) = is_made(id) {
+            first.get_or_insert(weight);
+            let r = node.results[0];
+            let new = copy.to.push1(Op::Weight(weight), &[], region.ty(r).clone(), node.origin);
+            copy.set(r, new);
+            continue;
+        }
+        if let Op::Weight(w) = node.op {
             first.get_or_insert(w);
         }
         copy.node(id);
     }
     let result = copy.value(value);
     copy.to.set_results(vec![result]);
-    let stem = first.map_or(String::new(), |w| module.weight(w).path.clone());
+    let stem = first.map_or(String::new(), |w| match computed.stems.get(&w) {
+        Some(stem) => stem.clone(),
+        None => module.weight(w).path.clone(),
+    });
     let origin = region.producer(value).map_or(OriginId(0), |p| region.node(p).origin);
     computed.weight(module, copy.to, &stem, origin)
 }
