@@ -21,6 +21,12 @@ pub const ALIGNMENT: usize = 64;
 /// Readable bytes after the end of every buffer's own size rounded up to 64.
 pub const PADDING: usize = 64;
 
+/// Bytes from one row of an input or output to the next, for rows of so many bytes. A row's elements lie row-major without
+/// gaps; positions, one i32 after the other, are the only port without room between rows.
+pub const fn row_stride(bytes: usize) -> usize {
+    bytes.next_multiple_of(ALIGNMENT)
+}
+
 /// What an entry works on. All pointers outlive the call; writable buffers overlap nothing else.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

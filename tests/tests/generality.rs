@@ -60,6 +60,31 @@ fn pointers_with_a_tie_rule() {
     verify("pointer/small");
 }
 
+/// Small graphs that once gave other numbers compiled than interpreted, or none at all.
+#[test]
+fn graphs_that_went_wrong_once() {
+    let graphs = file("sound");
+    let config = graphs.join("none.json");
+    let mut wrong = Vec::new();
+    let mut models: Vec<String> = std::fs::read_dir(&graphs)
+        .expect("a folder")
+        .filter_map(|entry| Some(entry.ok()?.path().file_name()?.to_str()?.strip_suffix(".graph")?.to_owned()))
+        .collect();
+    models.sort();
+    assert!(models.len() >= 20);
+    for model in &models {
+        for more in [&["--rows", "5"][..], &["--weight-seed", "3", "--seed", "5"]] {
+            let mut arguments = vec!["verify", text(&config), "--graphs", text(&graphs), "--model", model];
+            arguments.extend(["--elements", "24"].iter().chain(more));
+            let output = sterna_tests::run(&arguments);
+            if !output.status.success() {
+                wrong.push(format!("{model}: {}", String::from_utf8_lossy(&output.stderr)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn slices_that_start_between_vectors() {
     verify("unaligned/small");

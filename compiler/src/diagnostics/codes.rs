@@ -70,6 +70,7 @@ codes! {
     505 EntryForm "An entry, output, input or start that breaks the runtime's conventions.";
     506 IndexedState "An array of parts with state is indexed by a vector.";
     507 GrowingState "A growing state is used as only a fixed one may be, or the reverse.";
+    508 NoMeaning "Values or states are put together in a way that has no meaning.";
     601 UnknownKey "A config key that the graph does not declare.";
     602 ValueNotAllowed "A config value outside its type, range or allowed values.";
     603 CheckFailed "A `check` of the graph does not hold.";

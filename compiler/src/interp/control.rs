@@ -3,7 +3,7 @@
 use super::error::{Fault, InterpError};
 use super::eval::{Evaluator, Operands, Slot};
 use super::tensor::Tensor;
-use crate::ir::{Elem, HostId, Region, Type};
+use crate::ir::{Elem, HostId, Region, Type, Value};
 
 /// The rows of a value that has a time axis; others are the same for all rows.
 fn gathered(ty: &Type, slot: &Slot, rows: &[usize]) -> Result<Slot, Fault> {
@@ -19,10 +19,10 @@ fn gathered(ty: &Type, slot: &Slot, rows: &[usize]) -> Result<Slot, Fault> {
 }
 
 impl Evaluator<'_> {
-    /// Zeros of a result's type.
-    fn blank(&self, ty: &Type, o: &Operands) -> Result<Tensor, InterpError> {
-        let (shape, growth) = self.shape(ty, o)?;
-        let mut t = Tensor::zeros(ty.elem, &shape)?;
+    /// Zeros of a result.
+    fn blank(&mut self, v: Value, o: &Operands) -> Result<Tensor, InterpError> {
+        let (shape, growth) = self.shape(v, o)?;
+        let mut t = Tensor::zeros(o.region.ty(v).elem, &shape)?;
         t.growth = growth;
         Ok(t)
     }
@@ -36,7 +36,7 @@ impl Evaluator<'_> {
         }
         let mut results = Vec::with_capacity(o.node.results.len());
         for &r in &o.node.results {
-            results.push(self.blank(o.region.ty(r), o)?);
+            results.push(self.blank(r, o)?);
         }
         for (region, side) in [(then, true), (otherwise, false)] {
             let rows: Vec<usize> = (0..c.len()).filter(|&t| c[t] == side).collect();
@@ -116,15 +116,9 @@ impl Evaluator<'_> {
     pub(super) fn experts(&mut self, o: &Operands, regions: &[Region]) -> Result<Vec<Slot>, InterpError> {
         let index = o.tensor(0)?;
         let chosen = index.as_i32().ok_or_else(|| index.wrong("experts"))?;
-        for &i in chosen {
-            if i < -1 || i >= regions.len() as i32 {
-                let fault = Fault::Index { index: i64::from(i), len: regions.len() };
-                return Err(fault.into());
-            }
-        }
         let mut results = Vec::with_capacity(o.node.results.len());
         for &r in &o.node.results {
-            results.push(self.blank(o.region.ty(r), o)?);
+            results.push(self.blank(r, o)?);
         }
         let lifted = o.ty(0).is_lifted();
         let k = index.shape.last().copied().unwrap_or(1).max(1);

@@ -16,8 +16,6 @@ pub struct InterpError {
 pub enum Fault {
     #[error("{0}")]
     Check(String),
-    #[error("index {index} is outside a table of {len}")]
-    Index { index: i64, len: usize },
     #[error("{state} already holds its {capacity} entries")]
     Overflow { state: String, capacity: usize },
     #[error("no value was given for {0}")]

@@ -6,6 +6,7 @@ use super::error::{Fault, InterpError};
 use super::tensor::{Growth, Tensor};
 use super::weights::{WeightStore, WeightValue};
 use super::{Host, Probes, StreamState};
+use crate::ir::extents::Extents;
 use crate::ir::{Dim, Module, Node, Op, Region, StateId, Type, Value, WeightId};
 
 /// A value of a region while it is evaluated.
@@ -31,6 +32,8 @@ pub(super) struct Evaluator<'a> {
     pub pushed: HashMap<(StateId, usize), Tensor>,
     /// What this step has written; takes effect after it.
     pub written: HashMap<(StateId, usize), Tensor>,
+    /// Of regions that repeat something along a growing axis, by address.
+    pub extents: HashMap<usize, Extents<Value>>,
     pub probes: Option<Probes>,
 }
 
@@ -41,6 +44,8 @@ pub(super) struct Operands<'r> {
     pub slots: Vec<Slot>,
     /// Length of the time axis here.
     pub rows: usize,
+    /// What the region has computed and still needs, the operands' last uses apart.
+    pub values: &'r HashMap<Value, Slot>,
 }
 
 impl Operands<'_> {
@@ -99,7 +104,7 @@ impl Evaluator<'_> {
                     values.remove(v);
                 }
             }
-            let operands = Operands { region, node, slots, rows };
+            let operands = Operands { region, node, slots, rows, values: &values };
             let origin = self.module.origins.get(node.origin.index());
             let results = self.node(&operands).map_err(|e| e.at(origin))?;
             for (v, slot) in node.results.iter().zip(results) {
@@ -117,23 +122,27 @@ impl Evaluator<'_> {
             .collect()
     }
 
-    /// The shape that a type has here, and where its growing axis stands.
-    pub(super) fn shape(&self, ty: &Type, o: &Operands) -> Result<(Vec<usize>, Option<Growth>), InterpError> {
+    /// The shape that a result has here, and where its growing axis stands.
+    pub(super) fn shape(&mut self, v: Value, o: &Operands) -> Result<(Vec<usize>, Option<Growth>), InterpError> {
+        let ty = o.region.ty(v);
         let mut growth = None;
         let mut shape = Vec::with_capacity(ty.shape.len());
+        // The places of a gather are those of its index.
+        let first = usize::from(matches!(o.node.op, Op::Gather { .. }));
         for dim in &ty.shape {
             shape.push(match *dim {
                 Dim::Const(n) => n,
                 Dim::Time => o.rows,
                 Dim::Grow { axis, plus } => {
-                    let known = o.slots.iter().enumerate().find_map(|(i, slot)| {
+                    let operands = o.slots.iter().enumerate();
+                    let known = operands.clone().skip(first).chain(operands.take(first)).find_map(|(i, slot)| {
                         let Slot::Tensor(t) = slot else { return None };
                         let grows = |d: &Dim| matches!(d, Dim::Grow { axis: a, .. } if *a == axis);
                         o.ty(i).shape.iter().any(grows).then(|| t.growth.clone())?
                     });
                     let g = match known {
                         Some(g) => g,
-                        None => self.axis_growth(o.region, axis)?,
+                        None => self.axis_growth(o, v, axis)?,
                     };
                     let n = g.positions.len() + plus;
                     growth = Some(g);
@@ -198,7 +207,7 @@ impl Evaluator<'_> {
         let mut shapes = Vec::with_capacity(node.results.len());
         let mut growth = None;
         for &r in &node.results {
-            let (shape, g) = self.shape(o.region.ty(r), o)?;
+            let (shape, g) = self.shape(r, o)?;
             growth = growth.or(g);
             shapes.push(shape);
         }

@@ -27,7 +27,7 @@ pub use state::StreamState;
 pub use tensor::{Growth, Tensor};
 pub use weights::{CodedWeight, MemoryWeights, WeightStore, WeightValue, compute_weight};
 
-use crate::ir::{Data, Entry, Module, Param, ParamKind, Region, Type};
+use crate::ir::{Data, Entry, Module, Param, ParamKind, Region, StateId, Type};
 use eval::{Evaluator, Slot};
 
 /// The functions of the embedding program.
@@ -113,6 +113,14 @@ impl<'a> Interpreter<'a> {
         self
     }
 
+    /// What one instance of a state holds between two steps of a stream.
+    pub fn state(&self, stream: &StreamState, state: StateId, instance: usize) -> Result<Tensor, InterpError> {
+        match stream.get(state, instance) {
+            Some(value) => Ok(value.clone()),
+            None => state::initial(self.module, self.weights, state),
+        }
+    }
+
     /// Runs an entry for `steps` steps of a stream, at least one. On an error the stream is as before.
     pub fn run(
         &self,
@@ -182,6 +190,7 @@ impl<'a> Interpreter<'a> {
             rounds: Vec::new(),
             pushed: HashMap::new(),
             written: HashMap::new(),
+            extents: HashMap::new(),
             probes: None,
         }
     }

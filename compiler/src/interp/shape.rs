@@ -129,13 +129,9 @@ fn indices(index: &Tensor) -> Result<Vec<i64>, Fault> {
     }
 }
 
-/// The place that an index names; none for -1.
-fn place(index: i64, len: usize) -> Result<Option<usize>, Fault> {
-    match usize::try_from(index) {
-        Ok(i) if i < len => Ok(Some(i)),
-        _ if index == -1 => Ok(None),
-        _ => Err(Fault::Index { index, len }),
-    }
+/// The place that an index names; none outside.
+fn place(index: i64, len: usize) -> Option<usize> {
+    usize::try_from(index).ok().filter(|&i| i < len)
 }
 
 pub(super) fn gather(table: &Slot, index: &Tensor, batch: usize, shape: &[usize]) -> Result<Tensor, Fault> {
@@ -147,7 +143,7 @@ pub(super) fn gather(table: &Slot, index: &Tensor, batch: usize, shape: &[usize]
     {
         let mut out = Vec::with_capacity(count);
         for i in indices {
-            match place(i, coded.shape[0])? {
+            match place(i, coded.shape[0]) {
                 Some(row) => coded.decode_row(row, &mut out),
                 None => out.resize(out.len() + coded.inputs(), 0.0),
             }
@@ -167,7 +163,7 @@ pub(super) fn gather(table: &Slot, index: &Tensor, batch: usize, shape: &[usize]
     }
     let mut places = Vec::with_capacity(indices.len());
     for (i, &index) in indices.iter().enumerate() {
-        places.push(place(index, n)?.map(|p| (i / each * n + p) * inner));
+        places.push(place(index, n).map(|p| (i / each * n + p) * inner));
     }
     macro_rules! take {
         ($($variant:ident),*) => {

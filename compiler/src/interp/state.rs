@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::error::{Fault, InterpError};
-use super::eval::{Evaluator, Slot};
+use super::eval::{Evaluator, Operands, Slot};
 use super::tensor::{Growth, Tensor};
 use super::weights::WeightStore;
-use crate::ir::{AxisCapacity, AxisId, Data, Elem, Initial, Module, Region, StateId};
+use crate::ir::extents::{Extents, Operand, growing};
+use crate::ir::{AxisCapacity, AxisId, Data, Elem, Initial, Module, Region, StateId, Value};
 use crate::numerics::narrow;
 
 /// All that a stream carries from step to step. A clone is a snapshot: elements are shared until written.
@@ -70,7 +71,7 @@ impl StreamState {
 }
 
 /// The value of a state that nothing has written.
-fn initial(module: &Module, weights: &dyn WeightStore, state: StateId) -> Result<Tensor, InterpError> {
+pub(super) fn initial(module: &Module, weights: &dyn WeightStore, state: StateId) -> Result<Tensor, InterpError> {
     let decl = module.state(state);
     if decl.growing().is_some() {
         let shape: Vec<usize> = decl.ty.shape.iter().map(|d| d.constant().unwrap_or(0)).collect();
@@ -220,27 +221,30 @@ impl Evaluator<'_> {
         Ok(super::shape::slice(s, axis, place, 1)?.reshaped(shape)?)
     }
 
-    /// Entries on a growing axis where no operand tells: after this step's push, if this region pushes it at all.
-    pub(super) fn axis_growth(&self, region: &Region, axis: AxisId) -> Result<Growth, InterpError> {
-        let mut found = None;
-        for (i, decl) in self.module.states.iter().enumerate() {
-            if decl.growing().is_some_and(|(_, a)| a == axis) {
-                let state = StateId(i as u32);
-                let pushed = self.pushed.contains_key(&(state, self.instance(state)));
-                if pushed || found.is_none() {
-                    found = self.latest(state)?.growth;
-                }
-                if pushed {
-                    return found.ok_or_else(|| Fault::Shape("an axis without entries".into()).into());
-                }
+    /// Entries on a growing axis of a value that no operand tells of: as many as what it meets has.
+    pub(super) fn axis_growth(&mut self, o: &Operands, v: Value, axis: AxisId) -> Result<Growth, InterpError> {
+        let extents = self.extents.entry(std::ptr::from_ref(o.region) as usize).or_insert_with(|| lengths(o.region));
+        let met = o.values.iter().find_map(|(&other, slot)| match slot {
+            Slot::Tensor(t) if growing(o.region.ty(other)) == Some(axis) && extents.are_equal(other, v) => {
+                t.growth.clone()
             }
-        }
-        let mut growth = found.ok_or_else(|| Fault::Shape("an axis without a state".into()))?;
-        let will_push = region.nodes().any(|n| match region.node(n).op {
-            crate::ir::Op::Push { state } => self.module.state(state).growing().is_some_and(|(_, a)| a == axis),
-            _ => false,
+            _ => None,
         });
-        if will_push {
+        if let Some(growth) = met {
+            return Ok(growth);
+        }
+        let seen = extents.of(v);
+        let pushes = seen.unwrap_or_else(|| extents.last(axis));
+        let states = self.module.states.iter().enumerate();
+        let on_axis = states.filter(|(_, decl)| decl.growing().is_some_and(|(_, a)| a == axis));
+        let states: Vec<StateId> = on_axis.map(|(i, _)| StateId(i as u32)).collect();
+        let pushed = states.iter().find(|&&state| self.pushed.contains_key(&(state, self.instance(state)))).copied();
+        let Some(state) = pushed.or(states.first().copied()) else {
+            return Err(Fault::Shape("an axis without a state".into()).into());
+        };
+        let value = if seen == Some(0) { self.state_value(state)? } else { self.latest(state)? };
+        let mut growth = value.growth.ok_or_else(|| Fault::Shape("an axis without entries".into()))?;
+        if pushes > 0 && pushed.is_none() {
             let mut positions = growth.positions.to_vec();
             positions.push(self.stream.position);
             if let AxisCapacity::Ring(capacity) = self.module.axis(axis).capacity
@@ -261,4 +265,17 @@ impl Evaluator<'_> {
             Slot::Weight { value, .. } => value.dense(),
         }
     }
+}
+
+/// Which pushes the values of a region have seen.
+fn lengths(region: &Region) -> Extents<Value> {
+    let mut extents = Extents::default();
+    for id in region.nodes() {
+        let node = region.node(id);
+        let with_axis =
+            |values: &[Value]| -> Vec<Operand<Value>> { values.iter().map(|&v| (v, growing(region.ty(v)))).collect() };
+        // What does not fit together is refused by the verifier; here it would meet as tensors of unequal shapes.
+        let _ = extents.add(&node.op, &with_axis(&node.inputs), &with_axis(&node.results));
+    }
+    extents
 }

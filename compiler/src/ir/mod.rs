@@ -8,7 +8,9 @@
 //!
 //! What does not live here: the language (`lang`), evaluation (`interp`), rewriting (`passes`).
 
+pub mod extents;
 pub mod graph;
+pub mod groups;
 pub mod infer;
 pub mod module;
 pub mod names;

@@ -127,6 +127,9 @@ pub struct Axis {
     pub capacity: AxisCapacity,
 }
 
+/// A bound on entries of a growing axis, so that counters and offsets fit their types.
+pub const MAX_ENTRIES: usize = 1 << 30;
+
 /// How many entries a growing axis keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AxisCapacity {

@@ -41,6 +41,9 @@ pub enum PackageError {
     /// The graph reads, but means nothing.
     #[error("header: graph: {0}")]
     Invalid(#[from] ir::verify::VerifyError),
+    /// The graph is one that passes make after a package has been read.
+    #[error("header: graph: {0}")]
+    Form(String),
     /// The weight table differs from what the graph needs.
     #[error("header: weight `{path}`: {what}")]
     Table {
@@ -167,6 +170,7 @@ pub fn module_of(package: &Package) -> Result<(Module, Section), PackageError> {
     let header = package.header();
     let module = ir::read::read_module(&header.graph)?;
     ir::verify::verify(&module)?;
+    in_step_form(&module)?;
     check_sizes(&module, package.weights().len())?;
     let section = Section::of(&module.weights);
     let expected = rows(&module, &section);
@@ -188,6 +192,29 @@ fn check_padding(module: &Module, section: &Section, bytes: &[u8]) -> Result<(),
         if let Some(row) = layout.row_with_padding(&bytes[offset..offset + layout.bytes()]) {
             let what = format!("the padding of row {row} is not zero");
             return Err(PackageError::Table { path: weight.path.clone(), what });
+        }
+    }
+    Ok(())
+}
+
+/// Packages hold the graph of one step; time, groups and integer products are made of it by passes that run later.
+fn in_step_form(module: &Module) -> Result<(), PackageError> {
+    fn made_later(region: &ir::Region) -> Option<&'static str> {
+        region.nodes().find_map(|id| {
+            let op = &region.node(id).op;
+            match op {
+                ir::Op::Scan { .. } | ir::Op::Fused { .. } => Some(op.name()),
+                ir::Op::QuantizeInput { .. } | ir::Op::LinearInt8 { .. } => Some(op.name()),
+                _ => ir::Region::nested(op).into_iter().find_map(made_later),
+            }
+        })
+    }
+    for entry in &module.entries {
+        if entry.lifted {
+            return Err(PackageError::Form(format!("entry {} is lifted over time", entry.name)));
+        }
+        if let Some(name) = made_later(&entry.body) {
+            return Err(PackageError::Form(format!("entry {} has a `{name}`, which a step does not have", entry.name)));
         }
     }
     Ok(())

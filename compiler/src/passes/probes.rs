@@ -24,7 +24,10 @@ pub struct Observation {
     pub hidden: Vec<(String, &'static str)>,
 }
 
-/// Makes the wanted probes of a module in step form outputs, named `probe:` and their path. Running this twice finds
+/// What stands before the path of a probe in the name of its output.
+pub const OUTPUT: &str = "probe:";
+
+/// Makes the wanted probes of a module in step form outputs, named [`OUTPUT`] and their path. Running this twice finds
 /// the same outputs again.
 pub fn observe(module: &mut Module, wanted: impl Fn(&str) -> bool) -> Observation {
     let mut observation = Observation::default();
@@ -46,7 +49,7 @@ pub fn observe(module: &mut Module, wanted: impl Fn(&str) -> bool) -> Observatio
             } else if entry.body.ty(value).constant_shape().is_none() {
                 observation.hidden.push((path, "its length grows"));
             } else {
-                let output = format!("probe:{path}");
+                let output = format!("{OUTPUT}{path}");
                 expose(entry, &output, value);
                 observation.observed.push(Observed { path, entry: index, output });
             }

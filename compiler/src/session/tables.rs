@@ -1,11 +1,9 @@
 //! The runtime's tables of a module's entries: names, ports and conventions, without any code.
 
+use sterna_runtime::abi::row_stride;
 use sterna_runtime::model::{Element, EntryTable, Port, Source, Start};
 
 use crate::ir::{Data, Elem, Entry, Module, Param, ParamKind, Type};
-
-/// Bytes from one row of a port to the next: rows start on multiples of this.
-const ROW_ALIGNMENT: usize = 64;
 
 /// The tables of all entries, without their state groups (0) and choices (none).
 ///
@@ -52,7 +50,7 @@ fn port(name: &str, ty: &Type) -> Result<Port, String> {
     let shape = ty.constant_shape().ok_or_else(|| format!("the shape of `{name}` is not constant"))?;
     let element = element(ty.elem).ok_or_else(|| format!("`{name}` is {} outside of the graph", ty.elem.name()))?;
     let bytes = shape.iter().product::<usize>() * element.bytes();
-    let stride = bytes.next_multiple_of(ROW_ALIGNMENT);
+    let stride = row_stride(bytes);
     Ok(Port { name: name.into(), element, shape, stride, source: None, range: None })
 }
 

@@ -1,7 +1,7 @@
 //! States and effects.
 
 use super::{TypeError, Typing, is_arithmetic};
-use crate::ir::module::{StateDecl, StateId};
+use crate::ir::module::{AxisCapacity, MAX_ENTRIES, StateDecl, StateId};
 use crate::ir::op::Op;
 use crate::ir::types::{Dim, Elem, Type};
 
@@ -40,11 +40,21 @@ impl Typing<'_> {
                 let (_, axis) = self.growing(state)?;
                 Ok(vec![Type::new(Elem::I32, vec![axis])])
             }
-            Op::Recent { state, .. } => {
+            Op::Recent { state, back } => {
                 self.count(1)?;
                 let state = self.declaration(*state)?;
                 self.whole(0, state)?;
-                Ok(vec![self.growing(state)?.0])
+                let (entry, _) = self.growing(state)?;
+                let kept = state.growing().and_then(|(_, axis)| self.module.axes.get(axis.index()));
+                let kept = match kept.map(|axis| axis.capacity) {
+                    Some(AxisCapacity::Max(n) | AxisCapacity::Ring(n)) => n,
+                    _ => MAX_ENTRIES,
+                };
+                if *back >= kept {
+                    let what = format!("{} keeps {kept} entries, the one {back} before the newest is none", state.path);
+                    return self.attribute(what);
+                }
+                Ok(vec![entry])
             }
             Op::Host(id) => {
                 let Some(host) = self.module.hosts.get(id.index()) else {

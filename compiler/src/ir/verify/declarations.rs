@@ -136,6 +136,12 @@ impl Checker<'_> {
             if state.instances.contains(&0) {
                 self.declaration(&name, "a repeat has at least one round");
             }
+            if state.held && (grows > 0 || !state.instances.is_empty()) {
+                self.declaration(&name, "what the host writes does not grow and is one for all rounds");
+            }
+            if !room_fits(module, state) {
+                self.declaration(&name, "all its entries in all its instances are more than 2^40 elements");
+            }
         }
     }
 
@@ -171,6 +177,11 @@ impl Checker<'_> {
                 self.declaration(&name, format!("two parameters are called {}", param.name));
             }
             self.param(&name, entry, outer, param);
+        }
+        if let Some(start) = &entry.start
+            && let Err(why) = starts(entry, start)
+        {
+            self.declaration(&name, why);
         }
         let kinds = |f: fn(&ParamKind) -> bool| entry.params.iter().filter(|p| f(&p.kind)).count();
         if kinds(|k| *k == ParamKind::Stream) > 1 || kinds(|k| *k == ParamKind::Position) > 1 {
@@ -225,11 +236,43 @@ impl Checker<'_> {
     }
 }
 
-/// A bound on entries of a growing axis, so that counters and offsets fit their types.
-const MAX_ENTRIES: usize = 1 << 30;
+/// Whether what is fed to a stream before anything else is one step of it.
+fn starts(entry: &Entry, start: &Start) -> Result<(), String> {
+    let Some(stream) = entry.params.iter().find(|p| p.kind == ParamKind::Stream) else {
+        return Err("it has a start and no stream".into());
+    };
+    let (given, needed) = (start.elements.len(), stream.ty.step().elements());
+    if needed != Some(given) {
+        return Err(format!("its start is {given} elements, a step takes {}", needed.unwrap_or(0)));
+    }
+    let most = if stream.ty.elem == Elem::U8 { f64::from(u8::MAX) } else { f64::from(u32::MAX) };
+    let (low, high) = stream.range.unwrap_or((0.0, most));
+    match start.elements.iter().find(|&&e| f64::from(e) < low || f64::from(e) > high.min(most)) {
+        Some(element) => Err(format!("it starts with {element}, which its stream does not have")),
+        None => Ok(()),
+    }
+}
 
 /// A bound on the elements of one value.
 const MAX_ELEMENTS: usize = 1 << 40;
+
+/// Whether a state whose axis is full, in all its instances, has a number of elements within bounds.
+fn room_fits(module: &Module, state: &StateDecl) -> bool {
+    let entries = |axis: AxisId| match module.axes.get(axis.index()).map(|axis| axis.capacity) {
+        Some(AxisCapacity::Max(n) | AxisCapacity::Ring(n)) => n,
+        // Options bound it.
+        Some(AxisCapacity::Unbounded) | None => 1,
+    };
+    let places = state.ty.shape.iter().map(|dim| match *dim {
+        Dim::Const(n) => n,
+        Dim::Grow { axis, .. } => entries(axis),
+        Dim::Time => 1,
+    });
+    places
+        .chain(state.instances.iter().copied())
+        .try_fold(1usize, |n, d| n.checked_mul(d))
+        .is_some_and(|n| n <= MAX_ELEMENTS)
+}
 
 /// Whether all axes are known and the number of elements is within bounds.
 pub(super) fn sized(ty: &Type) -> bool {

@@ -12,19 +12,27 @@
 //! 4. Results have the types that `infer` gives.
 //! 5. A computed weight is f32, has a region without parameters, and reads only weights declared before it; it
 //!    contains no state, host function or effect.
-//! 6. A state has no time axis; it starts empty exactly if it grows; a weight it starts from has its shape.
+//! 6. A state has no time axis; it starts empty exactly if it grows; a weight it starts from has its shape. All instances with
+//!    full axes have at most 2^40 elements. A held state neither grows nor has instances.
 //! 7. An entry's parameters and outputs are those of its body, in number and type; if it is lifted all of them have
 //!    time. The position is i32, the stream u32 or u8\[P\], and both occur at most once; outer parameters name an
-//!    output of the entry it is within, of its type per step.
+//!    output of the entry it is within, of its type per step. A start is one step of the stream.
 //! 8. A state is written and pushed at most once on any way through a step; it is read and written inside exactly
 //!    the repeats that its `instances` name (held states: anywhere). What is pushed to, or looked back in, is a growing state as read,
-//!    pushed or handed on by control flow. What a growing state is left as is that too.
+//!    pushed or handed on by control flow. What a growing state is left as is that too, and what is pushed is written. A state is
+//!    not read after an inner region has changed it; regions of experts have none. `recent` looks back among the entries kept.
 //! 9. In a lifted entry states are used, and types grow, only inside `scan`. A scan is not inside a scan, and no type inside it has time.
-//! 10. A fused group contains no fused group, and no control flow but scans; a linear epilogue has exactly one linear
+//! 10. States on one growing axis are those of one group of entries, have the same instances, and are pushed together, at one
+//!     position. Entries from before a push and from after it do not meet in one operation.
+//! 11. An integer product takes codes and maxima of one quantiser of its kind.
+//! 12. A fused group contains no fused group, and no control flow but scans; a linear epilogue has exactly one linear
 //!     operation, a norm_quant a quantiser.
 
 mod declarations;
 mod region;
+mod states;
+#[cfg(test)]
+mod tests;
 
 use super::infer::TypeError;
 use super::module::Module;
@@ -74,8 +82,9 @@ const MAX_VIOLATIONS: usize = 50;
 
 /// Checks every invariant.
 pub fn verify(module: &Module) -> Result<(), VerifyError> {
-    let mut checker = Checker { module, violations: Vec::new() };
+    let mut checker = Checker { module, on_axis: states::on_axis(module), violations: Vec::new() };
     checker.declarations();
+    checker.axes();
     checker.regions();
     let mut violations = checker.violations;
     if violations.is_empty() {
@@ -130,6 +139,8 @@ fn around_notes(text: &str) -> String {
 
 struct Checker<'a> {
     module: &'a Module,
+    /// The states that entries use on each growing axis.
+    on_axis: states::OnAxis,
     violations: Vec<Violation>,
 }
 

@@ -1,10 +1,12 @@
 //! Invariants of regions: definitions, types, and where states and control flow may be.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::declarations::{fixed_part_sized, quantiser};
+use super::states::Walk;
 use super::{Checker, Fault};
 use crate::ir::graph::{Node, NodeId, Region, Value, ValueDef};
+use crate::ir::groups::state_of;
 use crate::ir::infer::{is_arithmetic, result_types};
 use crate::ir::module::{StateId, WeightSource};
 use crate::ir::op::{FusedKind, Op};
@@ -13,24 +15,41 @@ use crate::ir::types::{Dim, Type};
 
 /// What surrounds a region.
 #[derive(Clone)]
-struct Around {
-    root: Root,
-    path: RegionPath,
+pub(super) struct Around<'r> {
+    pub root: Root,
+    pub path: RegionPath,
     lifted: bool,
     in_scan: bool,
+    in_experts: bool,
     fused: Option<FusedKind>,
     /// Bounds of the repeats, outermost first.
     repeats: Vec<usize>,
+    /// The region around, the node that this one is nested in, and what surrounds both.
+    pub outer: Option<(&'r Region, NodeId, &'r Around<'r>)>,
+    /// How many pushes the parameters have seen, where it is known.
+    pub seen: Vec<Option<usize>>,
+    /// States that regions before this one have changed in this step.
+    pub changed: BTreeSet<StateId>,
 }
 
 /// How often a state is written and pushed on the busiest way through a region.
-type Uses = HashMap<StateId, (usize, usize)>;
+pub(super) type Uses = HashMap<StateId, (usize, usize)>;
 
 impl Checker<'_> {
     pub(super) fn regions(&mut self) {
         let module = self.module;
-        let around =
-            |root, lifted| Around { root, path: Vec::new(), lifted, in_scan: false, fused: None, repeats: Vec::new() };
+        let around = |root, lifted| Around {
+            root,
+            path: Vec::new(),
+            lifted,
+            in_scan: false,
+            in_experts: false,
+            fused: None,
+            repeats: Vec::new(),
+            outer: None,
+            seen: Vec::new(),
+            changed: BTreeSet::new(),
+        };
         for (i, weight) in module.weights.iter().enumerate() {
             if let WeightSource::Computed(region) = &weight.source {
                 self.region(region, &around(Root::Weight(i), false));
@@ -55,6 +74,8 @@ impl Checker<'_> {
             self.ty(region.ty(param), true, around, &at_params);
         }
         let mut uses = Uses::new();
+        let mut walk = Walk::new(region, around);
+        let mut around = around.clone();
         for id in region.nodes() {
             let node = region.node(id);
             let place = Place::Node(around.root, around.path.clone(), id);
@@ -70,14 +91,18 @@ impl Checker<'_> {
                 self.fault(place.clone(), Fault::Structure(what));
             }
             if sound {
-                self.types(region, node, around, &place);
-                if let Err(what) = self.structure(region, node, around) {
+                self.types(region, node, &around, &place);
+                let structure = self.structure(region, node, &around);
+                if let Err(what) = structure.and_then(|()| self.codes(region, node, &around)) {
                     self.fault(place.clone(), Fault::Structure(what));
                 }
+                self.step(region, id, &around, &mut walk);
             }
             defined.extend(&node.results);
-            self.nested(node, id, around, &mut uses);
+            let inner = self.nested(region, id, &around, &walk, &mut uses);
+            Self::changed(&mut around, &inner);
         }
+        self.pushes(region, &around, &walk);
         for &value in region.results() {
             if !defined.contains(&value) {
                 let place = Place::Yield(around.root, around.path.clone());
@@ -87,19 +112,22 @@ impl Checker<'_> {
         uses
     }
 
-    fn nested(&mut self, node: &Node, id: NodeId, around: &Around, uses: &mut Uses) {
+    fn nested(&mut self, region: &Region, id: NodeId, around: &Around, walk: &Walk, uses: &mut Uses) -> Uses {
+        let node = region.node(id);
         match node.op {
             Op::StateWrite(s) => uses.entry(s).or_default().0 += 1,
             Op::Push { state } => uses.entry(state).or_default().1 += 1,
             _ => {}
         }
         let mut inner = Uses::new();
+        let outer = region;
         for (i, region) in Region::nested(&node.op).into_iter().enumerate() {
-            let mut inside = around.clone();
+            let mut inside = Around { outer: Some((outer, id, around)), seen: walk.seen(node), ..around.clone() };
             inside.path.push((id, i));
             match &node.op {
                 Op::Repeat { max, .. } => inside.repeats.push(*max),
                 Op::Scan { .. } => inside.in_scan = true,
+                Op::Experts { .. } => inside.in_experts = true,
                 Op::Fused { kind, .. } => inside.fused = Some(*kind),
                 _ => {}
             }
@@ -114,10 +142,11 @@ impl Checker<'_> {
                 }
             }
         }
-        for (state, (writes, pushes)) in inner {
+        for (&state, (writes, pushes)) in &inner {
             let all = uses.entry(state).or_default();
             *all = (all.0 + writes, all.1 + pushes);
         }
+        inner
     }
 
     fn types(&mut self, region: &Region, node: &Node, around: &Around, place: &Place) {
@@ -175,11 +204,7 @@ impl Checker<'_> {
     }
 
     fn structure(&self, region: &Region, node: &Node, around: &Around) -> Result<(), String> {
-        let state = match node.op {
-            Op::StateRead(s) | Op::StateWrite(s) => Some(s),
-            Op::Push { state } | Op::Positions { state } | Op::Recent { state, .. } => Some(state),
-            _ => None,
-        };
+        let state = state_of(&node.op);
         let effect = state.is_some() || matches!(node.op, Op::Host(_) | Op::Check { .. } | Op::Probe { .. });
         if let Root::Weight(own) = around.root {
             if effect {
@@ -196,6 +221,9 @@ impl Checker<'_> {
         {
             if around.lifted && !around.in_scan {
                 return Err("in a lifted entry states are used inside scans".into());
+            }
+            if around.in_experts {
+                return Err("parts that are chosen by an index have no states".into());
             }
             if !decl.held && decl.instances != around.repeats {
                 return Err(format!(

@@ -8,7 +8,7 @@
 use super::NotCompiled;
 use super::access::{Buffer, Ring};
 use super::emit::{Emit, Loc, Sink};
-use super::graph::{Act, Body, Step};
+use super::graph::{Act, Body, Step, V};
 use super::index::Ix;
 use crate::ir::{AxisCapacity, AxisId, Dim, Elem, Op, StateId};
 use crate::kernel::build::Builder;
@@ -74,6 +74,63 @@ impl<'a> Emit<'a> {
         Grow { axis, count, plus, low: Some(low), extent, gap: Some(gap) }
     }
 
+    /// The extent of a value with a growing axis; none for others. One that no entries came into, such as a repeated
+    /// scalar, has the length of what it meets ([`crate::ir::extents`]).
+    pub fn extent(&mut self, b: &mut Builder, v: V) -> Option<Grow> {
+        if let Some(grow) = self.grows.get(&v) {
+            return Some(grow.clone());
+        }
+        let (axis, plus) = self.growing_axis(v)?;
+        let pushed = self.extents.of(v).unwrap_or_else(|| self.extents.last(axis)) > 0;
+        let count = match self.counts.get(&axis) {
+            Some(&count) if pushed => count,
+            _ if self.frozen => self.frozen_count(b, axis, pushed),
+            _ => {
+                let before = self.pushes(b, axis);
+                if pushed { self.after_push(b, axis, before) } else { before }
+            }
+        };
+        Some(self.grow(b, axis, count, plus))
+    }
+
+    /// The number of entries that a push leaves where there were `before`.
+    fn after_push(&mut self, b: &mut Builder, axis: AxisId, before: Value) -> Value {
+        let one = b.const_n(1);
+        let before = match self.capacity(axis) {
+            Some(capacity) => {
+                let last = b.const_n(capacity as i32 - 1);
+                b.smin(before, last)
+            }
+            None => before,
+        };
+        b.add(before, one)
+    }
+
+    /// The most entries of an axis that keeps all of them.
+    fn capacity(&self, axis: AxisId) -> Option<usize> {
+        match self.module.axis(axis).capacity {
+            AxisCapacity::Ring(_) => None,
+            AxisCapacity::Max(n) => Some(n),
+            AxisCapacity::Unbounded => Some(self.max_context),
+        }
+    }
+
+    /// The growing axis of a value's type, and the fixed places in front of it.
+    fn growing_axis(&self, v: V) -> Option<(AxisId, usize)> {
+        self.graph.ty(v).shape.iter().find_map(|d| match d {
+            Dim::Grow { axis, plus } => Some((*axis, *plus)),
+            _ => None,
+        })
+    }
+
+    /// Places of a value along its growing axis.
+    pub fn places(&mut self, b: &mut Builder, grow: &Grow) -> Value {
+        let Some(low) = grow.low else { return grow.extent };
+        let plus = b.const_n(grow.plus as i32);
+        let entries = b.sub(grow.extent, low);
+        b.add(entries, plus)
+    }
+
     /// The dense index of a place counted from the first fixed place, or entry.
     pub fn dense_place(&mut self, b: &mut Builder, grow: &Grow, place: Value) -> Value {
         let Some(low) = grow.low else { return place };
@@ -87,27 +144,19 @@ impl<'a> Emit<'a> {
     /// Gives the growing results of a step their extent.
     pub fn extents(&mut self, b: &mut Builder, step: &Step) -> Result<(), NotCompiled> {
         for &v in &step.results {
-            let growing = self.graph.ty(v).shape.iter().find_map(|d| match d {
-                Dim::Grow { axis, plus } => Some((*axis, *plus)),
-                _ => None,
-            });
-            let Some((axis, plus)) = growing else {
+            let Some((axis, plus)) = self.growing_axis(v) else {
                 continue;
             };
             if matches!(step.act, Act::Op(Op::StateRead(_) | Op::Push { .. } | Op::Positions { .. })) {
                 continue;
             }
-            let known = step.inputs.iter().find_map(|x| self.grows.get(x)).cloned();
-            let Some(known) = known else {
-                // A repeated scalar has the length of what it meets; only if it is stored alone, that of now.
-                if let Some(&count) = self.counts.get(&axis) {
-                    let grow = self.grow(b, axis, count, plus);
-                    self.grows.insert(v, grow);
-                }
+            // The places of a gather are those of its index.
+            let first = usize::from(matches!(step.act, Act::Op(Op::Gather { .. })));
+            let order = step.inputs.iter().skip(first).chain(step.inputs.iter().take(first));
+            let Some(known) = order.filter_map(|x| self.grows.get(x)).find(|grow| grow.axis == axis).cloned() else {
                 continue;
             };
-            let grow =
-                if known.plus == plus && known.axis == axis { known } else { self.grow(b, axis, known.count, plus) };
+            let grow = if known.plus == plus { known } else { self.grow(b, axis, known.count, plus) };
             self.grows.insert(v, grow);
         }
         Ok(())
@@ -384,12 +433,10 @@ impl<'a> Emit<'a> {
         let Some((_, axis)) = self.module.state(state).growing() else {
             return self.fail(step.origin, "positions of a state that does not grow");
         };
-        let count = match self.counts.get(&axis) {
-            Some(count) => *count,
-            None => self.pushes(b, axis),
-        };
         let v = step.results[0];
-        let grow = self.grow(b, axis, count, 0);
+        let Some(grow) = self.extent(b, v) else {
+            return self.fail(step.origin, "positions without an axis");
+        };
         self.grows.insert(v, grow.clone());
         let buffer = self.position_buffer(axis);
         let buffer = self.with_ring(b, &buffer, 0, &grow);

@@ -402,7 +402,7 @@ impl<'t> Tile<'t> {
 
     /// A row of an input or output; of one that has heads, the part of this head.
     fn buffer(&self, emit: &Emit<'_>, v: V, place: &Place, pointer: Value, row: &Ix) -> Buffer {
-        let whole = row_buffer(&self.split.pushes.graph, v, pointer, place.row_stride, row);
+        let whole = row_buffer(&self.split.pushes.graph, v, pointer, place, row);
         emit.of_head(v, whole.expect("what lies between kernels does not grow"))
     }
 }

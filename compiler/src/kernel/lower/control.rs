@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::access::{Buffer, array_strides};
+use super::access::Buffer;
 use super::driver::{Bound, Maker, Scope, Stored};
 use super::emit::{Emit, Start};
 use super::graph::Graph;
@@ -118,15 +118,14 @@ impl<'m> Maker<'m> {
             let other = b.load_n(at, offset);
             let other = Ix::value(b.clamp_row(other, rows));
             let (from_row, to_row) = if gather { (&other, row) } else { (row, &other) };
-            let array = |pointer: KernelValue, base: Ix| Buffer {
+            let array = |pointer: KernelValue, place: &Place, row: &Ix| Buffer {
                 pointer,
                 elem: ty.elem,
-                base,
-                strides: array_strides(ty.elem, &shape),
+                base: row.times(place.row_stride),
+                strides: place.strides(ty.elem, &shape),
                 ring: None,
             };
-            let from = array(source, from_row.times(from.row_stride));
-            let to = array(target, to_row.times(to.row_stride));
+            let (from, to) = (array(source, from, from_row), array(target, to, to_row));
             emit.copy(b, &from, &to, &shape)
         })?;
         let kernel = self.kernel(b.finish());
@@ -299,7 +298,7 @@ impl<'m> Maker<'m> {
                 parts.push(target.as_ref().map(|target| {
                     let ty = &target.ty;
                     let shape = ty.constant_shape().unwrap_or_default();
-                    let step = array_strides(ty.elem, &shape)[0] as u64;
+                    let step = target.place.strides(ty.elem, &shape)[0] as u64;
                     let mut part = target.clone();
                     if let Arg::Pointer { offset, .. } = &mut part.place.arg {
                         *offset += place as u64 * step;
@@ -332,7 +331,7 @@ impl<'m> Maker<'m> {
                 pointer,
                 elem: target.ty.elem,
                 base: row.times(target.place.row_stride),
-                strides: array_strides(target.ty.elem, &shape),
+                strides: target.place.strides(target.ty.elem, &shape),
                 ring: None,
             };
             emit.clear(b, &to, &shape)

@@ -12,10 +12,11 @@ use super::plan::{self, Plan, Slot};
 use super::state::StateLayout;
 use super::weights::WeightLayout;
 use super::{Choice, Lowered, NotCompiled, Options, Port};
-use crate::ir::{Entry, Module, NodeId, Op, OriginId, ParamKind, Region, Type, Value};
+use crate::ir::{Elem, Entry, Module, NodeId, Op, OriginId, ParamKind, Region, Type, Value};
 use crate::kernel::ir::Kernel;
 use crate::kernel::program::{Arg, Base, Driver, KernelId, LoopVar, Program, RowsId, Step, TALLIES, Work};
 use crate::weights::Section;
+use sterna_runtime::abi::row_stride;
 
 /// A value in memory.
 #[derive(Clone, Debug)]
@@ -125,15 +126,18 @@ pub fn lower(module: &Module, options: &Options, section: Section) -> Result<Low
     Ok(lowered)
 }
 
+/// Bytes from one row of a port to the next.
+fn port_stride(elem: Elem, shape: &[usize]) -> u64 {
+    row_stride(shape.iter().product::<usize>() * elem.bytes().unwrap_or(0)) as u64
+}
+
 /// The inputs and outputs of an entry.
 fn ports(module: &Module, entry: &Entry) -> Result<(Vec<Port>, Vec<Port>), NotCompiled> {
     let port = |ty: &Type| {
         let ty = ty.step();
         let shape = ty.constant_shape();
         match (shape, ty.elem.bytes()) {
-            (Some(shape), Some(_)) => {
-                Ok(Port { stride: (array_bytes(ty.elem, &shape) as u64).next_multiple_of(64), elem: ty.elem, shape })
-            }
+            (Some(shape), Some(_)) => Ok(Port { stride: port_stride(ty.elem, &shape), elem: ty.elem, shape }),
             _ => Err(NotCompiled {
                 origin: OriginId(0),
                 what: format!("an input or output of entry {} that grows", entry.name),
@@ -244,11 +248,13 @@ impl<'m> Maker<'m> {
     /// Memory for a result: an output of the entry, or a slot.
     pub fn result(&mut self, scope: usize, value: Value, ty: &Type) -> Result<Stored, NotCompiled> {
         let step = ty.step();
+        // Rows of codes have other places in memory than in a port.
         if scope == 0
             && ty.is_lifted()
-            && let Some(&output) = self.direct.get(&value)
+            && ty.elem != Elem::I8
+            && let (Some(&output), Some(shape)) = (self.direct.get(&value), step.constant_shape())
         {
-            let stride = self.row_bytes(&step)?.next_multiple_of(64);
+            let stride = port_stride(step.elem, &shape);
             return Ok(Stored { place: Place::at(Base::Output(output), 0, stride as i64), ty: step });
         }
         self.slot(&step, ty.is_lifted())

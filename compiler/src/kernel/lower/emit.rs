@@ -14,6 +14,7 @@ use super::heads::Heads;
 use super::index::Ix;
 use super::state::StateLayout;
 use super::weights::WeightLayout;
+use crate::ir::extents::Extents;
 use crate::ir::{AxisId, Dim, Elem, Literal, Module, Op, OriginId, StateId, WeightId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{LANES, Value};
@@ -57,6 +58,8 @@ pub struct Emit<'a> {
     pub grows: HashMap<V, Grow>,
     /// How many stages use a value.
     pub stages: Vec<usize>,
+    /// Which pushes values along growing axes have seen.
+    pub extents: Extents<V>,
     pub weight_pointers: HashMap<WeightId, Value>,
     /// The scales of packed weights.
     pub scale_pointers: HashMap<WeightId, Value>,
@@ -117,6 +120,7 @@ impl<'a> Emit<'a> {
             locs: vec![None; values],
             grows: HashMap::new(),
             stages: vec![0; values],
+            extents: Extents::default(),
             weight_pointers: HashMap::new(),
             scale_pointers: HashMap::new(),
             literal_pointers: Vec::new(),

@@ -5,7 +5,7 @@ use super::NotCompiled;
 use super::emit::{Emit, Loc};
 use super::graph::{Act, Step, V};
 use super::index::Ix;
-use crate::ir::{Data, Dim, Elem, Literal, Op};
+use crate::ir::{Data, Dim, Literal, Op};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{LANES, Mem, Type, Value};
 
@@ -218,7 +218,7 @@ impl Emit<'_> {
         })
     }
 
-    /// Rows, or elements, of a table by index; -1 gives zeros.
+    /// Rows, or elements, of a table by index; an index outside of it gives zeros.
     fn gather(
         &mut self,
         b: &mut Builder,
@@ -234,32 +234,32 @@ impl Emit<'_> {
             return self.by_lane(b, at, |emit, b, place| emit.gather(b, step, batch, place, false));
         }
         let chosen = self.eval(b, index, &at[..index_rank], false)?;
-        let zero = b.const_n(0);
-        let present = b.le(zero, chosen);
-        let mut row = b.smax(chosen, zero);
-        // Lanes behind the last element choose at random; they must not leave the table.
-        match (self.graph.ty(table).shape[batch], self.grows.get(&table).cloned()) {
-            (Dim::Const(n), _) => {
-                let last = b.const_n(n as i32 - 1);
-                row = b.smin(row, last);
+        let (zero, one) = (b.const_n(0), b.const_n(1));
+        let (length, grow) = match self.graph.ty(table).shape[batch] {
+            Dim::Const(n) => (b.const_n(i32::try_from(n).unwrap_or(i32::MAX)), None),
+            _ => {
+                let grow = self.extent(b, table).expect("a table of entries");
+                (self.places(b, &grow), Some(grow))
             }
-            (_, Some(grow)) => {
-                row = self.dense_place(b, &grow, row);
-                let (one, last) = (b.const_n(1), grow.extent);
-                let last = b.sub(last, one);
-                row = b.smin(row, last);
-                // There may be no entry yet.
-                row = b.smax(row, zero);
-            }
-            _ => {}
+        };
+        // Numbers from data, and lanes behind the last element, may be anything: they must not leave the table. u32 from
+        // 2^31 on is negative here, and outside too.
+        let (reached, inside) = (b.le(zero, chosen), b.lt(chosen, length));
+        let present = b.and(reached, inside);
+        let last = b.sub(length, one);
+        let row = b.smin(chosen, last);
+        // An axis without entries has no last place; its first slot is there, and not taken.
+        let mut row = b.smax(row, zero);
+        if let Some(grow) = grow {
+            row = self.dense_place(b, &grow, row);
+            let last = b.sub(grow.extent, one);
+            row = b.smin(row, last);
+            row = b.smax(row, zero);
         }
         let mut place = at[..batch].to_vec();
         place.push(Ix::value(row));
         place.extend_from_slice(&at[index_rank..]);
         let value = self.eval(b, table, &place, wide)?;
-        if matches!(self.graph.ty(index).elem, Elem::U8 | Elem::U32) {
-            return Ok(value);
-        }
         Ok(self.or_zero(b, present, value))
     }
 

@@ -18,7 +18,7 @@ impl<'m> Maker<'m> {
             None => {
                 let region = self.scopes[scope].region;
                 let node = region.producer(value).expect("a parameter is bound");
-                Found::Node(scope, region, node)
+                Found::Node(scope, region, node, value)
             }
         }
     }
@@ -36,12 +36,12 @@ impl<'m> Maker<'m> {
                 import.inputs.push((v, stored.place));
                 Ok(v)
             }
-            Found::Node(scope, region, id) => {
+            Found::Node(scope, region, id, value) => {
                 let node = region.node(id);
-                let at = node.results.iter().position(|&r| r == value);
+                let at = node.results.iter().position(|&r| r == value).expect("a node gives its results");
                 let key = (scope, node.results[0]);
                 if let Some(results) = import.known.get(&key) {
-                    return Ok(results[at.unwrap_or(0)]);
+                    return Ok(results[at]);
                 }
                 let mut env = HashMap::new();
                 for &input in &node.inputs {
@@ -50,7 +50,7 @@ impl<'m> Maker<'m> {
                 }
                 import.graph.node(region, id, &mut env, &mut import.steps)?;
                 let results: Vec<V> = node.results.iter().map(|r| env[r]).collect();
-                let v = results[at.unwrap_or(0)];
+                let v = results[at];
                 import.known.insert(key, results);
                 Ok(v)
             }
@@ -68,8 +68,8 @@ impl<'m> Maker<'m> {
 /// What [`Maker::find`] found.
 pub enum Found<'m> {
     Stored(Stored),
-    /// A node that is copied into the graphs of its readers.
-    Node(usize, &'m Region, NodeId),
+    /// A node that is copied into the graphs of its readers, with its result as the node's own scope and region have it.
+    Node(usize, &'m Region, NodeId, Value),
 }
 
 /// The graph of a kernel in the making.

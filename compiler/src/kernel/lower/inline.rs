@@ -88,13 +88,20 @@ impl Emit<'_> {
                     found.push((*state, in_place));
                 }
             }
+            // A view may have a place, which is then one in the state's own memory.
             Op::Broadcast { .. } | Op::Reshape | Op::Permute { .. } | Op::Slice { .. } => {
                 self.collect_states(step.inputs[0], false, found);
             }
             _ if self.locs[v.index()].is_some() => {}
-            _ => {
+            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_) => {
                 for &input in &step.inputs {
                     self.collect_states(input, in_place, found);
+                }
+            }
+            // Whatever else is evaluated where it is used may read any place.
+            _ => {
+                for &input in &step.inputs {
+                    self.collect_states(input, false, found);
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::NotCompiled;
-use super::access::{Buffer, array_strides};
+use super::access::{Buffer, array_strides, row_major};
 use super::emit::{Emit, Loc, Sink, Start};
 use super::graph::{Act, Body, Graph, V};
 use super::index::Ix;
@@ -31,6 +31,15 @@ impl Place {
     /// At a constant offset.
     pub fn at(base: Base, offset: u64, row_stride: i64) -> Place {
         Place { arg: Arg::at(base, offset), row_stride, code_sum: false }
+    }
+
+    /// Bytes per index of each axis within a row: hosts have the rows of ports row-major (spec/abi.md), between
+    /// kernels they lie as arrays do.
+    pub fn strides(&self, elem: Elem, shape: &[usize]) -> Vec<i64> {
+        match (&self.arg, elem.bytes()) {
+            (Arg::Pointer { base: Base::Input(_) | Base::Output(_), .. }, Some(bytes)) => row_major(shape, bytes),
+            _ => array_strides(elem, shape),
+        }
     }
 }
 
@@ -284,7 +293,7 @@ pub fn open<'a>(
 }
 
 /// The array that a value's row is.
-pub fn row_buffer(graph: &Graph, v: V, pointer: Value, stride: i64, row: &Ix) -> Result<Buffer, String> {
+pub fn row_buffer(graph: &Graph, v: V, pointer: Value, place: &Place, row: &Ix) -> Result<Buffer, String> {
     let ty = graph.ty(v);
     let Some(shape) = ty.constant_shape() else {
         return Err("a growing value outside its kernel".into());
@@ -292,7 +301,8 @@ pub fn row_buffer(graph: &Graph, v: V, pointer: Value, stride: i64, row: &Ix) ->
     if ty.elem.bytes().is_none() {
         return Err("an encoded value that is no weight".into());
     }
-    Ok(Buffer { pointer, elem: ty.elem, base: row.times(stride), strides: array_strides(ty.elem, &shape), ring: None })
+    let strides = place.strides(ty.elem, &shape);
+    Ok(Buffer { pointer, elem: ty.elem, base: row.times(place.row_stride), strides, ring: None })
 }
 
 impl Emit<'_> {
@@ -306,14 +316,12 @@ impl Emit<'_> {
     ) -> Result<Vec<Sink>, NotCompiled> {
         let origin = spec.body.steps.first().map_or(OriginId(0), |&id| spec.graph.steps[id].origin);
         for ((v, place), &pointer) in spec.inputs.iter().zip(&frame.inputs) {
-            let buffer =
-                row_buffer(&spec.graph, *v, pointer, place.row_stride, row).or_else(|what| self.fail(origin, what))?;
+            let buffer = row_buffer(&spec.graph, *v, pointer, place, row).or_else(|what| self.fail(origin, what))?;
             self.locs[v.index()] = Some(Loc::Buf(buffer));
         }
         let mut sinks = Vec::new();
         for ((v, place), &pointer) in spec.outputs.iter().zip(&frame.outputs) {
-            let buffer =
-                row_buffer(&spec.graph, *v, pointer, place.row_stride, row).or_else(|what| self.fail(origin, what))?;
+            let buffer = row_buffer(&spec.graph, *v, pointer, place, row).or_else(|what| self.fail(origin, what))?;
             sinks.push(Sink { value: *v, buffer, padded: true });
         }
         self.enter_states(b, frame, row);

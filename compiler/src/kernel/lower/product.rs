@@ -20,7 +20,7 @@ impl<'a> Emit<'a> {
         let rows = x_ty.rank() == batch + 2;
         let columns = y_ty.rank() == batch + 2;
         let k_dim = x_ty.rank() - 1;
-        let grow = self.grows.get(&x).or(self.grows.get(&y)).cloned();
+        let grow = self.extent(b, x).or_else(|| self.extent(b, y));
         let len = self.lens(&x_ty.shape[k_dim..], grow.as_ref())?.remove(0);
         self.prepare(b, x)?;
         self.prepare(b, y)?;
@@ -38,7 +38,7 @@ impl<'a> Emit<'a> {
         }
         let target = self.allocate(b, v);
         let shape = self.graph.ty(v).shape.clone();
-        let grow = self.grows.get(&v).cloned();
+        let grow = self.extent(b, v);
         let lens = self.lens(&shape, grow.as_ref())?;
         let (last, leading) = lens.split_last().expect("columns");
         self.nest(b, leading, &[], &mut |emit, b, at| {

@@ -25,7 +25,7 @@ impl<'a> Emit<'a> {
             return Ok(());
         }
         let buffer = self.allocate(b, v);
-        let grow = self.grows.get(&v).cloned();
+        let grow = self.extent(b, v);
         let lens = self.lens(&shape, grow.as_ref())?;
         self.nest(b, &lens, &[], &mut |emit, b, at| {
             let value = make(emit, b, at)?;
@@ -41,7 +41,7 @@ impl<'a> Emit<'a> {
         let (x, v) = (step.inputs[0], step.results[0]);
         let ty = self.graph.ty(x).clone();
         self.prepare(b, x)?;
-        let grow = self.grows.get(&x).cloned();
+        let grow = self.extent(b, x);
         let len = self.lens(&ty.shape[axis..=axis], grow.as_ref())?.remove(0);
         if op == ReduceOp::ArgMax {
             return self.scalars(b, v, &mut |emit, b, at| emit.arg_max(b, x, axis, &len, at));
@@ -268,7 +268,9 @@ impl<'a> Emit<'a> {
             }
             // Entries go to their place behind the fixed ones.
             self.prepare(b, input)?;
-            let (from, to) = (self.grows[&input].clone(), self.grows[&v].clone());
+            let (Some(from), Some(to)) = (self.extent(b, input), self.extent(b, v)) else {
+                return self.fail(step.origin, "a concatenation along an axis that has no state");
+            };
             let zero = b.const_n(0);
             let old = from.low.unwrap_or(zero);
             let new = match to.low {

@@ -2,16 +2,40 @@
 
 use super::emit::Emit;
 use super::graph::{Act, Body, Graph, StepId, V};
+use crate::ir::extents::{Extents, Operand, growing};
 use crate::ir::{Op, StateId};
 use std::collections::HashMap;
 
 impl Emit<'_> {
-    /// Counts the stages of all steps of a kernel.
+    /// Counts the stages of all steps of a kernel, and finds which pushes their values have seen.
     pub fn count_stages(&mut self, body: &Body, sinks: &[V]) {
         let mut count = Count { graph: self.graph, users: vec![Vec::new(); self.graph.types.len()], next: 0 };
         count.body(body, sinks);
         self.stages = count.users.iter().map(Vec::len).collect();
         self.copied = shared_states(self.graph, body);
+        self.extents = Extents::default();
+        lengths(self.graph, body, &mut self.extents);
+    }
+}
+
+/// Adds the steps of a body to `extents`.
+fn lengths(graph: &Graph, body: &Body, extents: &mut Extents<V>) {
+    for &id in &body.steps {
+        let step = &graph.steps[id];
+        match &step.act {
+            Act::Op(op) => {
+                let with_axis =
+                    |values: &[V]| -> Vec<Operand<V>> { values.iter().map(|&v| (v, growing(graph.ty(v)))).collect() };
+                let met = extents.add(op, &with_axis(&step.inputs), &with_axis(&step.results));
+                debug_assert!(met.is_ok(), "the verifier refuses entries of different moments: {met:?}");
+            }
+            Act::If { then, otherwise } => {
+                lengths(graph, then, extents);
+                lengths(graph, otherwise, extents);
+            }
+            Act::Repeat { body, .. } => lengths(graph, body, extents),
+            Act::Experts { bodies } => bodies.iter().for_each(|body| lengths(graph, body, extents)),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use super::access::row_major;
 use super::weights::WeightLayout;
 use super::{NotCompiled, Options};
+use crate::ir::groups::entry_groups;
 use crate::ir::{AxisCapacity, AxisId, Dim, Elem, Encoding, Initial, Module, Op, Region, StateDecl, StateId, WeightId};
 use crate::kernel::ir::LANES;
 use crate::kernel::program::Extent;
@@ -93,32 +94,16 @@ impl StateLayout {
                 uses
             })
             .collect();
-        // Entries may share an axis.
+        // Entries may share an axis: what one of them reads of it, the others keep.
         let looked_at: Vec<AxisId> = uses.iter().flat_map(|u| u.looked_at.iter().copied()).collect();
+        let positions: Vec<AxisId> = uses.iter().flat_map(|u| u.positions.iter().copied()).collect();
         for one in &mut uses {
             one.looked_at.clone_from(&looked_at);
+            one.positions.clone_from(&positions);
         }
-        let mut entry_group: Vec<usize> = (0..uses.len()).collect();
-        for i in 0..uses.len() {
-            for j in 0..i {
-                if uses[i].states.iter().any(|s| uses[j].states.contains(s)) {
-                    let (from, to) = (entry_group[i], entry_group[j]);
-                    for group in &mut entry_group {
-                        if *group == from {
-                            *group = to;
-                        }
-                    }
-                }
-            }
-        }
-        let mut used: Vec<usize> = entry_group.clone();
-        used.sort_unstable();
-        used.dedup();
-        for group in &mut entry_group {
-            *group = used.iter().position(|u| u == group).unwrap_or(0);
-        }
+        let entry_group = entry_groups(module);
         let mut layout = StateLayout {
-            groups: vec![StateGroup::default(); used.len()],
+            groups: vec![StateGroup::default(); entry_group.iter().max().map_or(0, |last| last + 1)],
             entry_group: entry_group.clone(),
             ..StateLayout::default()
         };

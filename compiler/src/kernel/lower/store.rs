@@ -84,10 +84,7 @@ impl Emit<'_> {
 
     /// Whether a value was computed right where it is to be stored.
     fn is_in_place(&self, sink: &Sink) -> bool {
-        match (&self.locs[sink.value.index()], self.direct.get(&sink.value)) {
-            (Some(Loc::Buf(found)), Some(direct)) => found.pointer == direct.pointer,
-            _ => false,
-        }
+        matches!(&self.locs[sink.value.index()], Some(Loc::Buf(found)) if found.is_same(&sink.buffer))
     }
 
     /// Like [`Emit::ensure_buffer`], the last axis without gaps and all axes row-major.
@@ -115,7 +112,7 @@ impl Emit<'_> {
             self.prepare(b, sink.value)?;
         }
         let shape = self.graph.ty(first.value).shape.clone();
-        let grow = sinks.iter().find_map(|s| self.grows.get(&s.value)).cloned();
+        let grow = self.extent(b, first.value);
         let lens = self.lens(&shape, grow.as_ref())?;
         if sinks.iter().any(|sink| self.scalar_only(sink.value)) || lens.is_empty() {
             return self.nest(b, &lens, &[], &mut |emit, b, at| {

@@ -38,7 +38,7 @@ impl<'a> Emit<'a> {
         let v = step.results[0];
         let mask = self.allocate(b, v);
         let shape = self.graph.ty(v).shape.clone();
-        let grow = self.grows.get(&v).cloned();
+        let grow = self.extent(b, v);
         let lens = self.lens(&shape, grow.as_ref())?;
         self.nest(b, &lens, &[], &mut |emit, b, at| {
             let no = b.const_n(0);
@@ -76,7 +76,7 @@ impl<'a> Emit<'a> {
             return self.fail(step.origin, format!("top_k of {}", ty.elem.name()));
         }
         self.ensure_buffer(b, x)?;
-        let grow = self.grows.get(&x).cloned();
+        let grow = self.extent(b, x);
         let lens = self.lens(&ty.shape, grow.as_ref())?;
         let (last, leading) = lens.split_last().expect("top_k has an axis");
         let most = match ty.shape.last() {

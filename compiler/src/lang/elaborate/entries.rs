@@ -29,6 +29,7 @@ impl<'a> Elaborator<'a> {
             finished.params = context.params;
             finished.outputs = context.outputs;
             self.module.entries.push(finished);
+            self.entry_spans.push(entry.name.span);
         }
     }
 

@@ -29,6 +29,7 @@ mod statics;
 mod tensor_functions;
 mod unused;
 mod value;
+mod verified;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -128,6 +129,8 @@ struct Elaborator<'a> {
     /// Parts made, for the final check that each is called.
     parts: Vec<Rc<value::Part<'a>>>,
     weight_used: Vec<bool>,
+    /// Of the module's entries, where they are named.
+    entry_spans: Vec<Span>,
     /// Where each weight is declared: its name.
     weight_spans: Vec<Span>,
     weight_shapes: Vec<Span>,
@@ -200,6 +203,7 @@ impl<'a> Elaborator<'a> {
             ran: HashSet::new(),
             parts: Vec::new(),
             weight_used: Vec::new(),
+            entry_spans: Vec::new(),
             weight_spans: Vec::new(),
             weight_shapes: Vec::new(),
             paths: HashMap::new(),
@@ -229,6 +233,9 @@ impl<'a> Elaborator<'a> {
         }
         self.unused_names();
         self.config_uses(config);
+        if !self.diagnostics.has_errors() {
+            self.verified();
+        }
         let Elaborator { diagnostics, module, .. } = self;
         diagnostics.into_result(module)
     }

@@ -100,8 +100,8 @@ impl<'a> Elaborator<'a> {
         let value = self.eval(expr, Some(elem))?;
         let fill = match (&value, elem) {
             (Val::Bool(b), Elem::Bool) => Some(f64::from(u8::from(*b))),
-            (Val::Int(n), Elem::F32) => Some(*n as f64),
-            (Val::Float(x), Elem::F32) => Some(*x),
+            (Val::Int(n), Elem::F32) => Some(f64::from(*n as f32)),
+            (Val::Float(x), Elem::F32) => Some(f64::from(*x as f32)),
             (Val::Int(_), _) if elem.is_integer() => {
                 super::statics::literal(&value, Some(elem)).ok().and(value.as_f64())
             }
