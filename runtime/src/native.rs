@@ -74,6 +74,16 @@ pub struct StateBlocks {
 }
 
 impl StateBlocks {
+    /// All blocks, one after the other.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// All blocks, one after the other.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+
     /// The bytes of one block, to save and to put back.
     pub fn block(&self, index: usize) -> &[u8] {
         &self.buffer[index * self.bytes..][..self.bytes]

@@ -52,7 +52,9 @@ fn verify_compares_real_alternatives() {
     let report = json(&["verify", "--elements", "30", "--all-levels", "--json"]);
     assert!(report["cases"].as_array().unwrap().len() >= 9, "{report}");
     assert_eq!(report["differences"].as_array().unwrap().len(), 0);
-    assert_eq!(report["logits"], 31 * 256);
+    // Logits, and the states after each step.
+    assert!(report["values"].as_u64().unwrap() > 31 * 256, "{report}");
+    assert!(report["of"]["states"].as_u64().unwrap() > 0, "{report}");
 }
 
 #[test]

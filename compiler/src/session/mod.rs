@@ -7,6 +7,7 @@
 mod agreement;
 pub mod chart;
 mod choices;
+pub mod compare;
 mod constants;
 mod cost;
 mod error;

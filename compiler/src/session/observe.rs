@@ -4,6 +4,7 @@ use sterna_runtime::{Engine, Observer};
 
 use super::{Result, Session, SessionError, tables};
 use crate::interp::Tensor;
+use crate::passes::probes;
 
 /// Watches the observed probes of a session while an engine runs.
 pub struct Observations<'e, E> {
@@ -13,6 +14,12 @@ pub struct Observations<'e, E> {
 }
 
 impl Session {
+    /// Whether the model has probes that can be observed.
+    pub fn has_probes(&self) -> bool {
+        let mut module = self.module().clone();
+        !probes::observe(&mut module, |_| true).observed.is_empty()
+    }
+
     /// Paths of the probes that this session was loaded to observe and that each step of its stream gives.
     pub fn observed(&self) -> impl Iterator<Item = &str> {
         self.observation.observed.iter().map(|o| o.path.as_str())

@@ -8,7 +8,7 @@ use sterna_runtime::{Buffer, Error, Result};
 
 use super::tables;
 use crate::interp::{Arguments, Interpreter, MemoryWeights, StreamState, Tensor};
-use crate::ir::{Data, Module};
+use crate::ir::{Data, Module, StateId};
 
 /// Evaluates one graph with one set of weights. In step form every row is a step of its own; a lifted graph takes all
 /// rows of a call at once. Both give the same bits.
@@ -36,6 +36,20 @@ impl InterpreterEngine {
             ..ModelTable::default()
         };
         Ok(InterpreterEngine { module, weights, table })
+    }
+
+    /// The graph.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// What one instance of a state of a stream holds.
+    ///
+    /// # Errors
+    /// It starts as a weight that cannot be read.
+    pub fn state(&self, stream: &StreamState, state: StateId, instance: usize) -> Result<Tensor> {
+        let interpreter = Interpreter::new(&self.module, self.weights.as_ref());
+        interpreter.state(stream, state, instance).map_err(|e| Error::Engine(e.to_string()))
     }
 
     fn arguments(&self, table: &EntryTable, rows: std::ops::Range<usize>, inputs: &[Buffer]) -> Arguments {
