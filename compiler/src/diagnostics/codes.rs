@@ -61,7 +61,7 @@ codes! {
     412 NoArm "No arm of a static `match` fits.";
     413 WrongStage "A statement or operation that its stage does not have.";
     414 StateType "A value assigned to a state does not have the state's type.";
-    415 TooBig "A graph that unrolls beyond the size limit.";
+    415 TooBig "More than a graph may cost (section 13): too large, too many, too deep, or a row too wide for an exact total.";
     416 Encoding "An encoding with parameters that are unknown, missing or out of range.";
     501 NeedsPart "A block with weights or states is called without a part.";
     502 UnusedPart "A part that nobody calls.";

@@ -1,14 +1,16 @@
 //! Common subexpressions: of several nodes that compute the same from the same operands one stays.
 //!
 //! Works within a region (regions are isolated). Operations with nested regions, host functions and effects are left alone;
-//! reading a state twice in a step gives the same value, so one reading is enough.
+//! reading a state twice in a step gives the same value, so one reading is enough. What is repeated along a growing axis
+//! is as long as what it meets, so two of them are the same only if they meet values of one length.
 
 use std::collections::HashMap;
 
 use super::rewrite::{each_computed, each_region, is_pure};
 use super::{Context, PassError, Report};
+use crate::ir::extents::{Extents, Operand, growing};
 use crate::ir::print::op_text;
-use crate::ir::{Module, Op, Region, Type, Value};
+use crate::ir::{Module, NodeId, Op, Region, Type, Value};
 
 /// Runs on every region.
 pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
@@ -26,6 +28,7 @@ pub fn region(region: &mut Region) -> usize {
     let mut known: HashMap<(String, Vec<Value>, Vec<Type>), Vec<Value>> = HashMap::new();
     let mut replaced: HashMap<Value, Value> = HashMap::new();
     let mut gone = std::collections::HashSet::new();
+    let lengths = lengths(region);
     let ids: Vec<_> = region.nodes().collect();
     for id in ids {
         let inputs: Vec<Value> = region.node(id).inputs.iter().map(|v| *replaced.get(v).unwrap_or(v)).collect();
@@ -41,10 +44,11 @@ pub fn region(region: &mut Region) -> usize {
         let key = (op_text(&node.op), inputs, types);
         let results = node.results.clone();
         match known.get(&key) {
-            Some(first) => {
+            Some(first) if first.iter().zip(&results).all(|(&a, &b)| same_length(region, &lengths, a, b)) => {
                 replaced.extend(results.into_iter().zip(first.iter().copied()));
                 gone.insert(id);
             }
+            Some(_) => {}
             None => {
                 known.insert(key, results);
             }
@@ -57,4 +61,27 @@ pub fn region(region: &mut Region) -> usize {
     let removed = gone.len();
     region.retain(|id| !gone.contains(&id));
     removed
+}
+
+/// How long the values of a region along growing axes are, as far as the region tells.
+fn lengths(region: &Region) -> Extents<Value> {
+    let mut lengths = Extents::default();
+    let operands = |values: &[Value]| values.iter().map(|&v| (v, growing(region.ty(v)))).collect::<Vec<Operand<Value>>>();
+    let nodes: Vec<NodeId> = region.nodes().collect();
+    if nodes.iter().all(|&id| region.node(id).results.iter().all(|&v| growing(region.ty(v)).is_none())) {
+        return lengths;
+    }
+    for id in nodes {
+        let node = region.node(id);
+        // A region that is not valid is refused by the verifier; here nothing of it is merged wrongly.
+        let _ = lengths.add(&node.op, &operands(&node.inputs), &operands(&node.results));
+    }
+    lengths
+}
+
+fn same_length(region: &Region, lengths: &Extents<Value>, a: Value, b: Value) -> bool {
+    if growing(region.ty(a)).is_none() || lengths.are_equal(a, b) {
+        return true;
+    }
+    matches!((lengths.of(a), lengths.of(b)), (Some(a), Some(b)) if a == b)
 }

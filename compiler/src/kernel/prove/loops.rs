@@ -167,7 +167,7 @@ fn index(start: &Number, end: &Number, step: i128) -> Option<Number> {
     let hi = end.hi - below;
     let above = end.above.map(|above| above.add(-below));
     let fits = hi + step <= limits(Type::N).1;
-    fits.then_some(Number { hi: hi.max(start.lo), below: start.below, above, ..index })
+    fits.then_some(Number { hi: hi.max(start.lo), below: start.below, above, ..index }.tightened())
 }
 
 /// What so many rounds add at most.

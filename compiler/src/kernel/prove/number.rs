@@ -173,6 +173,16 @@ impl Number {
         Number::range(self.lo, self.hi)
     }
 
+    /// The interval without the ends that the congruence excludes.
+    pub fn tightened(mut self) -> Number {
+        let lo = self.lo + modulo(self.residue - self.lo, self.power);
+        let hi = self.hi - modulo(self.hi - self.residue, self.power);
+        if lo <= hi {
+            (self.lo, self.hi) = (lo, hi);
+        }
+        self
+    }
+
     /// With this congruence.
     pub fn congruent(mut self, power: u32, residue: i128) -> Number {
         self.power = power.min(POWER);
