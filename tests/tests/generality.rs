@@ -101,6 +101,12 @@ fn entries_that_differ_share_an_axis_where_they_are_pushed_together() {
 }
 
 #[test]
+fn entries_from_before_a_push_and_from_after_it() {
+    verify("entries/before");
+    verify("entries/before_4");
+}
+
+#[test]
 fn entries_are_pushed_where_the_branch_runs() {
     verify("entries/compressed");
     verify("entries/compressed_3");
