@@ -292,7 +292,9 @@ impl Module {
 
     /// A place in the model's text as the last line of an error; nothing if the module does not know it.
     pub fn place(&self, origin: OriginId) -> String {
-        self.origins.get(origin.index()).map_or_else(String::new, |o| {
+        // A package has no text, so its nodes may have no place.
+        let known = self.origins.get(origin.index()).filter(|o| o.line > 0);
+        known.map_or_else(String::new, |o| {
             let within = if o.chain.is_empty() { String::new() } else { format!(", in {} ({})", o.path, o.chain) };
             format!("\n  --> {}:{}:{}{within}", o.file, o.line, o.column)
         })

@@ -91,9 +91,7 @@ fn copied(copy: &mut Copy<'_>, value: Value) -> bool {
 }
 
 fn drawn(module: &Module, check: &Check) -> String {
-    let place = module.origins.get(check.origin.index());
-    let place = place.map_or_else(String::new, |o| format!("\n  --> {}:{}:{}", o.file, o.line, o.column));
-    format!("error[E0706]: {}{place}", check.message)
+    format!("error[E0706]: {}{}", check.message, module.place(check.origin))
 }
 
 fn at_load(module: &Module, source: InterpError) -> SessionError {
