@@ -190,3 +190,21 @@ pub enum FusedKind {
     /// Gates, a state update and what reads it, row by row in order of time.
     Recurrence,
 }
+
+impl Op {
+    /// Whether it computes its results from its operands alone: no region, state, host function or effect.
+    pub fn is_plain(&self) -> bool {
+        let stateful = matches!(
+            self,
+            Op::StateRead(_)
+                | Op::StateWrite(_)
+                | Op::Push { .. }
+                | Op::Positions { .. }
+                | Op::Recent { .. }
+                | Op::Host(_)
+                | Op::Check { .. }
+                | Op::Probe { .. }
+        );
+        !stateful && Region::nested(self).is_empty()
+    }
+}

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::rewrite::{each_computed, each_region, is_pure};
+use super::rewrite::{each_computed, each_region};
 use super::{Context, PassError, Report};
 use crate::ir::extents::{Extents, Operand, growing};
 use crate::ir::print::op_text;
@@ -35,7 +35,7 @@ pub fn region(region: &mut Region) -> usize {
         let node = region.node(id);
         let sharable = match &node.op {
             Op::StateRead(_) | Op::Positions { .. } | Op::Recent { .. } => true,
-            op => is_pure(op) && Region::nested(op).is_empty(),
+            op => op.is_plain(),
         };
         if !sharable {
             continue;
@@ -66,7 +66,8 @@ pub fn region(region: &mut Region) -> usize {
 /// How long the values of a region along growing axes are, as far as the region tells.
 fn lengths(region: &Region) -> Extents<Value> {
     let mut lengths = Extents::default();
-    let operands = |values: &[Value]| values.iter().map(|&v| (v, growing(region.ty(v)))).collect::<Vec<Operand<Value>>>();
+    let operands =
+        |values: &[Value]| values.iter().map(|&v| (v, growing(region.ty(v)))).collect::<Vec<Operand<Value>>>();
     let nodes: Vec<NodeId> = region.nodes().collect();
     if nodes.iter().all(|&id| region.node(id).results.iter().all(|&v| growing(region.ty(v)).is_none())) {
         return lengths;

@@ -90,17 +90,8 @@ pub fn has_effect(op: &Op) -> bool {
 
 /// Whether an operation gives the same results for the same operands in every step: no state, host or effect.
 pub fn is_pure(op: &Op) -> bool {
-    match op {
-        Op::StateRead(_)
-        | Op::StateWrite(_)
-        | Op::Push { .. }
-        | Op::Positions { .. }
-        | Op::Recent { .. }
-        | Op::Host(_)
-        | Op::Check { .. }
-        | Op::Probe { .. } => false,
-        _ => Region::nested(op).into_iter().all(|r| r.nodes().all(|n| is_pure(&r.node(n).op))),
-    }
+    let nested = Region::nested(op);
+    op.is_plain() || !nested.is_empty() && nested.iter().all(|r| r.nodes().all(|n| is_pure(&r.node(n).op)))
 }
 
 /// Makes broadcasts of broadcasts one, and says how many there were.

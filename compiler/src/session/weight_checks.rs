@@ -7,7 +7,7 @@ use super::{Held, Result, Session, SessionError};
 use crate::interp::{InterpError, Interpreter, StreamState};
 use crate::ir::{Module, NodeId, Op, OriginId, Region, Value, ValueDef};
 use crate::package::ImageError;
-use crate::passes::rewrite::{Copy, is_pure};
+use crate::passes::rewrite::Copy;
 
 impl Session {
     /// The checks on the weights' values that do not hold, each drawn with its place; nothing where the weights are
@@ -76,7 +76,7 @@ fn copied(copy: &mut Copy<'_>, value: Value) -> bool {
             copy.node(id);
             continue;
         }
-        if !is_pure(&node.op) || !Region::nested(&node.op).is_empty() {
+        if !node.op.is_plain() {
             return false;
         }
         open.push((id, true));

@@ -69,7 +69,7 @@ impl OfWeights {
         let read = match op {
             Op::Weight(_) => Some(elements),
             Op::Constant(_) | Op::Iota(_) => Some(0),
-            _ if inputs.is_empty() || !is_plain(op) => None,
+            _ if inputs.is_empty() || !op.is_plain() => None,
             Op::Concat { .. } => {
                 let sum: Option<usize> = inputs.iter().try_fold(0usize, |n, v| Some(n.saturating_add(of(v)?)));
                 sum.map(|n| n.min(elements))
@@ -82,21 +82,6 @@ impl OfWeights {
         self.known.extend(results.iter().map(|&r| (r, read)));
         matches!(op, Op::Weight(_)) || read > 0 && elements <= read.saturating_mul(2)
     }
-}
-
-/// Whether an operation computes its results from its operands alone.
-fn is_plain(op: &Op) -> bool {
-    !matches!(
-        op,
-        Op::StateRead(_)
-            | Op::StateWrite(_)
-            | Op::Push { .. }
-            | Op::Positions { .. }
-            | Op::Recent { .. }
-            | Op::Host(_)
-            | Op::Check { .. }
-            | Op::Probe { .. }
-    ) && Region::nested(op).is_empty()
 }
 
 impl Counter<'_> {

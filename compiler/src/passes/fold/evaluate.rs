@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::PassError;
-use super::super::rewrite::{Copy, is_leaf, is_pure};
+use super::super::rewrite::{Copy, is_leaf};
 use crate::interp::{Interpreter, MemoryWeights, StreamState};
 use crate::ir::{Literal, Module, Node, Op, Region, Value};
 
@@ -25,8 +25,7 @@ pub(super) fn evaluate(module: &Module, region: &mut Region) -> Result<usize, Pa
         let node = region.node(id);
         let inputs = copy.values(&node.inputs);
         let operands: Option<Vec<Op>> = inputs.iter().map(|v| constants.get(v).cloned()).collect();
-        let candidate =
-            !is_leaf(&node.op) && is_pure(&node.op) && Region::nested(&node.op).is_empty() && small(region, node);
+        let candidate = !is_leaf(&node.op) && node.op.is_plain() && small(region, node);
         let (Some(operands), true) = (operands, candidate) else {
             copy.node(id);
             if matches!(node.op, Op::Constant(_) | Op::Iota(_)) {

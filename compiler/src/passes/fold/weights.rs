@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::super::rewrite::{Copy, is_leaf, is_pure};
+use super::super::rewrite::{Copy, is_leaf};
 use crate::ir::print::print_region;
 use crate::ir::{
     Elem, Encoding, Initial, Module, NodeId, Op, OriginId, Region, Value, WeightDecl, WeightId, WeightSource,
@@ -87,9 +87,7 @@ pub(super) fn hoist(module: &mut Module, region: &mut Region, computed: &mut Com
     let mut of_weights: HashMap<Value, Rc<Reads>> = HashMap::new();
     for id in region.nodes() {
         let node = region.node(id);
-        let fixed = is_pure(&node.op)
-            && Region::nested(&node.op).is_empty()
-            && node.inputs.iter().all(|v| constant.contains(v));
+        let fixed = node.op.is_plain() && node.inputs.iter().all(|v| constant.contains(v));
         if !fixed {
             continue;
         }
