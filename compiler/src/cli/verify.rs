@@ -6,7 +6,7 @@ use sterna_runtime::{Engine, Mode};
 
 use super::options::{self, CacheArguments, EngineArguments, ModelArguments, WeightArguments};
 use super::{Failure, Outcome, output};
-use crate::session::compare::{Comparing, Difference, against, draw, reference};
+use crate::session::compare::{Comparing, Difference, Elements, Level, against, draw, reference};
 use crate::target::cpu::Cpu;
 
 /// Arguments of `sterna verify`.
@@ -41,20 +41,23 @@ pub fn run(arguments: Arguments) -> Outcome {
     // Probes change what is compiled: the program is compared as it runs, and once more with all of them as outputs.
     let observed = if plain.has_probes() { Some(load(vec!["*".to_owned()])?) } else { None };
     let elements = draw(plain.interpreter(&compile, Mode::Step)?.table(), arguments.seed, arguments.elements)?;
-    let mut how = Comparing::new(elements, compile);
-    if arguments.all_levels {
-        how.levels = Cpu::NAMES.map(|n| n.1).into_iter().filter(|l| l.runs_here()).collect();
-    }
+    let script = Elements { elements, batches: vec![compile.max_rows] };
+    let mut how = Comparing::new(compile);
     if let Some(threads) = arguments.engine.threads()? {
-        how.threads = vec![threads];
+        how.levels[0].threads = vec![threads];
+    }
+    if arguments.all_levels {
+        let first = how.levels[0].clone();
+        let others = Cpu::NAMES.map(|n| n.1).into_iter().filter(|l| l.runs_here() && *l != first.cpu);
+        how.levels.extend(others.map(|cpu| Level { cpu, ..first.clone() }));
     }
     how.pin = !arguments.engine.no_pin;
     let bar = output::spinner("interpreting");
-    let expected = reference(observed.as_ref().unwrap_or(&plain), &how)?;
+    let expected = reference(observed.as_ref().unwrap_or(&plain), &how.compile, &script)?;
     bar.finish_and_clear();
-    let mut compared = against(&plain, &how, &expected)?;
+    let mut compared = against(&plain, &how, &script, &expected)?;
     if let Some(observed) = &observed {
-        compared.add(against(observed, &how, &expected)?, ", with probes");
+        compared.add(against(observed, &how, &script, &expected)?, ", with probes");
     }
     let (outputs, probes, states) = expected.counts();
     let wrong: Vec<String> = compared.differences.iter().map(Difference::to_string).collect();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use sterna_tests::programs::outcome::Job;
+use sterna_tests::programs::outcome::{Job, Thorough};
 use sterna_tests::programs::search::{LIMIT, Search};
 use sterna_tests::programs::supervise::Worker;
 use sterna_tests::programs::{generate, render, worker};
@@ -34,6 +34,10 @@ struct Arguments {
     /// Cut down one program of each refusal too.
     #[arg(long)]
     refusals: bool,
+    /// Check compiled code on the best processor level and one other in turn, not on all, and one program of four in the
+    /// kernel interpreter: twice as many programs in the same time.
+    #[arg(long)]
+    quick: bool,
     /// Print the program of a seed.
     #[arg(long, value_name = "SEED")]
     show: Option<u64>,
@@ -66,10 +70,11 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> {
         print!("{}", render::graph(&generate(seed)));
         return Ok(true);
     }
+    let thorough = if arguments.quick { Thorough::Quick } else { Thorough::Whole };
     let executable = std::env::current_exe()?;
     if let Some(folder) = &arguments.check {
         let read = |name: &str| std::fs::read_to_string(folder.join(name));
-        let job = Job { graph: read("m.graph")?, config: read("c.json")?, seed: arguments.seed };
+        let job = Job { graph: read("m.graph")?, config: read("c.json")?, seed: arguments.seed, thorough };
         let outcome = Worker::new(&executable, LIMIT).check(&job)?;
         println!("{}\n{}", outcome.kind(), outcome.text());
         return Ok(!outcome.is_fault());
@@ -82,6 +87,7 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> {
         questions: arguments.questions,
         each: arguments.each,
         refusals: arguments.refusals,
+        thorough,
     };
     let tally = search.run(&executable)?;
     print!("{tally}");

@@ -1,17 +1,19 @@
 //! Runs a program in all ways and says where one differs from the interpreter, step by step.
 //!
 //! Streams get random elements and every input a random value; they run alone, in single steps and in calls of several,
-//! and side by side. Whatever outputs there are, of the main entry and of an inner one, must have the same bits.
+//! and side by side. What is compared, and over which engines, is the product's own [`compare`]: all outputs of all
+//! entries, probes and states must have the same bits.
 
-use std::sync::Arc;
-
+use sterna_compiler::session::compare::{
+    Calls, Comparing, Difference, Level, Recorder, Script, Snapshots, against, reference,
+};
 use sterna_compiler::session::{CompileOptions, LoadOptions, ModelSource, Session, SessionError, WeightsSource};
 use sterna_compiler::target::cpu::Cpu;
 use sterna_runtime::model::{Element, EntryTable, ModelTable, Port, Source};
-use sterna_runtime::{Buffer, Engine, Mode, Pool, Rows};
+use sterna_runtime::{Buffer, Engine, Mode, Rows};
 
 use super::dice::Dice;
-use super::outcome::{Job, Outcome, reason};
+use super::outcome::{Job, Outcome, Thorough, reason};
 
 /// Steps of each stream.
 const STEPS: usize = 11;
@@ -57,61 +59,38 @@ fn ways(job: &Job, graphs: &std::path::Path) -> Result<Outcome, SessionError> {
     };
     let max_rows = dice.pick(&[2, 3, 5, 16, 64]);
     let compile = CompileOptions { max_rows, max_context: 40, ..CompileOptions::default() };
-    let mut oracle = session.interpreter(&compile, Mode::Step)?;
-    let script = Script::new(oracle.table(), &mut dice);
-    let steps = Calls::Alone(vec![1; STEPS]);
-    let expected = match script.run(&mut oracle, &steps) {
-        Ok(found) => found,
-        Err(error) => {
-            let text = format!("the interpreter fails: {error}");
-            return Ok(Outcome::Refused { reason: reason(&text), text });
-        }
-    };
-    let mut wrong = Vec::new();
-    let mut ways = 1;
-    let mut note = |name: String, found: sterna_runtime::Result<Found>| {
-        ways += 1;
-        match found {
-            Ok(found) => wrong.extend(expected.difference(&found).map(|text| format!("{name}: {text}"))),
-            Err(error) => wrong.push(format!("{name}: fails: {error}")),
-        }
-    };
-    let all = Calls::Alone(vec![STEPS.min(max_rows); STEPS.div_ceil(max_rows)]);
-    let mixed = Calls::Alone(vec![1, 2, 1, 5.min(max_rows), 1, STEPS]);
-    let mut passed = session.interpreter(&compile, Mode::Batch)?;
-    note("interpreter after all passes, batch".into(), script.run(&mut passed, &all));
-    note("interpreter after all passes, mixed".into(), script.run(&mut passed, &mixed));
-    let levels: Vec<Cpu> = Cpu::NAMES.map(|(_, level)| level).into_iter().filter(|level| level.runs_here()).collect();
-    let pools = [Arc::new(Pool::new(1, false)), Arc::new(Pool::new(3, false))];
-    for (place, &cpu) in levels.iter().enumerate() {
-        let options = CompileOptions { cpu, ..compile.clone() };
-        let compiled = session.compile(&options)?;
-        let threads = if place + 1 == levels.len() { &pools[..] } else { &pools[..1] };
-        for pool in threads {
-            let mut engine = session.engine(&compiled, pool.clone())?;
-            let name = |how: &str| format!("{}, {} threads, {how}", cpu.name(), pool.threads());
-            note(name("step"), script.run(&mut engine, &steps));
-            note(name("batch"), script.run(&mut engine, &all));
-            note(name("mixed"), script.run(&mut engine, &mixed));
-            note(name("streams"), script.run(&mut engine, &Calls::Together));
-        }
+    let script = Streams::new(session.interpreter(&compile, Mode::Step)?.table(), &mut dice);
+    let expected = reference(&session, &compile, &script)?;
+    if let Some(error) = expected.stopped() {
+        let text = format!("the interpreter fails: {error}");
+        return Ok(Outcome::Refused { reason: reason(&text), text });
     }
-    if wrong.is_empty() {
-        return Ok(Outcome::Equal { ways, bytes: expected.0.iter().map(|f| f.bytes.len()).sum() });
+    let how = Comparing { compile, levels: levels(job), pin: false };
+    let found = against(&session, &how, &script, &expected)?;
+    if found.differences.is_empty() {
+        return Ok(Outcome::Equal { ways: found.ways.len() + 1, values: found.values });
     }
-    Ok(Outcome::Differs { text: wrong.join("\n") })
+    let texts: Vec<String> = found.differences.iter().map(Difference::to_string).collect();
+    Ok(Outcome::Differs { text: texts.join("\n") })
 }
 
-/// How steps become calls.
-enum Calls {
-    /// Stream after stream, in calls of so many steps.
-    Alone(Vec<usize>),
-    /// One step of all streams in each call.
-    Together,
+/// The best level with one thread, with three and in the kernel interpreter; of the others one or all, now and then in
+/// the kernel interpreter too, since they have kernels of their own.
+fn levels(job: &Job) -> Vec<Level> {
+    let mut found: Vec<Cpu> =
+        Cpu::NAMES.map(|(_, level)| level).into_iter().filter(|level| level.runs_here()).collect();
+    let quick = job.thorough == Thorough::Quick;
+    let sometimes = job.seed.is_multiple_of(4);
+    let best = found.pop().map(|cpu| Level { cpu, threads: vec![1, 3], kernels: sometimes || !quick });
+    if quick && !found.is_empty() {
+        found = vec![found[(job.seed / 4) as usize % found.len()]];
+    }
+    let other = |cpu| Level { cpu, threads: vec![1], kernels: sometimes };
+    best.into_iter().chain(found.into_iter().map(other)).collect()
 }
 
 /// Values of all inputs of all steps.
-struct Script {
+struct Streams {
     outer: usize,
     inner: Option<usize>,
     patch: usize,
@@ -119,47 +98,8 @@ struct Script {
     inputs: Vec<Vec<Vec<Vec<Vec<u8>>>>>,
 }
 
-/// One output of one step.
-#[derive(PartialEq)]
-struct Seen {
-    name: String,
-    element: Element,
-    bytes: Vec<u8>,
-    /// Stream, step, place.
-    at: (usize, usize, usize),
-}
-
-/// Outputs in one order for all ways.
-struct Found(Vec<Seen>);
-
-impl Found {
-    fn difference(&self, other: &Found) -> Option<String> {
-        if self.0.len() != other.0.len() {
-            return Some(format!("{} outputs instead of {}", other.0.len(), self.0.len()));
-        }
-        let wrong = self.0.iter().zip(&other.0).filter(|(a, b)| a != b).count();
-        let (a, b) = self.0.iter().zip(&other.0).find(|(a, b)| a != b)?;
-        let size = a.element.bytes();
-        let place = a.bytes.chunks(size).zip(b.bytes.chunks(size)).position(|(x, y)| x != y).unwrap_or(0);
-        let value = |seen: &Seen| {
-            let bytes = seen.bytes.get(place * size..(place + 1) * size).unwrap_or_default();
-            match (seen.element, bytes) {
-                (Element::F32, [a, b, c, d]) => format!("{:?}", f32::from_le_bytes([*a, *b, *c, *d])),
-                _ => format!("{bytes:?}"),
-            }
-        };
-        let (stream, step, inner) = a.at;
-        Some(format!(
-            "{wrong} outputs, first `{}` at stream {stream} step {step}.{inner} place {place}: {} instead of {}",
-            a.name,
-            value(b),
-            value(a)
-        ))
-    }
-}
-
-impl Script {
-    fn new(table: &ModelTable, dice: &mut Dice) -> Script {
+impl Streams {
+    fn new(table: &ModelTable, dice: &mut Dice) -> Streams {
         let outer = table.main().unwrap_or(0);
         let inner = table.inner(outer);
         let patch = table.entries[outer].patch().max(1);
@@ -178,63 +118,58 @@ impl Script {
                 steps.collect()
             })
             .collect();
-        Script { outer, inner, patch, inputs }
+        Streams { outer, inner, patch, inputs }
     }
 
-    /// All outputs, sorted by stream and step.
-    fn run<E: Engine>(&self, engine: &mut E, calls: &Calls) -> sterna_runtime::Result<Found> {
-        let mut found = Found(Vec::new());
-        let table = engine.table().clone();
-        let group = table.entries[self.outer].group;
-        match calls {
-            Calls::Alone(sizes) => {
-                for stream in 0..STREAMS {
-                    let mut states = engine.new_states(group, 1)?;
-                    let mut first = 0;
-                    for &size in sizes {
-                        let rows: Vec<(usize, usize)> =
-                            (first..STEPS).take(size.min(table.max_rows)).map(|step| (stream, step)).collect();
-                        if rows.is_empty() {
-                            break;
-                        }
-                        first += rows.len();
-                        self.call(engine, &table, &mut states, Rows::Steps, &rows, &mut found)?;
-                    }
-                    while first < STEPS {
-                        self.call(engine, &table, &mut states, Rows::Steps, &[(stream, first)], &mut found)?;
-                        first += 1;
-                    }
-                }
-            }
-            Calls::Together => {
-                let together = STREAMS.min(table.max_rows);
-                let mut states = engine.new_states(group, together)?;
-                for step in 0..STEPS {
-                    let rows: Vec<(usize, usize)> = (0..together).map(|stream| (stream, step)).collect();
-                    self.call(engine, &table, &mut states, Rows::Streams, &rows, &mut found)?;
-                }
-                // Streams for which there was no row.
-                for stream in together..STREAMS {
-                    let mut states = engine.new_states(group, 1)?;
-                    for step in 0..STEPS {
-                        self.call(engine, &table, &mut states, Rows::Steps, &[(stream, step)], &mut found)?;
-                    }
-                }
+    /// Stream after stream, in calls of so many steps, the rest one by one.
+    fn alone<E: Snapshots>(&self, engine: &mut Recorder<'_, E>, sizes: &[usize]) -> sterna_runtime::Result<()> {
+        for stream in 0..STREAMS {
+            self.one(engine, stream, sizes)?;
+        }
+        Ok(())
+    }
+
+    fn one<E: Snapshots>(
+        &self,
+        engine: &mut Recorder<'_, E>,
+        stream: usize,
+        sizes: &[usize],
+    ) -> sterna_runtime::Result<()> {
+        let mut states = engine.new_states(engine.table().entries[self.outer].group, 1)?;
+        let mut first = 0;
+        for &size in sizes.iter().chain(&[1; STEPS]) {
+            let size = size.min(engine.table().max_rows).min(STEPS - first);
+            if size > 0 {
+                let rows: Vec<(usize, usize)> = (first..first + size).map(|step| (stream, step)).collect();
+                self.call(engine, &mut states, Rows::Steps, &rows)?;
+                first += size;
             }
         }
-        found.0.sort_by(|a, b| (a.at, &a.name).cmp(&(b.at, &b.name)));
-        Ok(found)
+        Ok(())
     }
 
-    fn call<E: Engine>(
+    /// One step of all streams in each call; those for which there is no row run alone.
+    fn together<E: Snapshots>(&self, engine: &mut Recorder<'_, E>) -> sterna_runtime::Result<()> {
+        let together = STREAMS.min(engine.table().max_rows);
+        let mut states = engine.new_states(engine.table().entries[self.outer].group, together)?;
+        for step in 0..STEPS {
+            let rows: Vec<(usize, usize)> = (0..together).map(|stream| (stream, step)).collect();
+            self.call(engine, &mut states, Rows::Streams, &rows)?;
+        }
+        for stream in together..STREAMS {
+            self.one(engine, stream, &[])?;
+        }
+        Ok(())
+    }
+
+    fn call<E: Snapshots>(
         &self,
-        engine: &mut E,
-        table: &ModelTable,
+        engine: &mut Recorder<'_, E>,
         states: &mut E::States,
         kind: Rows,
         rows: &[(usize, usize)],
-        found: &mut Found,
     ) -> sterna_runtime::Result<()> {
+        let table = engine.table().clone();
         let entry = &table.entries[self.outer];
         let positions: Vec<i32> = rows.iter().map(|&(_, step)| step as i32).collect();
         let inputs = buffers(entry, rows.len(), |row, port| {
@@ -242,10 +177,8 @@ impl Script {
             self.inputs[stream][step][0][port].clone()
         })?;
         let mut outputs = blank(entry, rows.len())?;
+        engine.streams = rows.iter().map(|&(stream, _)| stream).collect();
         engine.run(self.outer, states, kind, &positions, &inputs, &mut outputs)?;
-        for (row, &(stream, step)) in rows.iter().enumerate() {
-            see(entry, &outputs, row, (stream, step, 0), found);
-        }
         let Some(inner) = self.inner else { return Ok(()) };
         let inner_entry = &table.entries[inner];
         let mut inner_states = engine.new_states(inner_entry.group, rows.len())?;
@@ -264,11 +197,31 @@ impl Script {
             })?;
             let mut made = blank(inner_entry, rows.len())?;
             engine.run(inner, &mut inner_states, Rows::Streams, &positions, &inputs, &mut made)?;
-            for (row, &(stream, step)) in rows.iter().enumerate() {
-                see(inner_entry, &made, row, (stream, step, 1 + place), found);
-            }
         }
         Ok(())
+    }
+}
+
+/// Steps of the calls of streams that run alone; [`Streams::together`] is the way behind these.
+const ALONE: [(&str, &[usize]); 3] =
+    [("step", &[]), ("batch", &[STEPS, STEPS, STEPS, STEPS, STEPS, STEPS]), ("mixed", &[1, 2, 1, 5, 1, STEPS])];
+
+impl Script for Streams {
+    fn calls(&self) -> Vec<Calls> {
+        let alone = ALONE.map(|(name, sizes)| Calls {
+            name: name.into(),
+            rows: sizes.iter().copied().max().unwrap_or(1),
+            // The kernel interpreter is slow, and calls of several sizes have in them what the others have.
+            kernels: name == "mixed",
+        });
+        alone.into_iter().chain([Calls { name: "streams".into(), rows: 1, kernels: true }]).collect()
+    }
+
+    fn run<E: Snapshots>(&self, engine: &mut Recorder<'_, E>, calls: usize) -> sterna_runtime::Result<()> {
+        match ALONE.get(calls) {
+            Some((_, sizes)) => self.alone(engine, sizes),
+            None => self.together(engine),
+        }
     }
 }
 
@@ -290,28 +243,8 @@ fn buffers(
     Ok(all)
 }
 
-/// Buffers of outputs that hold what nobody would take for a result.
 fn blank(entry: &EntryTable, rows: usize) -> sterna_runtime::Result<Vec<Buffer>> {
-    let filled = |port: &Port| {
-        let mut buffer = Buffer::zeroed(port.stride * rows)?;
-        buffer.fill(0xee);
-        Ok(buffer)
-    };
-    entry.outputs.iter().map(filled).collect()
-}
-
-fn see(entry: &EntryTable, outputs: &[Buffer], row: usize, at: (usize, usize, usize), found: &mut Found) {
-    for (port, buffer) in entry.outputs.iter().zip(outputs) {
-        let mut bytes = buffer[row * port.stride..][..port.bytes()].to_vec();
-        if port.element == Element::F32 {
-            for word in bytes.chunks_exact_mut(4) {
-                if f32::from_le_bytes([word[0], word[1], word[2], word[3]]).is_nan() {
-                    word.copy_from_slice(&f32::NAN.to_le_bytes());
-                }
-            }
-        }
-        found.0.push(Seen { name: port.name.clone(), element: port.element, bytes, at });
-    }
+    entry.outputs.iter().map(|port| Buffer::zeroed(port.stride * rows)).collect()
 }
 
 /// A value of an input for one row.

@@ -2,6 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+/// In how many ways compiled code is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Thorough {
+    /// On all processor levels that this machine can run, each time in the kernel interpreter too.
+    #[default]
+    Whole,
+    /// On the best level and one of the others, in turn; one program of four in the kernel interpreter.
+    Quick,
+}
+
 /// A program to check.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
@@ -11,13 +21,14 @@ pub struct Job {
     pub config: String,
     /// Decides weights, elements, inputs and which ways are taken.
     pub seed: u64,
+    pub thorough: Thorough,
 }
 
 /// What became of a program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// So many ways gave the same bits, in so many bytes of results.
-    Equal { ways: usize, bytes: usize },
+    /// So many ways gave the same bits, in so many elements of outputs, probes and states.
+    Equal { ways: usize, values: usize },
     /// The program was refused, with the code or the first line, and all that was said.
     Refused { reason: String, text: String },
     /// Some way gave other bits, or failed where the interpreter did not.
@@ -52,7 +63,7 @@ impl Outcome {
     /// All that was said.
     pub fn text(&self) -> String {
         match self {
-            Outcome::Equal { ways, bytes } => format!("{bytes} bytes of results in {ways} ways"),
+            Outcome::Equal { ways, values } => format!("{values} values in {ways} ways"),
             Outcome::Refused { text, .. } | Outcome::Differs { text } | Outcome::Panicked { text } => text.clone(),
             Outcome::Died { signal } => format!("signal {signal}"),
             Outcome::Hung => "no answer in time".into(),

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::outcome::{Job, Outcome};
+use super::outcome::{Job, Outcome, Thorough};
 use super::shrink::shrink;
 use super::supervise::Worker;
 use super::tree::Program;
@@ -34,6 +34,8 @@ pub struct Search {
     pub each: usize,
     /// Shrink a program of each refusal too.
     pub refusals: bool,
+    /// In how many ways.
+    pub thorough: Thorough,
 }
 
 /// What was found.
@@ -43,8 +45,8 @@ pub struct Tally {
     pub done: u64,
     /// Programs with the same bits in every way.
     pub equal: u64,
-    /// Bytes of results that were compared.
-    pub bytes: usize,
+    /// Elements of outputs, probes and states that were compared.
+    pub values: usize,
     /// By reason, how many programs were refused and the first one's seed.
     pub refused: BTreeMap<String, (u64, u64)>,
     /// By kind, the seeds of programs that show a fault.
@@ -56,8 +58,8 @@ pub struct Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let refused: u64 = self.refused.values().map(|(n, _)| n).sum();
-        let Tally { done, equal, bytes, seconds, .. } = self;
-        writeln!(f, "{done} programs in {seconds:.0} s: {equal} equal ({bytes} bytes), {refused} refused")?;
+        let Tally { done, equal, values, seconds, .. } = self;
+        writeln!(f, "{done} programs in {seconds:.0} s: {equal} equal ({values} values), {refused} refused")?;
         let mut reasons: Vec<_> = self.refused.iter().collect();
         reasons.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
         for (reason, (count, seed)) in reasons {
@@ -72,8 +74,8 @@ impl fmt::Display for Tally {
 }
 
 /// The job of a program.
-pub fn job(program: &Program, seed: u64) -> Job {
-    Job { graph: render::graph(program), config: render::config(program), seed }
+pub fn job(program: &Program, seed: u64, thorough: Thorough) -> Job {
+    Job { graph: render::graph(program), config: render::config(program), seed, thorough }
 }
 
 impl Search {
@@ -110,7 +112,7 @@ impl Search {
 
     fn one(&self, worker: &mut Worker, seed: u64, tally: &Mutex<Tally>, begun: Instant) -> io::Result<()> {
         let program = generate(seed);
-        let outcome = worker.check(&job(&program, seed))?;
+        let outcome = worker.check(&job(&program, seed, self.thorough))?;
         let kind = outcome.kind();
         let keep = self.count_in(&mut locked(tally), &outcome, &kind, seed, begun);
         if outcome.is_fault() {
@@ -118,12 +120,12 @@ impl Search {
         }
         let Some(folder) = self.out.as_ref().filter(|_| keep) else { return Ok(()) };
         let small = shrink(&program, self.questions, |candidate| {
-            worker.check(&job(candidate, seed)).is_ok_and(|found| found.kind() == kind)
+            worker.check(&job(candidate, seed, self.thorough)).is_ok_and(|found| found.kind() == kind)
         });
         let word: String = kind.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(60).collect();
         let folder = folder.join(format!("{word}-{seed}"));
         std::fs::create_dir_all(&folder)?;
-        let shown = job(&small, seed);
+        let shown = job(&small, seed, self.thorough);
         let said = worker.check(&shown)?.text();
         std::fs::write(folder.join("m.graph"), &shown.graph)?;
         std::fs::write(folder.join("c.json"), &shown.config)?;
@@ -141,9 +143,9 @@ impl Search {
             eprintln!("{done} programs, {equal} equal, {refused} refused, {faults} faults, {seconds} s");
         }
         match outcome {
-            Outcome::Equal { bytes, .. } => {
+            Outcome::Equal { values, .. } => {
                 tally.equal += 1;
-                tally.bytes += bytes;
+                tally.values += values;
                 false
             }
             Outcome::Refused { reason, .. } => {

@@ -44,7 +44,7 @@ pub(super) fn differences(way: &str, reference: &Recording, found: &Recording, r
     let mut told: BTreeSet<(usize, &What)> = BTreeSet::new();
     for (key, seen) in &found.values {
         let wrong = match reference.values.get(key) {
-            Some(expected) if expected == seen => continue,
+            Some(expected) if expected.same(seen) => continue,
             Some(expected) => unequal(expected, seen),
             // Positions that the reference would have are always there; a step that it did not reach is said above.
             None if reference.error.is_some() => continue,
@@ -85,7 +85,9 @@ fn numbered(instance: usize) -> String {
 }
 
 fn at(key: &Key) -> String {
-    if key.place == 0 { format!("step {} ", key.step) } else { format!("step {}, element {} ", key.step, key.place) }
+    let stream = if key.stream == 0 { String::new() } else { format!("stream {}, ", key.stream) };
+    let place = if key.place == 0 { String::new() } else { format!(", element {}", key.place) };
+    format!("{stream}step {}{place} ", key.step)
 }
 
 fn unequal(expected: &Seen, found: &Seen) -> String {

@@ -2,56 +2,62 @@
 //! observes, and the state after each step.
 //!
 //! The first way, the graph as elaborated and interpreted step by step, is what the model means ([`reference`]). The
-//! others must find the same ([`against`]); [`compare`] does both for one session. [`record`] notes what a way finds,
-//! [`snapshots`] reads states out of an engine, [`kernels`] runs a program in the kernel interpreter.
+//! others must find the same ([`against`]); [`compare`] does both for one session. A [`Script`] says what the model is run
+//! on, [`record`] notes what a way finds, [`snapshots`] reads states out of an engine, [`kernels`] runs a program in the
+//! kernel interpreter.
 
 mod difference;
 mod kernels;
 mod record;
+mod script;
 mod snapshots;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use sterna_runtime::model::{Element, ModelTable};
-use sterna_runtime::{Decoder, Mode, Pool};
+use sterna_runtime::{Mode, Pool};
 
 pub use difference::Difference;
 use difference::differences;
 use kernels::KernelEngine;
-pub use record::Recording;
+pub use record::{Recorder, Recording};
 use record::{What, record};
-use snapshots::{Native, Snapshots};
+pub use script::{Calls, Elements, Script, draw};
+use snapshots::Native;
+pub use snapshots::{Held, Snapshots};
 
 use super::{CompileOptions, Result, Session};
 use crate::target::cpu::Cpu;
 
-/// Which ways to run, and on what.
+/// A processor level with the ways to run its code.
 #[derive(Clone, Debug)]
-pub struct Comparing {
-    /// The elements of the stream, see [`draw`].
-    pub elements: Vec<u32>,
-    /// How to compile; its processor is that of the first level.
-    pub compile: CompileOptions,
-    /// More processor levels that this machine can run.
-    pub levels: Vec<Cpu>,
-    /// Most steps of one call in batches; a size is at most `compile.max_rows`. Steps one by one are always compared.
-    pub batches: Vec<usize>,
+pub struct Level {
+    /// The level.
+    pub cpu: Cpu,
     /// Numbers of threads.
     pub threads: Vec<usize>,
-    /// Whether threads are tied to processors.
-    pub pin: bool,
-    /// Whether the kernel interpreter runs the programs too: slow, but it checks every access, starts memory with
+    /// Whether the kernel interpreter runs the program too: slow, but it checks every access, starts memory with
     /// numbers that nobody would take for results, and cuts launches into chunks.
     pub kernels: bool,
 }
 
+/// Which ways to run.
+#[derive(Clone, Debug)]
+pub struct Comparing {
+    /// How to compile, but for the processor.
+    pub compile: CompileOptions,
+    /// Processor levels that this machine can run.
+    pub levels: Vec<Level>,
+    /// Whether threads are tied to processors.
+    pub pin: bool,
+}
+
 impl Comparing {
-    /// These elements on the level of `compile`, in steps and in batches of `max_rows`, with one thread and with two.
-    pub fn new(elements: Vec<u32>, compile: CompileOptions) -> Comparing {
-        let batches = vec![compile.max_rows];
-        Comparing { elements, compile, levels: Vec::new(), batches, threads: vec![1, 2], pin: false, kernels: false }
+    /// The level of `compile`, with one thread and with two.
+    pub fn new(compile: CompileOptions) -> Comparing {
+        let levels = vec![Level { cpu: compile.cpu, threads: vec![1, 2], kernels: false }];
+        Comparing { compile, levels, pin: false }
     }
 }
 
@@ -69,79 +75,54 @@ pub struct Compared {
     pub stopped: Option<String>,
 }
 
-/// Elements that look random, the same for each seed, from the range that the stream declares, or from those that can be
-/// predicted if it declares none.
-///
-/// # Errors
-/// The model has no stream with logits.
-pub fn draw(table: &ModelTable, seed: u64, count: usize) -> Result<Vec<u32>> {
-    let decoder = Decoder::new(table)?;
-    let port = table.main().and_then(|main| table.entries[main].stream());
-    let most = match port.map(|p| p.element) {
-        Some(Element::U8) => f64::from(u8::MAX),
-        _ => f64::from(u32::MAX),
-    };
-    let (low, high) = port.and_then(|p| p.range).unwrap_or((0.0, decoder.vocabulary() as f64 - 1.0));
-    let (low, high) = (low.ceil().clamp(0.0, most) as u64, high.floor().clamp(0.0, most) as u64);
-    let choices = high.saturating_sub(low) + 1;
-    let mut state = seed;
-    let draw = |_| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (low + (state >> 33) % choices) as u32
-    };
-    Ok((0..count).map(draw).collect())
-}
-
 /// [`reference`] and [`against`] for one session: what the graph means, and how all other ways differ.
 ///
 /// # Errors
 /// What the session cannot compile or load. What fails while it runs is a difference, or the reason why the reference
 /// stopped.
-pub fn compare(session: &Session, how: &Comparing) -> Result<Compared> {
-    against(session, how, &reference(session, how)?)
+pub fn compare(session: &Session, how: &Comparing, script: &impl Script) -> Result<Compared> {
+    against(session, how, script, &reference(session, &how.compile, script)?)
 }
 
 /// What the graph means: as elaborated, interpreted step by step.
 ///
 /// # Errors
-/// The model has no stream with logits, or weights that cannot be read.
-pub fn reference(session: &Session, how: &Comparing) -> Result<Recording> {
-    let mut engine = session.interpreter(&how.compile, Mode::Step)?;
-    record(&mut engine, &how.elements, None)
+/// The model has no main entry, or weights that cannot be read.
+pub fn reference(session: &Session, compile: &CompileOptions, script: &impl Script) -> Result<Recording> {
+    record(&mut session.interpreter(compile, Mode::Step)?, script, 0)
 }
 
 /// All other ways to run a session, against a reference of it, or of the same model with more probes observed.
 ///
 /// # Errors
 /// As [`compare`].
-pub fn against(session: &Session, how: &Comparing, reference: &Recording) -> Result<Compared> {
+pub fn against(session: &Session, how: &Comparing, script: &impl Script, reference: &Recording) -> Result<Compared> {
     let mut compared = Compared {
         values: reference.elements(),
         stopped: reference.stopped().map(str::to_owned),
         ..Compared::default()
     };
-    let rows = how.compile.max_rows;
-    let mut batches: Vec<usize> = how.batches.iter().map(|&size| size.clamp(1, rows)).collect();
-    batches.sort_unstable();
-    batches.dedup();
-    let calls: Vec<Option<usize>> = std::iter::once(None).chain(batches.into_iter().map(Some)).collect();
-
     let mut passed = session.interpreter(&how.compile, Mode::Batch)?;
-    compared.run(&mut passed, "interpreter, after all passes", how, &calls, reference)?;
-    let mut levels = vec![how.compile.cpu];
-    levels.extend(how.levels.iter().filter(|&&level| level != how.compile.cpu));
-    for (number, cpu) in levels.into_iter().enumerate() {
-        let compiled = session.compile(&CompileOptions { cpu, ..how.compile.clone() })?;
-        for &threads in &how.threads {
-            let engine = session.engine(&compiled, Arc::new(Pool::new(threads.max(1), how.pin)))?;
-            let mut native = Native { engine, lowered: &compiled.lowered, module: &session.prepared };
+    compared.run(&mut passed, "interpreter, after all passes", script, |_| true, reference)?;
+    for Level { cpu, threads, kernels } in &how.levels {
+        let compiled = session.compile(&CompileOptions { cpu: *cpu, ..how.compile.clone() })?;
+        let native = |threads, pin| -> Result<Native<'_>> {
+            let engine = session.engine(&compiled, Arc::new(Pool::new(threads, pin)))?;
+            Ok(Native { engine, lowered: &compiled.lowered, module: &session.prepared })
+        };
+        for &threads in threads {
             let name = format!("{}, {threads} threads", cpu.name());
-            compared.run(&mut native, &name, how, &calls, reference)?;
+            compared.run(&mut native(threads.max(1), how.pin)?, &name, script, |_| true, reference)?;
         }
-        if how.kernels && number == 0 {
-            let engine = session.engine(&compiled, Arc::new(Pool::new(1, false)))?;
-            let native = Native { engine, lowered: &compiled.lowered, module: &session.prepared };
-            compared.run(&mut KernelEngine::new(native)?, "kernel interpreter", how, &calls, reference)?;
+        if *kernels {
+            let name = format!("{}, kernel interpreter", cpu.name());
+            compared.run(
+                &mut KernelEngine::new(native(1, false)?)?,
+                &name,
+                script,
+                |calls| calls.kernels,
+                reference,
+            )?;
         }
     }
     Ok(compared)
@@ -156,23 +137,19 @@ impl Compared {
         self.differences.extend(other.differences.into_iter().map(renamed));
     }
 
-    /// One engine in steps (`None`) and in batches of these sizes.
+    /// One engine in the ways to cut the script into calls that are wanted.
     fn run<E: Snapshots>(
         &mut self,
         engine: &mut E,
         name: &str,
-        how: &Comparing,
-        calls: &[Option<usize>],
+        script: &impl Script,
+        wanted: fn(&Calls) -> bool,
         reference: &Recording,
     ) -> Result<()> {
-        for &rows in calls {
-            let way = match rows {
-                None => format!("{name}, step"),
-                Some(rows) if calls.len() == 2 && rows == how.compile.max_rows => format!("{name}, batch"),
-                Some(rows) => format!("{name}, batches of {rows}"),
-            };
-            let found = record(engine, &how.elements, rows)?;
-            self.differences.extend(differences(&way, reference, &found, rows.unwrap_or(1)));
+        for (number, calls) in script.calls().into_iter().enumerate().filter(|(_, calls)| wanted(calls)) {
+            let way = format!("{name}, {}", calls.name);
+            let found = record(engine, script, number)?;
+            self.differences.extend(differences(&way, reference, &found, calls.rows));
             self.ways.push(way);
         }
         Ok(())

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use sterna_runtime::Buffer;
 use sterna_runtime::engine::{Engine, Rows};
 use sterna_runtime::model::ModelTable;
-use sterna_runtime::{Buffer, Decoder, Mode};
 
+use super::script::Script;
 use super::snapshots::Snapshots;
 use crate::interp::Tensor;
 use crate::session::{Result, SessionError, tables};
@@ -33,6 +34,7 @@ pub(super) enum What {
 /// Which value of which step.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
+    pub stream: usize,
     /// Step of the main entry, the start element's included.
     pub step: usize,
     /// The entry's index.
@@ -43,7 +45,7 @@ pub(super) struct Key {
 }
 
 /// A value: all of it, or of a large one a digest.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) enum Seen {
     Whole { shape: Vec<usize>, first: usize, value: Tensor },
     Digest { shape: Vec<usize>, first: usize, digest: u64 },
@@ -61,6 +63,16 @@ impl Seen {
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         Seen::Digest { shape, first, digest: hasher.finish() }
+    }
+
+    /// Whether both have the same shape and the same bits, any two NaN counting as equal.
+    pub fn same(&self, other: &Seen) -> bool {
+        self.shape() == other.shape()
+            && match (self, other) {
+                (Seen::Whole { value: a, .. }, Seen::Whole { value: b, .. }) => a.same_bits(b),
+                (Seen::Digest { digest: a, .. }, Seen::Digest { digest: b, .. }) => a == b,
+                _ => false,
+            }
     }
 
     /// Its shape, and how many entries came before the first that is kept.
@@ -97,53 +109,53 @@ impl Recording {
     }
 }
 
-/// Runs a stream through an engine, in steps or in batches of at most so many rows. What fails on the way ends the
-/// recording.
+/// Runs a script through an engine, cut into calls in one of its ways. What fails on the way ends the recording.
 ///
 /// # Errors
-/// The model has no stream with logits.
-pub(super) fn record<E: Snapshots>(engine: &mut E, elements: &[u32], rows: Option<usize>) -> Result<Recording> {
-    let mut table = engine.table().clone();
-    table.max_rows = rows.unwrap_or(table.max_rows);
-    let decoder = Decoder::new(&table)?;
+/// The model has no main entry.
+pub(super) fn record<E: Snapshots>(engine: &mut E, script: &impl Script, calls: usize) -> Result<Recording> {
+    let table = engine.table();
     let outer = table.main().ok_or(SessionError::Incomplete)?;
     let names = table.entries.iter().map(|e| e.outputs.iter().map(|p| p.name.as_str().into()).collect()).collect();
-    let mut recorder = Recorder { engine, outer, names, steps: Vec::new(), recording: Recording::default() };
-    let mode = if rows.is_some() { Mode::Batch } else { Mode::Step };
-    let result = decoder.all_logits(&mut recorder, elements, mode, |_| Ok(()));
+    let mut recorder =
+        Recorder { engine, outer, names, streams: vec![0], steps: Vec::new(), recording: Recording::default() };
+    let result = script.run(&mut recorder, calls);
     let mut recording = recorder.recording;
     recording.error = result.err().map(|error| error.to_string());
     Ok(recording)
 }
 
-/// The engine around another one.
-struct Recorder<'e, E> {
+/// An engine around another one that remembers what the other one finds.
+pub struct Recorder<'e, E> {
     engine: &'e mut E,
     /// The main entry.
     outer: usize,
     /// Names of outputs by entry.
     names: Vec<Vec<Arc<str>>>,
-    /// The steps of the main entry whose outputs are held.
-    steps: Vec<usize>,
+    /// The streams of the rows of the next calls: that of all rows, or one for each.
+    pub streams: Vec<usize>,
+    /// The stream and the step of each row of the main entry whose outputs are held.
+    steps: Vec<(usize, usize)>,
     recording: Recording,
 }
 
+/// Where a value is found: stream, step of the main entry, place within the step.
+type Place = (usize, usize, usize);
+
 impl<E: Snapshots> Recorder<'_, E> {
-    /// Step of the main entry and place within it, of a row.
-    fn place(&self, entry: usize, rows: Rows, row: usize, position: i32) -> (usize, usize) {
+    fn place(&self, entry: usize, rows: Rows, row: usize, position: i32) -> Place {
         let position = usize::try_from(position).unwrap_or(0);
-        if entry == self.outer {
-            return (position, 0);
-        }
-        let step = match rows {
+        let of = match rows {
+            _ if entry == self.outer => self.steps.get(row),
             Rows::Steps => self.steps.last(),
             Rows::Streams => self.steps.get(row),
         };
-        (step.copied().unwrap_or(0), position)
+        let (stream, step) = of.copied().unwrap_or((0, 0));
+        (stream, step, if entry == self.outer { 0 } else { position })
     }
 
-    fn note(&mut self, entry: usize, (step, place): (usize, usize), what: What, value: Tensor) {
-        self.recording.values.insert(Key { step, entry, place, what }, Seen::new(value));
+    fn note(&mut self, entry: usize, (stream, step, place): Place, what: What, value: Tensor) {
+        self.recording.values.insert(Key { stream, step, entry, place, what }, Seen::new(value));
     }
 }
 
@@ -173,11 +185,16 @@ impl<E: Snapshots> Engine for Recorder<'_, E> {
     ) -> sterna_runtime::Result<()> {
         outputs.iter_mut().for_each(|buffer| buffer.fill(POISON));
         if entry == self.outer {
-            self.steps = positions.iter().map(|&p| usize::try_from(p).unwrap_or(0)).collect();
-            self.recording.begun = self.steps.last().copied().unwrap_or(0);
+            let stream = |row| match rows {
+                Rows::Steps => self.streams[0],
+                Rows::Streams => self.streams.get(row).copied().unwrap_or(row),
+            };
+            let steps = positions.iter().map(|&p| usize::try_from(p).unwrap_or(0));
+            self.steps = steps.enumerate().map(|(row, step)| (stream(row), step)).collect();
+            self.recording.begun = self.steps.last().map_or(0, |&(_, step)| step);
         }
         self.engine.run(entry, states, rows, positions, inputs, outputs)?;
-        let places: Vec<(usize, usize)> =
+        let places: Vec<Place> =
             positions.iter().enumerate().map(|(row, &position)| self.place(entry, rows, row, position)).collect();
         let ports = self.engine.table().entries[entry].outputs.clone();
         for ((number, port), buffer) in ports.iter().enumerate().zip(outputs.iter()) {

@@ -14,8 +14,10 @@ use crate::kernel::lower::{Lowered, StateLayout};
 use crate::session::{InterpreterEngine, tables};
 
 /// What one instance of a state holds.
-pub(super) struct Held {
+pub struct Held {
+    /// The state.
     pub path: String,
+    /// Which instance, counted over all axes of instances.
     pub instance: usize,
     /// With the number of entries that came before those kept, if it grows.
     pub value: Tensor,
@@ -24,8 +26,11 @@ pub(super) struct Held {
 }
 
 /// An engine whose states can be looked at.
-pub(super) trait Snapshots: Engine {
+pub trait Snapshots: Engine {
     /// The states of one block that steps of an entry may change.
+    ///
+    /// # Errors
+    /// A state that the engine cannot show.
     fn states_of(&self, entry: usize, states: &Self::States, block: usize) -> Result<Vec<Held>>;
 }
 

@@ -22,10 +22,12 @@ fn session(graph: &str) -> Session {
     Session::load(&ModelSource::File(config), &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn how(session: &Session, elements: usize) -> Comparing {
+fn how(session: &Session, elements: usize) -> (Comparing, Elements) {
     let compile = CompileOptions { max_rows: 4, ..CompileOptions::default() };
     let table = session.interpreter(&compile, Mode::Step).unwrap().table().clone();
-    Comparing { batches: vec![3, 4], kernels: true, ..Comparing::new(draw(&table, 7, elements).unwrap(), compile) }
+    let mut how = Comparing::new(compile);
+    how.levels[0].kernels = true;
+    (how, Elements { elements: draw(&table, 7, elements).unwrap(), batches: vec![3, 4] })
 }
 
 const GRAPH: &str = "
@@ -55,25 +57,29 @@ fn graph(scale: &str, offset: &str) -> String {
 #[test]
 fn all_ways_agree_in_everything() {
     let session = session(&graph("1.0", "0.5"));
-    let how = how(&session, 11);
-    assert!(how.elements.iter().all(|e| (3..9).contains(e)), "{:?}", how.elements);
-    let reference = reference(&session, &how).unwrap();
+    let (how, script) = how(&session, 11);
+    assert!(script.elements.iter().all(|e| (3..9).contains(e)), "{:?}", script.elements);
+    let reference = reference(&session, &how.compile, &script).unwrap();
     assert_eq!(reference.counts(), (2, 2, 2));
-    let compared = against(&session, &how, &reference).unwrap();
+    let compared = against(&session, &how, &script, &reference).unwrap();
     assert_eq!(compared.differences, Vec::new());
     // Interpreter, one thread, two threads, kernels; each in steps and in two sizes of batches.
     assert_eq!(compared.ways.len(), 12);
-    assert!(compared.ways.contains(&"kernel interpreter, batches of 3".to_owned()), "{:?}", compared.ways);
+    assert!(
+        compared.ways.contains(&format!("{}, kernel interpreter, batches of 3", how.compile.cpu.name())),
+        "{:?}",
+        compared.ways
+    );
 }
 
 #[test]
 fn a_state_or_probe_alone_makes_a_difference() {
     let right = session(&graph("1.0", "0.5"));
-    let how = how(&right, 11);
-    let reference = reference(&right, &how).unwrap();
+    let (how, script) = how(&right, 11);
+    let reference = reference(&right, &how.compile, &script).unwrap();
     for (scale, offset, name) in [("1.25", "0.5", "state c.level"), ("1.0", "0.75", "probe c.seen")] {
         let other = session(&graph(scale, offset));
-        let compared = against(&other, &how, &reference).unwrap();
+        let compared = against(&other, &how, &script, &reference).unwrap();
         assert!(!compared.differences.is_empty());
         for difference in &compared.differences {
             assert_eq!(difference.of, name, "{difference}");
@@ -86,12 +92,22 @@ fn a_state_or_probe_alone_makes_a_difference() {
 }
 
 #[test]
+fn values_that_are_no_numbers_are_equal_to_themselves_alone() {
+    // The square root of a negative number is none.
+    let [wrong, right] = ["sqrt(0 * x - 1)", "sqrt(0 * x + 1)"].map(|factor| session(&graph(factor, "0.5")));
+    let (how, script) = how(&wrong, 7);
+    let reference = reference(&wrong, &how.compile, &script).unwrap();
+    assert_eq!(against(&wrong, &how, &script, &reference).unwrap().differences, Vec::new());
+    assert!(!against(&right, &how, &script, &reference).unwrap().differences.is_empty());
+}
+
+#[test]
 fn a_step_that_is_missing_is_a_difference() {
     let session = session(&graph("1.0", "0.5"));
-    let how = how(&session, 6);
-    let reference = reference(&session, &how).unwrap();
-    let shorter = Comparing { elements: how.elements[..5].to_vec(), ..how.clone() };
-    let found = super::reference(&session, &shorter).unwrap();
+    let (how, script) = how(&session, 6);
+    let reference = reference(&session, &how.compile, &script).unwrap();
+    let shorter = Elements { elements: script.elements[..5].to_vec(), ..script.clone() };
+    let found = super::reference(&session, &how.compile, &shorter).unwrap();
     assert!(!differences("shorter", &reference, &found, 1).is_empty());
     assert_eq!(differences("same", &reference, &reference.clone(), 1), Vec::new());
 }
@@ -111,10 +127,10 @@ part p: c
 entry step(token: u32 in 0..16) { output logits = embed(p(embed[token])) }
 ";
     let sessions = [5, 7].map(|room| session(&graph.replace("ROOM", &room.to_string())));
-    let how = how(&sessions[0], 9);
-    let references = [0, 1].map(|i| reference(&sessions[i], &how).unwrap());
+    let (how, script) = how(&sessions[0], 9);
+    let references = [0, 1].map(|i| reference(&sessions[i], &how.compile, &script).unwrap());
     for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-        let compared = against(&sessions[i], &how, &references[j]).unwrap();
+        let compared = against(&sessions[i], &how, &script, &references[j]).unwrap();
         assert!(compared.stopped.is_some());
         assert_eq!(compared.differences.is_empty(), i == j, "{:?}", compared.differences);
     }
