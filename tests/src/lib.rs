@@ -1,6 +1,8 @@
 //! What the whole-system tests share: the `sterna` command, and the project's own files.
 
+pub mod mutate;
 pub mod programs;
+pub mod torch_writer;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

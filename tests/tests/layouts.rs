@@ -5,13 +5,11 @@
 //! Names of models, presets and tensors are those that the command prints; `files/layouts/small.json` has the least
 //! sizes, by config key, to which the presets are cut.
 
-mod torch_writer;
-
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
+use sterna_tests::torch_writer::{Checkpoint, Layout, Storage, Tensor};
 use sterna_tests::{file, stdout, text};
-use torch_writer::{Checkpoint, Layout, Storage, Tensor};
 
 fn printed(arguments: &[&str]) -> Value {
     serde_json::from_str(&stdout(arguments)).expect("JSON on stdout")

@@ -2,6 +2,7 @@
 //! diagnostics that can be drawn, never in a panic. `PROPTEST_CASES` sets how many.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -9,60 +10,23 @@ use sterna_compiler::diagnostics::{SourceFiles, Style, render};
 use sterna_compiler::ir;
 use sterna_compiler::lang::{Library, Options, presets};
 use sterna_compiler::limits::Limits;
-
-/// The ranges of names, numbers, texts and single signs.
-fn words(text: &str) -> Vec<(usize, usize)> {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-    let mut out = Vec::new();
-    let mut chars = text.char_indices().peekable();
-    while let Some((start, c)) = chars.next() {
-        let mut end = start + c.len_utf8();
-        if is_word(c) {
-            while let Some((at, _)) = chars.next_if(|(_, c)| is_word(*c)) {
-                end = at + 1;
-            }
-        } else if c == '#' {
-            while chars.next_if(|(_, c)| *c != '\n').is_some() {}
-            continue;
-        } else if c == '"' {
-            for (at, c) in chars.by_ref() {
-                end = at + c.len_utf8();
-                if c == '"' || c == '\n' {
-                    break;
-                }
-            }
-        } else if c.is_whitespace() {
-            continue;
-        }
-        out.push((start, end));
-    }
-    out
-}
-
-fn kind(text: &str) -> u8 {
-    match text.chars().next() {
-        Some(c) if c.is_ascii_digit() => 0,
-        Some(c) if c.is_ascii_alphabetic() || c == '_' => 1,
-        Some('"') => 2,
-        _ => 3,
-    }
-}
+use sterna_tests::mutate::words::{kind, words};
 
 /// One edit: mostly a word replaced by another of its kind, so that many results still parse.
 fn edit(text: &mut String, at: usize, with: usize, how: u8) {
     let words = words(text);
-    let (start, end) = words[at % words.len()];
-    let alike: Vec<(usize, usize)> =
-        words.iter().copied().filter(|&(a, b)| kind(&text[a..b]) == kind(&text[start..end])).collect();
-    let (a, b) = alike[with % alike.len()];
+    let at = words[at % words.len()].clone();
+    let alike: Vec<&Range<usize>> =
+        words.iter().filter(|other| kind(&text[(*other).clone()]) == kind(&text[at.clone()])).collect();
+    let with = alike[with % alike.len()].clone();
     let other = match how {
         0 => String::new(),
         1 => "0".to_string(),
         2 => "99999999999".to_string(),
         3 => "-1".to_string(),
-        _ => text[a..b].to_string(),
+        _ => text[with].to_string(),
     };
-    text.replace_range(start..end, &other);
+    text.replace_range(at, &other);
 }
 
 proptest! {

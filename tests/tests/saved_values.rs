@@ -1,13 +1,11 @@
 //! Values that a training wrote beside its weights: for keys that a graph leaves open they say with what the weights
 //! were saved, after a config given for the run and before all else.
 
-mod torch_writer;
-
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use sterna_tests::torch_writer::{Checkpoint, Layout, Storage, Tensor};
 use sterna_tests::{failure, stdout, text};
-use torch_writer::{Checkpoint, Layout, Storage, Tensor};
 
 const GRAPH: &str = r#"
 model annealed

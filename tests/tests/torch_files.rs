@@ -1,14 +1,12 @@
 //! What `torch.save` may write, and what it never would, through the command: the forms that are read give the logits
 //! of the plain file, and everything else is an error that says what is wrong.
 
-mod torch_writer;
-
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sterna_compiler::weights::{self, TensorEntry};
+use sterna_tests::torch_writer::{Checkpoint, Layout, Storage, Tensor};
 use sterna_tests::{failure, file, stdout, text};
-use torch_writer::{Checkpoint, Layout, Storage, Tensor};
 
 fn folder() -> PathBuf {
     file("goldens/v76/v75_tiny")

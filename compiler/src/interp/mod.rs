@@ -289,7 +289,11 @@ fn argument(param: &Param, position: i32, steps: usize, arguments: &Arguments) -
         ParamKind::Input { default } => match (arguments.values.get(&param.name), default) {
             (Some(value), _) => value.clone(),
             (None, Some(literal)) => Tensor::literal(literal),
-            (None, None) => Tensor::zeros(ty.elem, &ty.constant_shape().unwrap_or_default())?,
+            // What is absent is no value, and need not lie in the range of one.
+            (None, None) => {
+                let zeros = Tensor::zeros(ty.elem, &ty.constant_shape().unwrap_or_default())?;
+                return Ok(zeros.repeated(steps)?);
+            }
         },
     };
     let value = fitted(param, &ty, value, steps)?;
@@ -316,20 +320,10 @@ fn fitted(param: &Param, ty: &Type, value: Tensor, steps: usize) -> Result<Tenso
 }
 
 fn in_range(param: &Param, value: &Tensor) -> Result<(), InterpError> {
-    let Some((low, high)) = param.range else {
-        return Ok(());
-    };
-    let numbers: Vec<f64> = match &*value.data {
-        Data::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
-        Data::I32(v) => v.iter().map(|&x| f64::from(x)).collect(),
-        Data::U32(v) => v.iter().map(|&x| f64::from(x)).collect(),
-        Data::U64(v) => v.iter().map(|&x| x as f64).collect(),
-        Data::I8(v) => v.iter().map(|&x| f64::from(x)).collect(),
-        Data::U8(v) => v.iter().map(|&x| f64::from(x)).collect(),
-        Data::Bool(v) => v.iter().map(|&x| f64::from(u8::from(x))).collect(),
-    };
-    match numbers.iter().find(|&&x| !(low..=high).contains(&x)) {
-        None => Ok(()),
-        Some(&value) => Err(Fault::OutOfRange { name: param.name.clone(), value, low, high }.into()),
+    match (param.range, param.outside(&value.data)) {
+        (Some((low, high)), Some(value)) => {
+            Err(Fault::OutOfRange { name: param.name.clone(), value, low, high }.into())
+        }
+        _ => Ok(()),
     }
 }

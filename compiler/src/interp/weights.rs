@@ -139,14 +139,18 @@ pub struct MemoryWeights {
 }
 
 impl MemoryWeights {
-    /// Takes the checkpoint's weights by path and evaluates the computed ones.
+    /// Takes weights by path: all of the checkpoint's, and of the computed ones those that are known; the others are
+    /// evaluated.
     pub fn new(module: &Module, mut by_path: HashMap<String, WeightValue>) -> Result<MemoryWeights, InterpError> {
         let mut store = MemoryWeights::default();
         for (i, w) in module.weights.iter().enumerate() {
             let id = WeightId(i as u32);
             store.paths.insert(id, w.path.clone());
-            if matches!(w.source, WeightSource::Checkpoint) {
-                let value = by_path.remove(&w.path).ok_or_else(|| Fault::MissingWeight(w.path.clone()))?;
+            let given = by_path.remove(&w.path);
+            if given.is_none() && matches!(w.source, WeightSource::Checkpoint) {
+                return Err(Fault::MissingWeight(w.path.clone()).into());
+            }
+            if let Some(value) = given {
                 if value.shape() != w.shape {
                     return Err(Fault::BadArgument {
                         name: w.path.clone(),
@@ -159,8 +163,8 @@ impl MemoryWeights {
             }
         }
         for (i, w) in module.weights.iter().enumerate() {
-            if matches!(w.source, WeightSource::Computed(_)) {
-                let id = WeightId(i as u32);
+            let id = WeightId(i as u32);
+            if matches!(w.source, WeightSource::Computed(_)) && !store.values.contains_key(&id) {
                 let value = compute_weight(module, &store, id)?;
                 store.values.insert(id, WeightValue::Dense(value));
             }

@@ -1,7 +1,7 @@
 //! Declarations around the graphs: a module with its weights, states, entries and where each came from.
 
 use super::graph::Region;
-use super::types::{Elem, Encoding, Literal, Type};
+use super::types::{Data, Elem, Encoding, Literal, Type};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -182,6 +182,23 @@ pub struct Param {
     pub kind: ParamKind,
     /// Inclusive bounds that the runtime checks at the border, in the parameter's own type.
     pub range: Option<(f64, f64)>,
+}
+
+impl Param {
+    /// The first element outside the range, if there is one; no number lies in no range.
+    pub fn outside(&self, data: &Data) -> Option<f64> {
+        let (low, high) = self.range?;
+        let found = |numbers: &mut dyn Iterator<Item = f64>| numbers.find(|x| !(low..=high).contains(x));
+        match data {
+            Data::F32(v) => found(&mut v.iter().map(|&x| f64::from(x))),
+            Data::I32(v) => found(&mut v.iter().map(|&x| f64::from(x))),
+            Data::U32(v) => found(&mut v.iter().map(|&x| f64::from(x))),
+            Data::U64(v) => found(&mut v.iter().map(|&x| x as f64)),
+            Data::I8(v) => found(&mut v.iter().map(|&x| f64::from(x))),
+            Data::U8(v) => found(&mut v.iter().map(|&x| f64::from(x))),
+            Data::Bool(v) => found(&mut v.iter().map(|&x| f64::from(u8::from(x)))),
+        }
+    }
 }
 
 /// Where a parameter's value comes from.

@@ -186,7 +186,7 @@ fn interp_value(value: WeightValue, weight: &WeightDecl) -> Result<interp::Weigh
     }
 }
 
-/// All weights of a module as the interpreter takes them.
+/// All weights of a module as the interpreter takes them. What a package has of computed ones is what runs.
 ///
 /// # Errors
 /// One of them cannot be read or computed.
@@ -195,7 +195,8 @@ pub fn memory_weights(module: &Module, values: &Values) -> Result<MemoryWeights,
     let computed =
         |path: &str, source: InterpError| ImageError::Computed { path: path.to_owned(), source: Box::new(source) };
     for (index, weight) in module.weights.iter().enumerate() {
-        if let WeightSource::Checkpoint = weight.source {
+        let packed = matches!(values, Values::Packed { .. });
+        if packed || matches!(weight.source, WeightSource::Checkpoint) {
             let value = values.value(module, WeightId(index as u32))?;
             let value = interp_value(value, weight).map_err(|fault| computed(&weight.path, fault.into()))?;
             by_path.insert(weight.path.clone(), value);

@@ -7,6 +7,7 @@ use sterna_runtime::native::Weights;
 use sterna_runtime::package::{FormatError, Mapping, PackageError as ReadError, WeightsMemory};
 
 use super::*;
+use crate::interp::WeightStore;
 use crate::ir::{Encoding, Group, InputQuant, Keep, OriginId, ScaleFormat, WeightDecl, WeightSource};
 use crate::weights::{ValueSource, random_value};
 
@@ -60,6 +61,32 @@ fn a_package_gives_back_module_and_weights() {
     }
     assert_eq!(package.bytes().as_ptr() as usize % 64, 0);
     assert_eq!(package.bytes().len(), package.weights().len() + 64);
+}
+
+/// Kernels read what is stored, so the interpreter does: a package may come from anywhere, and must mean one thing.
+#[test]
+fn what_a_package_stores_of_computed_weights_is_what_the_interpreter_reads() {
+    let text = r#"module "m" ""
+weight w0 "a" f32[2]
+weight w1 "b" f32[2] computed {
+  body() {
+    %0 = weight(w0) : f32[2]
+    %1 = exp %0 : f32[2]
+    yield %1
+  }
+}
+"#;
+    let module = ir::read::read_module(text).unwrap();
+    let mut out = Cursor::new(Vec::new());
+    write(&mut out, &module, &json!({}), &random(), |_| {}).unwrap();
+    let package = opened(&out.into_inner()).unwrap();
+    let (module, section) = module_of(&package).unwrap();
+    let mut bytes = package.weights().to_vec();
+    let at = section.offsets[1];
+    bytes[at..at + 4].copy_from_slice(&3.5f32.to_le_bytes());
+    let packed = Values::Packed { section: &section, bytes: &bytes };
+    let weights = memory_weights(&module, &packed).unwrap();
+    assert_eq!(weights.weight(WeightId(1)).unwrap().dense().as_f32().unwrap()[0], 3.5);
 }
 
 #[test]

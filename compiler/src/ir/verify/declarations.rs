@@ -234,6 +234,11 @@ impl Checker<'_> {
                 self.declaration(name, format!("nothing is in the range of {}", param.name));
             }
         }
+        if let ParamKind::Input { default: Some(neutral) } = &param.kind
+            && let Some(value) = param.outside(&neutral.data)
+        {
+            self.declaration(name, format!("the neutral value {value} of {} is outside its range", param.name));
+        }
         let within = matches!(param.kind, ParamKind::Outer { .. });
         if within && entry.within.is_none() {
             self.declaration(name, format!("{} has no outer entry", param.name));

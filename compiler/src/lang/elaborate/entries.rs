@@ -204,7 +204,16 @@ impl<'a> Elaborator<'a> {
             (None, true) => None,
             (Some(expr), false) => {
                 let value = self.eval(expr, Some(ty.elem))?;
-                Some(self.neutral(&value, &ty, expr.span)?)
+                let neutral = self.neutral(&value, &ty, expr.span)?;
+                let param = Param { name: String::new(), ty: ty.clone(), kind: ParamKind::Value, range };
+                if let Some(value) = param.outside(&neutral.data) {
+                    let (low, high) = range.unwrap_or_default();
+                    return self.fail(
+                        Diagnostic::error(Code::EntryForm, "a neutral value lies in the input's range")
+                            .at(expr.span, format!("{value}, the input is in {low}..={high}")),
+                    );
+                }
+                Some(neutral)
             }
             (None, false) => {
                 return self.fail(

@@ -26,7 +26,7 @@ impl fmt::Display for Difference {
 }
 
 /// All differences of a recording made in calls of at most `rows` steps.
-pub(super) fn differences(way: &str, reference: &Recording, found: &Recording, rows: usize) -> Vec<Difference> {
+pub fn differences(way: &str, reference: &Recording, found: &Recording, rows: usize) -> Vec<Difference> {
     let difference = |of: String, what: String| Difference { way: way.to_owned(), of, what };
     let mut all = Vec::new();
     match (&reference.error, &found.error) {
@@ -41,6 +41,7 @@ pub(super) fn differences(way: &str, reference: &Recording, found: &Recording, r
         }
         _ => {}
     }
+    let known = reference.names();
     let mut told: BTreeSet<(usize, &What)> = BTreeSet::new();
     for (key, seen) in &found.values {
         let wrong = match reference.values.get(key) {
@@ -48,6 +49,8 @@ pub(super) fn differences(way: &str, reference: &Recording, found: &Recording, r
             Some(expected) => unequal(expected, seen),
             // Positions that the reference would have are always there; a step that it did not reach is said above.
             None if reference.error.is_some() => continue,
+            // What passes hand from one entry to another beside what the graph does is nobody's output.
+            None if matches!(key.what, What::Output(_)) && !known.contains(&(key.entry, &key.what)) => continue,
             None => "is not in the reference".to_owned(),
         };
         if told.insert((key.entry, &key.what)) {
@@ -57,11 +60,12 @@ pub(super) fn differences(way: &str, reference: &Recording, found: &Recording, r
     if found.error.is_some() {
         return all;
     }
-    // What a way finds at all it must find at every step; states of calls of many rows only after the last of them.
+    // A way finds every output. What else it finds at all it must find at every step; states of calls of many rows only
+    // after the last of them.
     let names = found.names();
     for key in reference.values.keys() {
         let every = rows == 1 || matches!(key.what, What::Output(_));
-        let kept = names.contains(&(key.entry, &key.what));
+        let kept = key.what.is_output() || names.contains(&(key.entry, &key.what));
         if every && kept && !found.values.contains_key(key) && told.insert((key.entry, &key.what)) {
             all.push(difference(name(key), format!("{}is missing", at(key))));
         }

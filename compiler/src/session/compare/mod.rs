@@ -18,16 +18,15 @@ use std::sync::Arc;
 
 use sterna_runtime::{Mode, Pool};
 
-pub use difference::Difference;
-use difference::differences;
+pub use difference::{Difference, differences};
 use kernels::KernelEngine;
+use record::record;
 pub use record::{Recorder, Recording};
-use record::{What, record};
 pub use script::{Calls, Elements, Script, draw};
 use snapshots::Native;
 pub use snapshots::{Held, Snapshots};
 
-use super::{CompileOptions, Result, Session};
+use super::{CompileOptions, Compiled, Result, Session};
 use crate::target::cpu::Cpu;
 
 /// A processor level with the ways to run its code.
@@ -92,6 +91,25 @@ pub fn reference(session: &Session, compile: &CompileOptions, script: &impl Scri
     record(&mut session.interpreter(compile, Mode::Step)?, script, 0)
 }
 
+/// What compiled code of the session finds, with the steps of a script cut into calls in one of its ways.
+///
+/// # Errors
+/// The model has no main entry, or tables that the code does not fit.
+pub fn compiled(
+    session: &Session,
+    compiled: &Compiled,
+    pool: Arc<Pool>,
+    script: &impl Script,
+    calls: usize,
+) -> Result<Recording> {
+    record(&mut native(session, compiled, pool)?, script, calls)
+}
+
+fn native<'s>(session: &'s Session, compiled: &'s Compiled, pool: Arc<Pool>) -> Result<Native<'s>> {
+    let engine = session.engine(compiled, pool)?;
+    Ok(Native { engine, lowered: &compiled.lowered, module: &session.prepared })
+}
+
 /// All other ways to run a session, against a reference of it, or of the same model with more probes observed.
 ///
 /// # Errors
@@ -106,18 +124,20 @@ pub fn against(session: &Session, how: &Comparing, script: &impl Script, referen
     compared.run(&mut passed, "interpreter, after all passes", script, |_| true, reference)?;
     for Level { cpu, threads, kernels } in &how.levels {
         let compiled = session.compile(&CompileOptions { cpu: *cpu, ..how.compile.clone() })?;
-        let native = |threads, pin| -> Result<Native<'_>> {
-            let engine = session.engine(&compiled, Arc::new(Pool::new(threads, pin)))?;
-            Ok(Native { engine, lowered: &compiled.lowered, module: &session.prepared })
-        };
         for &threads in threads {
             let name = format!("{}, {threads} threads", cpu.name());
-            compared.run(&mut native(threads.max(1), how.pin)?, &name, script, |_| true, reference)?;
+            compared.run(
+                &mut native(session, &compiled, Arc::new(Pool::new(threads.max(1), how.pin)))?,
+                &name,
+                script,
+                |_| true,
+                reference,
+            )?;
         }
         if *kernels {
             let name = format!("{}, kernel interpreter", cpu.name());
             compared.run(
-                &mut KernelEngine::new(native(1, false)?)?,
+                &mut KernelEngine::new(native(session, &compiled, Arc::new(Pool::new(1, false)))?)?,
                 &name,
                 script,
                 |calls| calls.kernels,
@@ -153,17 +173,5 @@ impl Compared {
             self.ways.push(way);
         }
         Ok(())
-    }
-}
-
-impl Recording {
-    /// Numbers of different outputs, of probes among them, and of states.
-    pub fn counts(&self) -> (usize, usize, usize) {
-        let is_probe = |name: &str| name.starts_with(crate::passes::probes::OUTPUT);
-        let names = self.names();
-        let outputs = names.iter().filter(|(_, what)| matches!(what, What::Output(name) if !is_probe(name))).count();
-        let probes = names.iter().filter(|(_, what)| matches!(what, What::Output(name) if is_probe(name))).count();
-        let states = names.iter().filter(|(_, what)| matches!(what, What::State(..))).count();
-        (outputs, probes, states)
     }
 }

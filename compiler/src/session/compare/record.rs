@@ -31,6 +31,13 @@ pub(super) enum What {
     Positions(Arc<str>, usize),
 }
 
+impl What {
+    /// Whether it is an output of the graph's own, which probes are not.
+    pub fn is_output(&self) -> bool {
+        matches!(self, What::Output(name) if !name.starts_with(crate::passes::probes::OUTPUT))
+    }
+}
+
 /// Which value of which step.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
@@ -101,6 +108,15 @@ impl Recording {
     /// Elements of all values.
     pub fn elements(&self) -> usize {
         self.values.values().map(|seen| seen.shape().0.iter().product::<usize>()).sum()
+    }
+
+    /// Numbers of different outputs, of probes among them, and of states.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let names = self.names();
+        let count = |wanted: fn(&What) -> bool| names.iter().filter(|(_, what)| wanted(what)).count();
+        let outputs = count(What::is_output);
+        let probes = count(|what| matches!(what, What::Output(_))) - outputs;
+        (outputs, probes, count(|what| matches!(what, What::State(..))))
     }
 
     /// Entries with what was seen of them.

@@ -2,7 +2,6 @@
 
 use sterna_runtime::Engine;
 
-use super::difference::differences;
 use super::*;
 use crate::session::{LoadOptions, ModelSource, WeightsSource};
 

@@ -1,8 +1,5 @@
 //! A writer of torch checkpoints in all their layouts, that can also write what torch would not.
 
-// No test writes all that some test writes.
-#![allow(dead_code)]
-
 mod pickle;
 
 use std::io::{Cursor, Write};
