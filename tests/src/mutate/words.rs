@@ -35,9 +35,34 @@ pub fn words(text: &str) -> Vec<Range<usize>> {
     out
 }
 
-/// What a word is: a number, a name, a text, a sign or a bracket.
+/// Words of the language that no name may be.
+const KEYWORDS: [&str; 20] = [
+    "model",
+    "library",
+    "import",
+    "config",
+    "checkpoint",
+    "preset",
+    "block",
+    "part",
+    "weight",
+    "state",
+    "entry",
+    "input",
+    "output",
+    "probe",
+    "check",
+    "return",
+    "if",
+    "else",
+    "for",
+    "in",
+];
+
+/// What a word is: a number, a name, a text, a sign, a bracket or a keyword.
 pub fn kind(word: &str) -> u8 {
     match word.chars().next() {
+        _ if KEYWORDS.contains(&word) => 5,
         Some(c) if c.is_ascii_digit() => 0,
         Some(c) if c.is_ascii_alphabetic() || c == '_' => 1,
         Some('"') => 2,
@@ -52,10 +77,14 @@ pub fn edit(text: &mut String, donor: &str, dice: &mut Dice) {
     if all.is_empty() {
         return text.push_str(donor);
     }
-    // Brackets hold a text together: few mutants that lose one are read any further.
-    let meant: Vec<&Range<usize>> = all.iter().filter(|at| kind(&text[(*at).clone()]) != 4).collect();
-    let at =
-        if meant.is_empty() || dice.chance(5) { all[dice.below(all.len())].clone() } else { dice.pick(&meant).clone() };
+    // Brackets and keywords hold a text together: few mutants that lose one are read any further.
+    let kinds: &[u8] = match dice.below(40) {
+        0..34 => &[0, 1, 2],
+        34..38 => &[3],
+        _ => &[4, 5],
+    };
+    let meant: Vec<&Range<usize>> = all.iter().filter(|at| kinds.contains(&kind(&text[(*at).clone()]))).collect();
+    let at = if meant.is_empty() { all[dice.below(all.len())].clone() } else { dice.pick(&meant).clone() };
     match dice.below(24) {
         20..24 => everywhere(text, &all, &at, dice),
         0..6 => {
@@ -75,13 +104,15 @@ pub fn edit(text: &mut String, donor: &str, dice: &mut Dice) {
             let new = other_number(&text[at.clone()], dice);
             text.replace_range(at, &new);
         }
-        13 => text.replace_range(at, ""),
-        14 => {
+        13 if dice.chance(50) => text.replace_range(at, ""),
+        13 => {
             let copy = format!(" {} ", &text[at.clone()]);
             text.insert_str(at.end, &copy);
         }
-        15 => {
-            let other = all[dice.below(all.len())].clone();
+        14 | 15 => {
+            let same: Vec<&Range<usize>> =
+                all.iter().filter(|other| kind(&text[(*other).clone()]) == kind(&text[at.clone()])).collect();
+            let other = dice.pick(&same).clone();
             let (first, second) = if at.start < other.start { (at, other) } else { (other, at) };
             if first.end <= second.start {
                 let (a, b) = (text[first.clone()].to_owned(), text[second.clone()].to_owned());
