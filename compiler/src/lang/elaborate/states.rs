@@ -10,6 +10,16 @@ use crate::ir::verify::budget::state_bytes;
 use crate::ir::{Axis, AxisCapacity, Dim, Elem, Initial, Op, StateDecl, StateId, Type};
 use crate::lang::ast::{self, Arg, StmtKind};
 
+/// Whether two states start from the same.
+fn alike(one: &Initial, other: &Initial) -> bool {
+    match (one, other) {
+        (Initial::Fill(a), Initial::Fill(b)) => a.to_bits() == b.to_bits(),
+        (Initial::Weight(a), Initial::Weight(b)) => a == b,
+        (Initial::Empty, Initial::Empty) => true,
+        _ => false,
+    }
+}
+
 impl<'a> Elaborator<'a> {
     pub(super) fn state_statement(&mut self, stmt: &'a ast::Stmt) -> R<()> {
         let StmtKind::State { held, names, ty, init } = &stmt.kind else {
@@ -68,6 +78,11 @@ impl<'a> Elaborator<'a> {
             (Some(expr), None) => self.initial(expr, elem, &shape)?,
         };
         for name in names {
+            let twice = self.frame().states.iter().find(|first| first.name == name.text && first.span != name.span);
+            if let Some(before) = twice.map(|first| first.span) {
+                self.duplicate(name.as_str(), name.span, before);
+                return Err(Reported);
+            }
             let id = self.state(name, elem, &shape, capacity, &initial, *held)?;
             let state = self.module.state(id);
             let own = state.ty.shape[state.ty.shape.len() - shape.len()..].to_vec();
@@ -142,6 +157,22 @@ impl<'a> Elaborator<'a> {
     }
 
     #[allow(clippy::too_many_arguments)]
+    /// Whether a state has these axes of its own, behind those of its instances.
+    fn has_form(&self, state: &StateDecl, elem: Elem, shape: &[Dim], capacity: Option<(usize, AxisCapacity)>) -> bool {
+        let all = &state.ty.shape;
+        let Some(own) = all.len().checked_sub(shape.len()).map(|leads| &all[leads..]) else {
+            return false;
+        };
+        let mut axes = own.iter().zip(shape).enumerate();
+        state.ty.elem == elem
+            && axes.all(|(i, (own, axis))| match (own, capacity) {
+                (Dim::Grow { axis, .. }, Some((at, capacity))) => {
+                    at == i && self.module.axes.get(axis.index()).is_some_and(|known| known.capacity == capacity)
+                }
+                _ => own == axis && capacity.is_none_or(|(at, _)| at != i),
+            })
+    }
+
     pub(super) fn state(
         &mut self,
         name: &'a ast::Name,
@@ -151,10 +182,20 @@ impl<'a> Elaborator<'a> {
         initial: &Initial,
         held: bool,
     ) -> R<StateId> {
-        if let Some(owner) = &self.frame().part
-            && let Some(&id) = owner.states.borrow().get(&name.text)
-        {
-            return Ok(id);
+        let known = self.frame().part.as_ref().and_then(|owner| owner.states.borrow().get(&name.text).copied());
+        if let Some(id) = known {
+            let state = self.module.state(id);
+            let same =
+                self.has_form(state, elem, shape, capacity) && alike(&state.initial, initial) && state.held == held;
+            if same {
+                return Ok(id);
+            }
+            let (path, ty) = (state.path.clone(), state.ty.to_string());
+            return self.fail(
+                Diagnostic::error(Code::StateType, format!("state `{path}` is another one here than in another call"))
+                    .at(name.span, format!("there it is {ty}"))
+                    .help("declare a part for each"),
+            );
         }
         let path = self.path_of(name, None)?;
         self.new_path(&path, name.span, true)?;
