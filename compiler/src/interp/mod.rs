@@ -29,7 +29,7 @@ pub use state::StreamState;
 pub use tensor::{Growth, Tensor};
 pub use weights::{CodedWeight, MemoryWeights, WeightStore, WeightValue, compute_weight};
 
-use crate::ir::{Data, Entry, Module, Param, ParamKind, Region, StateId, Type};
+use crate::ir::{Entry, Module, Param, ParamKind, Region, StateId, Type};
 use eval::{Evaluator, Slot};
 
 /// The functions of the embedding program.

@@ -188,16 +188,16 @@ impl Param {
     /// The first element outside the range, if there is one; no number lies in no range.
     pub fn outside(&self, data: &Data) -> Option<f64> {
         let (low, high) = self.range?;
-        let found = |numbers: &mut dyn Iterator<Item = f64>| numbers.find(|x| !(low..=high).contains(x));
-        match data {
-            Data::F32(v) => found(&mut v.iter().map(|&x| f64::from(x))),
-            Data::I32(v) => found(&mut v.iter().map(|&x| f64::from(x))),
-            Data::U32(v) => found(&mut v.iter().map(|&x| f64::from(x))),
-            Data::U64(v) => found(&mut v.iter().map(|&x| x as f64)),
-            Data::I8(v) => found(&mut v.iter().map(|&x| f64::from(x))),
-            Data::U8(v) => found(&mut v.iter().map(|&x| f64::from(x))),
-            Data::Bool(v) => found(&mut v.iter().map(|&x| f64::from(u8::from(x)))),
-        }
+        let at = |i| match data {
+            Data::F32(v) => f64::from(v[i]),
+            Data::I32(v) => f64::from(v[i]),
+            Data::U32(v) => f64::from(v[i]),
+            Data::U64(v) => v[i] as f64,
+            Data::I8(v) => f64::from(v[i]),
+            Data::U8(v) => f64::from(v[i]),
+            Data::Bool(v) => f64::from(u8::from(v[i])),
+        };
+        (0..data.len()).map(at).find(|x| !(low..=high).contains(x))
     }
 }
 
