@@ -269,7 +269,7 @@ pub fn tokenizers() -> &'static [String] {
         let letters = ["a", "b", "ab", "abab", "Ġ", "<s>", "c"];
         vec![
             make(json!({ "type": "BPE", "dropout": 0.5, "vocab": vocab(&letters), "merges": ["a b", "ab ab"] }), json!({ "decoder": level, "pre_tokenizer": level, "added_tokens": added })),
-            make(json!({ "type": "BPE", "unk_token": "<unk>", "byte_fallback": true, "vocab": vocab(&["<unk>", "<0x80>", "▁", "▁the", "t", "h"]), "merges": [["t", "h"]] }), json!({ "decoder": decoders, "normalizer": normal })),
+            make(json!({ "type": "BPE", "unk_token": "<unk>", "byte_fallback": true, "vocab": vocab(&["<unk>", "<0x80>", "▁", "▁the", "t", "h", "th"]), "merges": [["t", "h"]] }), json!({ "decoder": decoders, "normalizer": normal })),
             make(json!({ "type": "WordLevel", "vocab": vocab(&["<unk>", "a", "b"]), "unk_token": "<unk>" }), json!({ "pre_tokenizer": split, "truncation": cut, "padding": filled })),
             make(json!({ "type": "WordPiece", "unk_token": "<unk>", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": vocab(&["<unk>", "a", "##b", "cat", "##s"]) }), json!({ "decoder": { "type": "WordPiece", "prefix": "##", "cleanup": true }, "pre_tokenizer": { "type": "BertPreTokenizer" } })),
             make(json!({ "type": "Unigram", "unk_id": 0, "byte_fallback": false, "vocab": [["<unk>", 0.0], ["▁a", -1.5], ["b", -2.0], ["ab", -2.5]] }), json!({ "decoder": marks, "pre_tokenizer": marks })),

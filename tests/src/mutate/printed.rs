@@ -32,7 +32,7 @@ fn texts() -> &'static [String] {
         let mut all: Vec<String> =
             corpus::models().iter().filter_map(corpus::loaded).filter_map(stored).flatten().collect();
         // Models of random programs use what no written model does.
-        all.extend((1..60).flat_map(|seed| {
+        all.extend((1..30).flat_map(|seed| {
             let program = generate(seed);
             let config = render::config(&program);
             let model = corpus::Model { name: "m".into(), graph: render::graph(&program), library: false, config };
