@@ -4,8 +4,9 @@
 //! the length of what it meets, and entries from before a push do not meet those from after it. The verifier, the
 //! interpreter and the lowering walk their graphs with the same [`Extents`]. Nothing here knows how many entries there are.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
 
 use super::module::AxisId;
 use super::op::Op;
@@ -28,16 +29,16 @@ pub struct Mixed {
 #[derive(Clone, Debug)]
 pub struct Extents<V> {
     /// Towards the value that stands for all of one length.
-    parents: HashMap<V, V>,
+    parents: FxHashMap<V, V>,
     /// Of the values that stand for others, where it is known.
-    pushes: HashMap<V, Pushes>,
+    pushes: FxHashMap<V, Pushes>,
     /// The most pushes on one axis.
-    last: HashMap<AxisId, Pushes>,
+    last: FxHashMap<AxisId, Pushes>,
 }
 
 impl<V> Default for Extents<V> {
     fn default() -> Self {
-        Extents { parents: HashMap::new(), pushes: HashMap::new(), last: HashMap::new() }
+        Extents { parents: FxHashMap::default(), pushes: FxHashMap::default(), last: FxHashMap::default() }
     }
 }
 
@@ -55,6 +56,9 @@ impl<V: Copy + Eq + Hash> Extents<V> {
     /// # Errors
     /// It takes entries from before a push together with those from after it.
     pub fn add(&mut self, op: &Op, inputs: &[Operand<V>], results: &[Operand<V>]) -> Result<(), Mixed> {
+        if inputs.iter().chain(results).all(|(_, axis)| axis.is_none()) {
+            return Ok(());
+        }
         match op {
             Op::StateRead(_) => self.set(results, |_| 0),
             Op::Push { .. } => {

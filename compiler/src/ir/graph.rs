@@ -6,11 +6,13 @@
 //! Edits of many nodes have methods of their own (`rewire`, `replace_all`, `retain`, `remove_params`), which cost what
 //! the region has: an edge is found by a walk over the other uses of its value.
 
-use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
+use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 
 use super::module::OriginId;
 use super::op::Op;
@@ -50,12 +52,17 @@ impl<T> NodeMap<T> {
     }
 }
 
+/// Operands of a node, in the node itself where they are few.
+pub type Inputs = SmallVec<[Value; 4]>;
+/// Results of a node.
+pub type Results = SmallVec<[Value; 2]>;
+
 /// An operation with its operands and results.
 #[derive(Clone, Debug)]
 pub struct Node {
     pub op: Op,
-    pub inputs: Vec<Value>,
-    pub results: Vec<Value>,
+    pub inputs: Inputs,
+    pub results: Results,
     pub origin: OriginId,
 }
 
@@ -131,19 +138,32 @@ impl Region {
     }
 
     /// Appends a node after all others.
-    pub fn push(&mut self, op: Op, inputs: &[Value], types: Vec<Type>, origin: OriginId) -> NodeId {
+    pub fn push(
+        &mut self,
+        op: Op,
+        inputs: &[Value],
+        types: impl IntoIterator<Item = Type>,
+        origin: OriginId,
+    ) -> NodeId {
         self.insert(self.order.len(), op, inputs, types, origin)
     }
 
     /// Appends a node with one result and gives that.
     pub fn push1(&mut self, op: Op, inputs: &[Value], ty: Type, origin: OriginId) -> Value {
-        let node = self.push(op, inputs, vec![ty], origin);
+        let node = self.push(op, inputs, [ty], origin);
         self.node(node).results[0]
     }
 
     /// Puts a node at `place` in the order. Its operands must be defined before that.
-    pub fn insert(&mut self, place: usize, op: Op, inputs: &[Value], types: Vec<Type>, origin: OriginId) -> NodeId {
-        let index = self.graph.add_node(Node { op, inputs: inputs.to_vec(), results: Vec::new(), origin });
+    pub fn insert(
+        &mut self,
+        place: usize,
+        op: Op,
+        inputs: &[Value],
+        types: impl IntoIterator<Item = Type>,
+        origin: OriginId,
+    ) -> NodeId {
+        let index = self.graph.add_node(Node { op, inputs: inputs.into(), results: Results::new(), origin });
         let id = NodeId(index);
         let results =
             types.into_iter().enumerate().map(|(i, ty)| self.new_value(ty, ValueDef::Result(id, i))).collect();
@@ -252,7 +272,8 @@ impl Region {
     }
 
     /// Sets the operands of a node.
-    pub fn set_inputs(&mut self, id: NodeId, inputs: Vec<Value>) {
+    pub fn set_inputs(&mut self, id: NodeId, inputs: impl Into<Inputs>) {
+        let inputs = inputs.into();
         if self.graph[id.0].inputs == inputs {
             return;
         }
@@ -262,10 +283,10 @@ impl Region {
     }
 
     /// Sets the operands of many nodes.
-    pub fn rewire(&mut self, changed: impl IntoIterator<Item = (NodeId, Vec<Value>)>) {
+    pub fn rewire(&mut self, changed: impl IntoIterator<Item = (NodeId, impl Into<Inputs>)>) {
         let mut any = false;
         for (id, inputs) in changed {
-            self.graph[id.0].inputs = inputs;
+            self.graph[id.0].inputs = inputs.into();
             any = true;
         }
         if any {
@@ -275,18 +296,18 @@ impl Region {
 
     /// Replaces every use of a value, results of the region included.
     pub fn replace_uses(&mut self, old: Value, new: Value) {
-        self.replace_all(&HashMap::from([(old, new)]));
+        self.replace_all(&FxHashMap::from_iter([(old, new)]));
     }
 
     /// Replaces every use of the values that are keys, results of the region included. What replaces a value is not
     /// itself replaced.
-    pub fn replace_all(&mut self, replaced: &HashMap<Value, Value>) {
+    pub fn replace_all(&mut self, replaced: &FxHashMap<Value, Value>) {
         if replaced.is_empty() {
             return;
         }
         let new = |v: &Value| *replaced.get(v).unwrap_or(v);
-        let users: HashSet<NodeId> = replaced.keys().flat_map(|&old| self.user_nodes(old)).collect();
-        let changed: Vec<(NodeId, Vec<Value>)> =
+        let users: FxHashSet<NodeId> = replaced.keys().flat_map(|&old| self.user_nodes(old)).collect();
+        let changed: Vec<(NodeId, Inputs)> =
             users.into_iter().map(|id| (id, self.node(id).inputs.iter().map(new).collect())).collect();
         self.rewire(changed);
         self.results = self.results.iter().map(new).collect();
@@ -421,8 +442,8 @@ impl Region {
     /// The regions nested directly in a node.
     pub fn nested(op: &Op) -> Vec<&Region> {
         match op {
-            Op::If { then, otherwise } => vec![then, otherwise],
-            Op::Repeat { body, .. } | Op::Scan { body } | Op::Fused { body, .. } => vec![body],
+            Op::If { then, otherwise } => vec![&**then, &**otherwise],
+            Op::Repeat { body, .. } | Op::Scan { body } | Op::Fused { body, .. } => vec![&**body],
             Op::Experts { regions } => regions.iter().collect(),
             _ => Vec::new(),
         }
@@ -431,8 +452,8 @@ impl Region {
     /// The regions nested directly in a node, to change.
     pub fn nested_mut(op: &mut Op) -> Vec<&mut Region> {
         match op {
-            Op::If { then, otherwise } => vec![then, otherwise],
-            Op::Repeat { body, .. } | Op::Scan { body } | Op::Fused { body, .. } => vec![body],
+            Op::If { then, otherwise } => vec![Arc::make_mut(then), Arc::make_mut(otherwise)],
+            Op::Repeat { body, .. } | Op::Scan { body } | Op::Fused { body, .. } => vec![Arc::make_mut(body)],
             Op::Experts { regions } => regions.iter_mut().collect(),
             _ => Vec::new(),
         }

@@ -34,6 +34,11 @@ fn collect(region: &Region, states: &mut BTreeSet<StateId>) {
 /// group with one block of state for a stream.
 pub fn entry_groups(module: &Module) -> Vec<usize> {
     let uses: Vec<BTreeSet<StateId>> = module.entries.iter().map(|entry| states_of(&entry.body)).collect();
+    groups_of(&uses)
+}
+
+/// As [`entry_groups`], of the states that each entry uses.
+pub fn groups_of(uses: &[BTreeSet<StateId>]) -> Vec<usize> {
     let mut groups: Vec<usize> = (0..uses.len()).collect();
     for i in 0..uses.len() {
         for j in 0..i {

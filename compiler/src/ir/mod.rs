@@ -12,6 +12,7 @@ pub mod extents;
 pub mod graph;
 pub mod groups;
 pub mod infer;
+pub mod key;
 pub mod lengths;
 pub mod module;
 pub mod names;

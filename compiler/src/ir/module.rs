@@ -1,5 +1,7 @@
 //! Declarations around the graphs: a module with its weights, states, entries and where each came from.
 
+use std::collections::BTreeSet;
+
 use super::graph::Region;
 use super::types::{Data, Elem, Encoding, Literal, Type};
 
@@ -373,30 +375,43 @@ impl Module {
     /// Stores the caches whose entries are vectors of f32 as bf16, or as f32 again: keys, values and the like, which are
     /// read as a whole. What keeps scalars, or is read by `recent` only, is small or part of a recurrence and stays.
     pub fn store_caches(&mut self, elem: Elem) {
-        for i in 0..self.states.len() {
-            if self.is_cache(StateId(i as u32)) {
-                self.states[i].stored = elem;
+        let recent = self.looked_back_in();
+        for (id, decl) in self.states.iter_mut().enumerate() {
+            if decl.holds_vectors() && !recent.contains(&StateId(id as u32)) {
+                decl.stored = elem;
             }
         }
     }
 
     /// Whether [`Module::store_caches`] is about a state.
     pub fn is_cache(&self, state: StateId) -> bool {
-        let decl = self.state(state);
-        let vectors = decl.growing().is_some_and(|(at, _)| at + 1 < decl.ty.rank());
-        vectors && decl.ty.elem == Elem::F32 && !self.entries.iter().any(|entry| has_recent(&entry.body, state))
+        self.state(state).holds_vectors() && !self.looked_back_in().contains(&state)
+    }
+
+    /// The states that `recent` looks into.
+    fn looked_back_in(&self) -> BTreeSet<StateId> {
+        let mut found = BTreeSet::new();
+        self.entries.iter().for_each(|entry| recent(&entry.body, &mut found));
+        found
     }
 }
 
-fn has_recent(region: &Region, of: StateId) -> bool {
-    region.nodes().any(|id| {
+fn recent(region: &Region, found: &mut BTreeSet<StateId>) {
+    for id in region.nodes() {
         let op = &region.node(id).op;
-        let here = matches!(op, super::op::Op::Recent { state, .. } if *state == of);
-        here || Region::nested(op).into_iter().any(|inner| has_recent(inner, of))
-    })
+        if let super::op::Op::Recent { state, .. } = op {
+            found.insert(*state);
+        }
+        Region::nested(op).into_iter().for_each(|inner| recent(inner, found));
+    }
 }
 
 impl StateDecl {
+    /// Whether its entries are vectors of f32.
+    fn holds_vectors(&self) -> bool {
+        self.ty.elem == Elem::F32 && self.growing().is_some_and(|(at, _)| at + 1 < self.ty.rank())
+    }
+
     /// The growing axis, with its index in the shape.
     pub fn growing(&self) -> Option<(usize, AxisId)> {
         self.ty.shape.iter().enumerate().find_map(|(i, d)| match d {

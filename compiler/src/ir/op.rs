@@ -5,13 +5,15 @@
 //! broadcasting: operands of elementwise operations have the shape of the result, and [`Op::Broadcast`] says
 //! how a smaller value fills it. The time axis of a lifted graph is one more leading axis of every per-step value.
 
+use std::sync::Arc;
+
 use super::graph::Region;
 use super::module::{HostId, StateId, WeightId};
 use super::types::{Elem, InputQuant, Literal};
 
-/// An operation. Operand and result conventions stand with each variant; `[..]` means any leading axes.
+/// An operation. Operand and result conventions stand with each variant; `[..]` means any leading axes. Copies of an
+/// operation share its regions until one of them is changed, so that a pass that copies a graph copies no bodies.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "choices are few; a box would only be in the way of matching")]
 pub enum Op {
     // ---- leaves -------------------------------------------------------------------------------
     /// () -> the literal.
@@ -89,17 +91,17 @@ pub enum Op {
     // ---- control ------------------------------------------------------------------------------
     /// (c: bool, captures...) -> results; both regions take the captures and yield the results. In a lifted
     /// graph c is bool[T]: each region runs on the rows that take it, gathered, and the results are scattered back.
-    If { then: Region, otherwise: Region },
+    If { then: Arc<Region>, otherwise: Arc<Region> },
     /// (count: i32, carried..., captures...) -> carried...: the body takes (r: i32, carried..., captures...) and
     /// yields (exit: bool, carried...). `r` runs from `first` for `count` rounds, at most `max`; a true exit leaves after its round's values.
-    Repeat { first: i64, max: usize, carried: usize, body: Box<Region> },
+    Repeat { first: i64, max: usize, carried: usize, body: Arc<Region> },
     /// (index: i32[k], captures...) -> each result stacked [k, ..]: region index[j] runs for place j; -1 gives zeros.
     Experts { regions: Vec<Region> },
     /// (captures...) -> results: the body is run for each time step in order; captures with a time axis are
     /// given one step at a time, results are stacked over time. Only in lifted graphs; states in it advance step by step.
-    Scan { body: Box<Region> },
+    Scan { body: Arc<Region> },
     /// (captures...) -> results: the body, computed by one kernel. Means exactly its body.
-    Fused { kind: FusedKind, body: Box<Region> },
+    Fused { kind: FusedKind, body: Arc<Region> },
 
     // ---- effects ------------------------------------------------------------------------------
     /// (args...) -> (answer, given: bool).

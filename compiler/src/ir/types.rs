@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::limits::Limits;
 
 use super::module::AxisId;
@@ -92,13 +94,16 @@ impl Dim {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Type {
     pub elem: Elem,
-    pub shape: Vec<Dim>,
+    pub shape: Shape,
 }
+
+/// The axes of a type. Few have many, so that a type seldom needs memory elsewhere.
+pub type Shape = SmallVec<[Dim; 3]>;
 
 impl Type {
     /// A type of any shape.
-    pub fn new(elem: Elem, shape: impl Into<Vec<Dim>>) -> Type {
-        Type { elem, shape: shape.into() }
+    pub fn new(elem: Elem, shape: impl AsRef<[Dim]>) -> Type {
+        Type { elem, shape: shape.as_ref().into() }
     }
 
     /// A type whose axes are all constants.
@@ -108,7 +113,7 @@ impl Type {
 
     /// A scalar.
     pub fn scalar(elem: Elem) -> Type {
-        Type { elem, shape: Vec::new() }
+        Type { elem, shape: Shape::new() }
     }
 
     /// Number of axes.
@@ -133,14 +138,14 @@ impl Type {
 
     /// The same type with the time axis in front.
     pub fn lifted(&self) -> Type {
-        let mut shape = vec![Dim::Time];
+        let mut shape: Shape = smallvec![Dim::Time];
         shape.extend(self.shape.iter().copied());
         Type { elem: self.elem, shape }
     }
 
     /// The type of one step of a lifted value; itself if it has no time axis.
     pub fn step(&self) -> Type {
-        if self.is_lifted() { Type { elem: self.elem, shape: self.shape[1..].to_vec() } } else { self.clone() }
+        if self.is_lifted() { Type { elem: self.elem, shape: self.shape[1..].into() } } else { self.clone() }
     }
 
     /// Whether an axis is that of a growing state.

@@ -5,11 +5,15 @@
 //! is as long as what it meets, so two of them are the same only if they meet values of one length.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 
 use super::rewrite::{each_computed, each_region};
 use super::{Context, PassError, Report};
 use crate::ir::extents::{Extents, Operand, growing};
-use crate::ir::print::op_text;
+use crate::ir::key::OpKey;
 use crate::ir::{Module, NodeId, Op, Region, Type, Value};
 
 /// Runs on every region.
@@ -23,16 +27,18 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
     Ok(Report::new(format!("{removed} common subexpressions removed")))
 }
 
+/// An operation with its operands and the types of its results.
+type Computation<'r> = (OpKey, SmallVec<[Value; 4]>, SmallVec<[&'r Type; 2]>);
+
 /// Removes repetitions in one region and says how many.
 pub fn region(region: &mut Region) -> usize {
-    let mut known: HashMap<(String, Vec<Value>, Vec<Type>), Vec<Value>> = HashMap::new();
-    let mut replaced: HashMap<Value, Value> = HashMap::new();
-    let mut gone = std::collections::HashSet::new();
+    let mut known: HashMap<Computation, &[Value]> = HashMap::new();
+    let mut replaced: FxHashMap<Value, Value> = FxHashMap::default();
+    let mut gone: FxHashSet<NodeId> = FxHashSet::default();
     let lengths = lengths(region);
-    let ids: Vec<_> = region.nodes().collect();
-    for id in ids {
-        let inputs: Vec<Value> = region.node(id).inputs.iter().map(|v| *replaced.get(v).unwrap_or(v)).collect();
+    for id in region.nodes() {
         let node = region.node(id);
+        let inputs = node.inputs.iter().map(|v| *replaced.get(v).unwrap_or(v)).collect();
         let sharable = match &node.op {
             Op::StateRead(_) | Op::Positions { .. } | Op::Recent { .. } => true,
             op => op.is_plain(),
@@ -40,20 +46,22 @@ pub fn region(region: &mut Region) -> usize {
         if !sharable {
             continue;
         }
-        let types = node.results.iter().map(|&r| region.ty(r).clone()).collect();
-        let key = (op_text(&node.op), inputs, types);
-        let results = node.results.clone();
-        match known.get(&key) {
-            Some(first) if first.iter().zip(&results).all(|(&a, &b)| same_length(region, &lengths, a, b)) => {
-                replaced.extend(results.into_iter().zip(first.iter().copied()));
-                gone.insert(id);
+        let types = node.results.iter().map(|&r| region.ty(r)).collect();
+        let results = &node.results[..];
+        match known.entry((OpKey::of(&node.op), inputs, types)) {
+            Entry::Occupied(known) => {
+                let first = *known.get();
+                if first.iter().zip(results).all(|(&a, &b)| same_length(region, &lengths, a, b)) {
+                    replaced.extend(results.iter().copied().zip(first.iter().copied()));
+                    gone.insert(id);
+                }
             }
-            Some(_) => {}
-            None => {
-                known.insert(key, results);
+            Entry::Vacant(known) => {
+                known.insert(results);
             }
         }
     }
+    drop(known);
     if gone.is_empty() {
         return 0;
     }

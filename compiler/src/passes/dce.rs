@@ -3,7 +3,7 @@
 //!
 //! Weights and states stay declared (a checkpoint still has them; `inspect` still lists them); the report counts those that no entry uses.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::rewrite::{Copy, each_computed, has_effect};
 use super::{Context, PassError, Report};
@@ -16,7 +16,7 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
         removed += region(&mut entry.body);
     }
     each_computed(module, |_, r| removed += sweep(r));
-    let (mut weights, mut states) = (HashSet::new(), HashSet::new());
+    let (mut weights, mut states) = (FxHashSet::default(), FxHashSet::default());
     for entry in &module.entries {
         uses(&entry.body, &mut weights, &mut states);
     }
@@ -36,7 +36,7 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
     )))
 }
 
-fn uses(region: &Region, weights: &mut HashSet<usize>, states: &mut HashSet<usize>) {
+fn uses(region: &Region, weights: &mut FxHashSet<usize>, states: &mut FxHashSet<usize>) {
     for id in region.nodes() {
         let op = &region.node(id).op;
         match op {
@@ -52,8 +52,8 @@ fn uses(region: &Region, weights: &mut HashSet<usize>, states: &mut HashSet<usiz
 
 /// Removes nodes without effect whose results nobody uses, and says how many.
 pub fn sweep(region: &mut Region) -> usize {
-    let mut used: HashSet<Value> = region.results().iter().copied().collect();
-    let mut keep: HashSet<NodeId> = HashSet::new();
+    let mut used: FxHashSet<Value> = region.results().iter().copied().collect();
+    let mut keep: FxHashSet<NodeId> = FxHashSet::default();
     for id in region.nodes().rev() {
         let node = region.node(id);
         if has_effect(&node.op) || node.results.iter().any(|r| used.contains(r)) {
@@ -73,9 +73,9 @@ pub fn sweep(region: &mut Region) -> usize {
 /// One walk from the last node to the first: what a node reads is known once those after it are done with, and what its own
 /// regions read once they are.
 fn region(region: &mut Region) -> usize {
-    let mut used: HashSet<Value> = region.results().iter().copied().collect();
-    let mut keep: HashSet<NodeId> = HashSet::new();
-    let mut narrowed: HashMap<NodeId, Vec<bool>> = HashMap::new();
+    let mut used: FxHashSet<Value> = region.results().iter().copied().collect();
+    let mut keep: FxHashSet<NodeId> = FxHashSet::default();
+    let mut narrowed: FxHashMap<NodeId, Vec<bool>> = FxHashMap::default();
     let mut rewired: Vec<(NodeId, Vec<Value>)> = Vec::new();
     let mut removed = 0;
     let ids: Vec<NodeId> = region.nodes().collect();
@@ -101,7 +101,7 @@ fn region(region: &mut Region) -> usize {
                 removed += read.iter().filter(|read| !**read).count();
                 narrowed.insert(id, read);
             }
-            let left = drop_captures(region.op_mut(id), inputs.clone());
+            let left = drop_captures(region.op_mut(id), inputs.to_vec());
             removed += inputs.len() - left.len();
             used.extend(&left);
             if left.len() < inputs.len() {
@@ -131,7 +131,11 @@ fn those(values: &[Value], wanted: &[bool]) -> Vec<Value> {
 }
 
 /// The region with the nodes to keep, some of them without results that nobody reads.
-fn without_unread_results(region: &Region, keep: &HashSet<NodeId>, narrowed: &HashMap<NodeId, Vec<bool>>) -> Region {
+fn without_unread_results(
+    region: &Region,
+    keep: &FxHashSet<NodeId>,
+    narrowed: &FxHashMap<NodeId, Vec<bool>>,
+) -> Region {
     let mut copy = Copy::new(region);
     for id in region.nodes().filter(|id| keep.contains(id)) {
         let Some(read) = narrowed.get(&id) else {
@@ -140,7 +144,7 @@ fn without_unread_results(region: &Region, keep: &HashSet<NodeId>, narrowed: &Ha
         };
         let node = region.node(id);
         let results = those(&node.results, read);
-        let types = results.iter().map(|&r| region.ty(r).clone()).collect();
+        let types = results.iter().map(|&r| region.ty(r).clone());
         let inputs = copy.values(&node.inputs);
         let new = copy.to.push(node.op.clone(), &inputs, types, node.origin);
         let new = copy.to.node(new).results.clone();

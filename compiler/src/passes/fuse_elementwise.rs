@@ -3,7 +3,7 @@
 //! A group has one shape `[T, .., n]`. Operations on that shape belong to it, reductions of its last axis, and what is computed
 //! from those on `[T, ..]`. A node joins the group of one that it reads from.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::rewrite::{each_region, is_elementwise};
 use super::units::{LARGEST, Units};
@@ -18,11 +18,11 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
             return Ok(());
         }
         let mut units = Units::new(region);
-        let mut domains: HashMap<usize, Vec<Dim>> = HashMap::new();
+        let mut domains: FxHashMap<usize, Vec<Dim>> = FxHashMap::default();
         for id in region.nodes() {
             join(region, &mut units, &mut domains, id);
         }
-        let mut kinds = HashMap::new();
+        let mut kinds = FxHashMap::default();
         for &unit in domains.keys() {
             let n = units.members(unit).len();
             if n > 1 {
@@ -56,7 +56,7 @@ fn domain(region: &Region, id: NodeId) -> Option<Vec<Dim>> {
         op if is_elementwise(op) => region.ty(result).shape.clone(),
         _ => return None,
     };
-    (shape.first() == Some(&Dim::Time)).then_some(shape)
+    (shape.first() == Some(&Dim::Time)).then_some(shape.to_vec())
 }
 
 /// `small` is `large` or that without its last axis.
@@ -64,7 +64,7 @@ fn covers(large: &[Dim], small: &[Dim]) -> bool {
     small == large || large.len() > 1 && *small == large[..large.len() - 1]
 }
 
-fn join(region: &Region, units: &mut Units, domains: &mut HashMap<usize, Vec<Dim>>, id: NodeId) {
+fn join(region: &Region, units: &mut Units, domains: &mut FxHashMap<usize, Vec<Dim>>, id: NodeId) {
     let Some(own) = domain(region, id) else {
         return;
     };
@@ -87,7 +87,7 @@ fn join(region: &Region, units: &mut Units, domains: &mut HashMap<usize, Vec<Dim
         let mine = match domains.get(&at) {
             Some(d) => d.clone(),
             // A broadcast joins only what it reads.
-            None => region.ty(region.node(id).results[0]).shape.clone(),
+            None => region.ty(region.node(id).results[0]).shape.to_vec(),
         };
         let both = if covers(&mine, &theirs) {
             mine

@@ -3,7 +3,7 @@
 //! An operation joins if it works on rows `[T, m]` like those of the linear, reads at least one value of the group, and reads
 //! from outside only what does not depend on the group. Broadcasts are repeated inside, so a bias, a scalar per row or a constant costs no row.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::rewrite::{each_region, is_elementwise};
 use super::units::Units;
@@ -18,7 +18,7 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
             return Ok(());
         }
         let mut units = Units::new(region);
-        let mut kinds = HashMap::new();
+        let mut kinds = FxHashMap::default();
         // Integer products first: what combines them with a small float product belongs to the large one.
         let mut seeds: Vec<NodeId> = region.nodes().filter(|&n| is_linear(region, n)).collect();
         seeds.sort_by_key(|&n| matches!(region.node(n).op, Op::Linear));
@@ -52,7 +52,7 @@ pub(super) fn row(ty: &Type) -> Option<usize> {
 
 /// Adds to the unit of `seed` the nodes that work on its rows, and says how many.
 pub(super) fn grow(region: &Region, units: &mut Units, seed: NodeId, joins: impl Fn(NodeId) -> bool) -> usize {
-    let widths: HashSet<usize> = units
+    let widths: FxHashSet<usize> = units
         .members(units.unit(seed))
         .iter()
         .flat_map(|&n| &region.node(n).results)

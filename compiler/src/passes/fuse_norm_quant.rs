@@ -3,7 +3,7 @@
 //! A norm has no name here. Walking back from a quantiser over elementwise operations, broadcasts and reductions of the last axis, the group is what depends on
 //! one of those reductions, and what feeds nothing but them. So the value that is normalised stays outside, with whatever made it.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::rewrite::{each_region, is_elementwise};
 use super::units::{LARGEST, Units};
@@ -23,7 +23,7 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
             return Ok(());
         }
         let mut units = Units::new(region);
-        let mut kinds = HashMap::new();
+        let mut kinds = FxHashMap::default();
         for id in quantisers {
             let group = norm(region, &units, id);
             let merged: Vec<usize> = group.iter().map(|&n| units.unit(n)).collect();
@@ -43,7 +43,7 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
 
 /// The nodes of the norm that a quantiser reads, with the quantiser; it alone if there is none.
 fn norm(region: &Region, units: &Units, quantiser: NodeId) -> Vec<NodeId> {
-    let mut cone: HashSet<NodeId> = HashSet::new();
+    let mut cone: FxHashSet<NodeId> = FxHashSet::default();
     let mut stack = vec![quantiser];
     while let Some(id) = stack.pop() {
         for &v in &region.node(id).inputs {
@@ -61,7 +61,7 @@ fn norm(region: &Region, units: &Units, quantiser: NodeId) -> Vec<NodeId> {
     let reduces = |id: NodeId| matches!(region.node(id).op, Op::Reduce { .. });
     let mut members: Vec<NodeId> = cone.into_iter().collect();
     members.sort_unstable_by_key(|&n| units.place(n));
-    let mut after: HashSet<NodeId> = HashSet::new();
+    let mut after: FxHashSet<NodeId> = FxHashSet::default();
     for &id in &members {
         let depends = region.node(id).inputs.iter().any(|&v| {
             let producer = region.producer(v);
@@ -71,7 +71,7 @@ fn norm(region: &Region, units: &Units, quantiser: NodeId) -> Vec<NodeId> {
             after.insert(id);
         }
     }
-    let mut before: HashSet<NodeId> = HashSet::new();
+    let mut before: FxHashSet<NodeId> = FxHashSet::default();
     for &id in members.iter().rev() {
         let feeds_reductions = region.node(id).results.iter().all(|&r| {
             !region.results().contains(&r)

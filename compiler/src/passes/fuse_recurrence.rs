@@ -4,7 +4,7 @@
 //! without such a linear, or with a matrix for a state, becomes a recurrence group with its elementwise neighbours. Scans along a
 //! growing axis, and those with control flow, stay alone: they are kernels of their own kind.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::fuse_epilogue::{grow, row};
 use super::rewrite::{each_region, is_elementwise, is_leaf};
@@ -33,7 +33,7 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
         let linear = |kind: FusedKind| kind == FusedKind::LinearEpilogue;
         with_linear += groups.iter().filter(|g| linear(g.1)).count();
         alone += groups.iter().filter(|g| !linear(g.1)).count();
-        let kinds: HashMap<usize, FusedKind> =
+        let kinds: FxHashMap<usize, FusedKind> =
             groups.into_iter().map(|(scan, kind)| (units.unit(scan), kind)).collect();
         *region = units.fuse(&kinds);
         Ok(())

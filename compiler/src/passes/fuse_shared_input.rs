@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxHashMap;
+
 use super::rewrite::{Copy, each_region, is_leaf};
 use super::units::Units;
 use super::{Context, PassError, Report};
-use crate::ir::print::op_text;
+use crate::ir::key::OpKey;
 use crate::ir::{Module, NodeId, Op, Region, Value};
 
 /// Runs on every region of every entry.
@@ -34,8 +36,8 @@ fn inputs_of(op: &Op) -> Option<usize> {
 
 /// Linears of one region that have equal inputs, two or more each, whose weights are leaves.
 fn shared(region: &Region) -> Vec<Vec<NodeId>> {
-    let mut order: Vec<(String, Vec<Value>)> = Vec::new();
-    let mut groups: HashMap<(String, Vec<Value>), Vec<NodeId>> = HashMap::new();
+    let mut order: Vec<(OpKey, Vec<Value>)> = Vec::new();
+    let mut groups: HashMap<(OpKey, Vec<Value>), Vec<NodeId>> = HashMap::new();
     for id in region.nodes() {
         let node = region.node(id);
         let Some(n) = inputs_of(&node.op) else {
@@ -48,7 +50,7 @@ fn shared(region: &Region) -> Vec<Vec<NodeId>> {
         if !node.inputs[n..].iter().all(leaf) {
             continue;
         }
-        let key = (op_text(&node.op), node.inputs[..n].to_vec());
+        let key = (OpKey::of(&node.op), node.inputs[..n].to_vec());
         let group = groups.entry(key.clone()).or_default();
         if group.is_empty() {
             order.push(key);
@@ -60,7 +62,7 @@ fn shared(region: &Region) -> Vec<Vec<NodeId>> {
 
 fn fuse(module: &Module, region: &Region, groups: &[Vec<NodeId>]) -> Result<Region, PassError> {
     let mut units = Units::new(region);
-    let mut fused = HashMap::new();
+    let mut fused = FxHashMap::default();
     for group in groups {
         let merged: Vec<usize> = group.iter().map(|&n| units.unit(n)).collect();
         fused.insert(units.merge(&merged), ());

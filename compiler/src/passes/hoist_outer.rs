@@ -1,7 +1,7 @@
 //! What an inner entry computes from outputs of the outer one and weights alone is the same in all its steps: it moves to the
 //! outer entry, which gives it as a further output.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::rewrite::{Copy, is_leaf, is_pure};
 use super::{Context, PassError, Report};
@@ -22,15 +22,15 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
 
 fn hoist(outer: &mut Entry, inner: &mut Entry) -> usize {
     let body = &inner.body;
-    let mut known: HashMap<Value, String> = HashMap::new();
+    let mut known: FxHashMap<Value, String> = FxHashMap::default();
     for (param, &value) in inner.params.iter().zip(body.params()) {
         if let ParamKind::Outer { output } = &param.kind {
             known.insert(value, output.clone());
         }
     }
     // Nodes whose operands are all outer; of these, leaves move only for the sake of others.
-    let mut fixed: HashSet<Value> = known.keys().copied().collect();
-    let mut from_outer: HashSet<Value> = fixed.clone();
+    let mut fixed: FxHashSet<Value> = known.keys().copied().collect();
+    let mut from_outer: FxHashSet<Value> = fixed.clone();
     let mut nodes: Vec<NodeId> = Vec::new();
     for id in body.nodes() {
         let node = body.node(id);
@@ -42,7 +42,7 @@ fn hoist(outer: &mut Entry, inner: &mut Entry) -> usize {
             }
         }
     }
-    let moved: HashSet<NodeId> = nodes.iter().copied().collect();
+    let moved: FxHashSet<NodeId> = nodes.iter().copied().collect();
     let mut frontier: Vec<Value> = Vec::new();
     for &id in &nodes {
         for &r in &body.node(id).results {
@@ -101,7 +101,7 @@ fn hoist(outer: &mut Entry, inner: &mut Entry) -> usize {
 }
 
 /// Appends the computation of `frontier` to the outer entry, as outputs.
-fn compute_outside(outer: &mut Entry, inner: &Region, known: &HashMap<Value, String>, frontier: &[Value]) {
+fn compute_outside(outer: &mut Entry, inner: &Region, known: &FxHashMap<Value, String>, frontier: &[Value]) {
     let mut copy = Copy::without_params(inner);
     copy.to = std::mem::take(&mut outer.body);
     for (&value, name) in known {
@@ -110,9 +110,9 @@ fn compute_outside(outer: &mut Entry, inner: &Region, known: &HashMap<Value, Str
             copy.set(value, result);
         }
     }
-    let mut needed: HashSet<Value> = frontier.iter().copied().collect();
+    let mut needed: FxHashSet<Value> = frontier.iter().copied().collect();
     let ids: Vec<NodeId> = inner.nodes().collect();
-    let mut wanted = HashSet::new();
+    let mut wanted = FxHashSet::default();
     for &id in ids.iter().rev() {
         let node = inner.node(id);
         if node.results.iter().any(|r| needed.contains(r)) {

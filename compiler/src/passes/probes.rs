@@ -1,7 +1,7 @@
 //! Probes: those that somebody asks for become outputs of their entry, the others are dropped before anything is
 //! compiled, with all that only they read.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use super::{Context, PassError, Report, dce, rewrite::each_region};
 use crate::ir::{Entry, Module, NodeId, Op, OutputDecl, Region};
@@ -91,7 +91,7 @@ pub fn drop(module: &mut Module, context: &mut Context) -> Result<Report, PassEr
     each_region(module, |_, region, _| {
         let before = region.nodes().len();
         let is_probe = |&id: &NodeId| matches!(region.node(id).op, Op::Probe { .. });
-        let probes: HashSet<NodeId> = region.nodes().filter(is_probe).collect();
+        let probes: FxHashSet<NodeId> = region.nodes().filter(is_probe).collect();
         region.retain(|id| !probes.contains(&id));
         dropped += before - region.nodes().len();
         Ok::<(), PassError>(())

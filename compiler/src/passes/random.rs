@@ -260,7 +260,7 @@ impl Generator {
                 let c = self.condition(r, a, b);
                 let then = self.body(&[v.clone(), v.clone()], depth, |_, _, _| Vec::new());
                 let otherwise = self.body(&[v.clone(), v.clone()], depth, |_, _, _| Vec::new());
-                self.op(r, Op::If { then, otherwise }, &[c, a, b], None)
+                self.op(r, Op::If { then: Arc::new(then), otherwise: Arc::new(otherwise) }, &[c, a, b], None)
             }
             22 | 23 => {
                 let max = 1 + self.below(3);
@@ -272,7 +272,7 @@ impl Generator {
                     vec![g.condition(r, x, y)]
                 });
                 self.repeats.pop();
-                let op = Op::Repeat { first: 1, max, carried: 1, body: Box::new(body) };
+                let op = Op::Repeat { first: 1, max, carried: 1, body: Arc::new(body) };
                 self.op(r, op, &[count, a, b], None)
             }
             _ => {

@@ -1,9 +1,8 @@
 //! What the passes share: walking all regions, rebuilding one, and taking a group of nodes out into a body of its own.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use rustc_hash::FxHashMap;
-
+use crate::ir::graph::Inputs;
 use crate::ir::infer::{TypeError, result_types};
 use crate::ir::{Module, Node, NodeId, Op, OriginId, Region, Type, Value, WeightSource};
 
@@ -97,7 +96,7 @@ pub fn is_pure(op: &Op) -> bool {
 /// Makes broadcasts of broadcasts one, and says how many there were.
 pub fn compose_broadcasts(region: &mut Region) -> usize {
     // Per broadcast, what it repeats in the end and along which axes.
-    let mut ends: HashMap<Value, (Value, Vec<usize>)> = HashMap::new();
+    let mut ends: FxHashMap<Value, (Value, Vec<usize>)> = FxHashMap::default();
     let mut composed = Vec::new();
     let ids: Vec<NodeId> = region.nodes().collect();
     for id in ids {
@@ -170,11 +169,10 @@ impl<'a> Copy<'a> {
     /// Copies a node.
     pub fn node(&mut self, id: NodeId) -> NodeId {
         let node = self.from.node(id);
-        let inputs = self.values(&node.inputs);
-        let types = node.results.iter().map(|&r| self.from.ty(r).clone()).collect();
+        let inputs: Inputs = node.inputs.iter().map(|&v| self.value(v)).collect();
+        let types = node.results.iter().map(|&r| self.from.ty(r).clone());
         let new = self.to.push(node.op.clone(), &inputs, types, node.origin);
-        let results = self.to.node(new).results.clone();
-        for (&old, new) in node.results.iter().zip(results) {
+        for (&old, &new) in node.results.iter().zip(&self.to.node(new).results) {
             self.map.insert(old, new);
         }
         new
@@ -224,11 +222,11 @@ pub fn append(
     declared: Option<Type>,
     origin: OriginId,
 ) -> Result<Vec<Value>, TypeError> {
-    let operands: Vec<Type> = inputs.iter().map(|&v| region.ty(v).clone()).collect();
-    let declared = declared.map(|ty| vec![ty]);
-    let types = result_types(module, &op, &operands, declared.as_deref())?;
+    let operands: Vec<&Type> = inputs.iter().map(|&v| region.ty(v)).collect();
+    let declared = declared.as_ref().map(|ty| [ty]);
+    let types = result_types(module, &op, &operands, declared.as_ref().map(|types| &types[..]))?;
     let node = region.push(op, inputs, types, origin);
-    Ok(region.node(node).results.clone())
+    Ok(region.node(node).results.to_vec())
 }
 
 /// A group of nodes taken out of a region.
@@ -245,7 +243,7 @@ pub struct Extracted {
 /// Copies `members` (in the region's order, together convex) into a body. Leaves and broadcasts outside that they read are
 /// repeated inside, where `loose` says that they are in no group of their own; fused groups among the members are dissolved.
 pub fn extract(region: &Region, members: &[NodeId], loose: &dyn Fn(NodeId) -> bool) -> Extracted {
-    let set: HashSet<NodeId> = members.iter().copied().collect();
+    let set: FxHashSet<NodeId> = members.iter().copied().collect();
     let mut copy = Copy::without_params(region);
     let mut captures = Vec::new();
     let mut results = Vec::new();
@@ -261,7 +259,7 @@ pub fn extract(region: &Region, members: &[NodeId], loose: &dyn Fn(NodeId) -> bo
             }
         }
     }
-    let yielded: HashSet<Value> = region.results().iter().copied().collect();
+    let yielded: FxHashSet<Value> = region.results().iter().copied().collect();
     for &id in members {
         for &r in &region.node(id).results {
             if yielded.contains(&r) || region.users(r).iter().any(|u| !set.contains(u)) {

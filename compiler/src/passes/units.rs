@@ -2,13 +2,20 @@
 //! groups made.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::{SmallVec, smallvec};
 
 use super::rewrite::{Copy, extract};
 use crate::ir::{FusedKind, NodeId, NodeMap, Op, Region, Value};
 
 /// Nodes of a group at most: a kernel of more gains nothing, and its compilation takes long.
 pub const LARGEST: usize = 256;
+
+/// Places of nodes, mostly one or two.
+type Few = SmallVec<[usize; 2]>;
 
 /// Between the labels of units at first, so that others fit in.
 const GAP: u64 = 1 << 32;
@@ -22,13 +29,13 @@ pub struct Units<'r> {
     ids: Vec<NodeId>,
     place: NodeMap<usize>,
     /// By the number of a value.
-    users: Vec<Vec<usize>>,
+    users: Vec<Few>,
     /// Per node, the nodes that use its results, and those whose results it uses.
-    edges: [Vec<Vec<usize>>; 2],
+    edges: [Vec<Few>; 2],
     /// Per node, the unit it belongs to.
     unit: Vec<usize>,
     /// Per unit, its nodes in no order.
-    members: Vec<Vec<usize>>,
+    members: Vec<Few>,
     labels: Vec<u64>,
     by_label: BTreeMap<u64, usize>,
 }
@@ -45,7 +52,7 @@ struct Search {
     way: Way,
     /// A unit with the member and the edge to look at next.
     stack: Vec<(usize, usize, usize)>,
-    found: HashSet<usize>,
+    found: FxHashSet<usize>,
 }
 
 /// What a search has come to.
@@ -63,8 +70,8 @@ impl<'r> Units<'r> {
         let ids: Vec<NodeId> = region.nodes().collect();
         let mut place = NodeMap::default();
         ids.iter().enumerate().for_each(|(i, &id)| place.insert(id, i));
-        let mut users: Vec<Vec<usize>> = vec![Vec::new(); region.value_numbers()];
-        let mut edges = [vec![Vec::new(); ids.len()], vec![Vec::new(); ids.len()]];
+        let mut users: Vec<Few> = vec![Few::new(); region.value_numbers()];
+        let mut edges = [vec![Few::new(); ids.len()], vec![Few::new(); ids.len()]];
         for (i, &id) in ids.iter().enumerate() {
             for &v in &region.node(id).inputs {
                 let list = &mut users[v.0 as usize];
@@ -82,7 +89,7 @@ impl<'r> Units<'r> {
         Units {
             region,
             unit: (0..ids.len()).collect(),
-            members: (0..ids.len()).map(|i| vec![i]).collect(),
+            members: (0..ids.len()).map(|i| smallvec![i]).collect(),
             labels: (0..ids.len()).map(label).collect(),
             by_label: (0..ids.len()).map(|i| (label(i), i)).collect(),
             ids,
@@ -131,14 +138,14 @@ impl<'r> Units<'r> {
     /// Makes the units one if no way leads from them through others back to them, and gives that one; else a unit on such
     /// a way.
     pub fn try_merge(&mut self, units: &[usize]) -> Result<usize, usize> {
-        let set: HashSet<usize> = units.iter().copied().collect();
+        let set: FxHashSet<usize> = units.iter().copied().collect();
         let labels: Vec<u64> = set.iter().map(|&u| self.labels[u]).collect();
         let low = labels.iter().copied().min().unwrap_or(0);
         let high = labels.iter().copied().max().unwrap_or(0);
         // No way leads from the last of them to another, or from another to the first.
         let start = |way, not: u64| {
             let from = set.iter().filter(|&&u| self.labels[u] != not);
-            Search { way, stack: from.map(|&u| (u, 0, 0)).collect(), found: HashSet::new() }
+            Search { way, stack: from.map(|&u| (u, 0, 0)).collect(), found: FxHashSet::default() }
         };
         let (mut after, mut before) = (start(Way::Uses, high), start(Way::Definitions, low));
         // In turns, so that the side with less to find decides how long this takes.
@@ -165,7 +172,7 @@ impl<'r> Units<'r> {
     }
 
     /// Looks along one edge.
-    fn look(&self, search: &mut Search, set: &HashSet<usize>, labels: std::ops::RangeInclusive<u64>) -> Progress {
+    fn look(&self, search: &mut Search, set: &FxHashSet<usize>, labels: std::ops::RangeInclusive<u64>) -> Progress {
         let Some((unit, member, edge)) = search.stack.last_mut() else {
             return Progress::Done;
         };
@@ -249,7 +256,7 @@ impl<'r> Units<'r> {
         members.iter().for_each(|&id| near(self, id, &mut found));
         let mut candidates: BTreeSet<usize> = found.iter().map(|&n| self.place(n)).collect();
         // Nodes that a way through another unit keeps out: it stays until that unit has joined.
-        let mut blocked: HashMap<usize, Vec<usize>> = HashMap::new();
+        let mut blocked: FxHashMap<usize, Vec<usize>> = FxHashMap::default();
         let mut joined = 0;
         while let Some(place) = candidates.pop_first() {
             if self.members[self.unit(seed)].len() >= LARGEST {
@@ -278,7 +285,7 @@ impl<'r> Units<'r> {
         let units: Vec<usize> = (0..self.members.len()).filter(|&u| !self.members[u].is_empty()).collect();
         let mut waiting = vec![0usize; self.members.len()];
         let after = |u: usize| {
-            let mut after: Vec<usize> = self.successors(u).filter(|&s| s != u).collect();
+            let mut after: Few = self.successors(u).filter(|&s| s != u).collect();
             after.sort_unstable();
             after.dedup();
             after
@@ -304,7 +311,7 @@ impl<'r> Units<'r> {
     }
 
     /// The region with each unit of `kinds` made a fused group.
-    pub fn fuse(&self, kinds: &HashMap<usize, FusedKind>) -> Region {
+    pub fn fuse(&self, kinds: &FxHashMap<usize, FusedKind>) -> Region {
         let mut copy = Copy::new(self.region);
         for (unit, members) in self.ordered() {
             match kinds.get(&unit) {
@@ -312,8 +319,8 @@ impl<'r> Units<'r> {
                     let loose = |n| !kinds.contains_key(&self.unit(n));
                     let group = extract(self.region, &members, &loose);
                     let inputs = copy.values(&group.captures);
-                    let types = group.results.iter().map(|&r| self.region.ty(r).clone()).collect();
-                    let op = Op::Fused { kind, body: Box::new(group.body) };
+                    let types = group.results.iter().map(|&r| self.region.ty(r).clone());
+                    let op = Op::Fused { kind, body: Arc::new(group.body) };
                     let id = copy.to.push(op, &inputs, types, group.origin);
                     let results = copy.to.node(id).results.clone();
                     for (old, new) in group.results.into_iter().zip(results) {

@@ -235,7 +235,10 @@ impl Session {
         if let Some(cache) = options.cache {
             elaborated.store_caches(cache.elem());
         }
-        verify(&elaborated)?;
+        // Elaboration has verified what it gave.
+        if options.cache.is_some() || !options.observe.is_empty() {
+            verify(&elaborated)?;
+        }
         let mut prepared = elaborated.clone();
         passes::run_pipeline(&mut prepared, Some(PREPARED))?;
         constants::place(&mut prepared);

@@ -13,7 +13,7 @@ impl Typing<'_> {
             Op::Experts { regions } => self.experts(regions),
             Op::Scan { body } => {
                 let steps: Vec<Type> = self.operands.iter().map(|ty| ty.step()).collect();
-                self.params(body, &steps, "body")?;
+                self.params(body, &steps.iter().collect::<Vec<_>>(), &"body")?;
                 let results = yields(body);
                 if results.iter().any(|ty| ty.is_lifted()) {
                     return self.region("the body yields values of one step");
@@ -21,7 +21,7 @@ impl Typing<'_> {
                 Ok(results.iter().map(|ty| ty.lifted()).collect())
             }
             Op::Fused { body, .. } => {
-                self.params(body, self.operands, "body")?;
+                self.params(body, self.operands, &"body")?;
                 Ok(yields(body))
             }
             _ => unreachable!("not a control operation"),
@@ -33,10 +33,10 @@ impl Typing<'_> {
         if self.operands[0].step() != Type::scalar(Elem::Bool) {
             return self.operand(0, "bool");
         }
-        self.params(then, &self.operands[1..], "then")?;
-        self.params(otherwise, &self.operands[1..], "else")?;
+        self.params(then, &self.operands[1..], &"then")?;
+        self.params(otherwise, &self.operands[1..], &"else")?;
         let results = yields(then);
-        if results != yields(otherwise) {
+        if !results.iter().eq(yielded(otherwise)) {
             return self.region("the two sides yield different types");
         }
         if self.operands[0].is_lifted() && results.iter().any(|ty| !ty.is_lifted()) {
@@ -58,9 +58,10 @@ impl Typing<'_> {
         if max == 0 || !rounds {
             return self.attribute(format!("{max} rounds from {first} on"));
         }
-        let mut params = vec![Type::scalar(Elem::I32)];
+        let round = Type::scalar(Elem::I32);
+        let mut params = vec![&round];
         params.extend_from_slice(&self.operands[1..]);
-        self.params(body, &params, "body")?;
+        self.params(body, &params, &"body")?;
         let results = yields(body);
         let Some((exit, values)) = results.split_first() else {
             return self.region("the body yields whether to leave, then the carried values");
@@ -68,7 +69,7 @@ impl Typing<'_> {
         if exit.step() != Type::scalar(Elem::Bool) {
             return self.region("the body yields whether to leave, a bool, first");
         }
-        if values != &self.operands[1..=carried] {
+        if !values.iter().eq(self.operands[1..=carried].iter().copied()) {
             return self.region("the body yields the carried values in their types");
         }
         let per_step = exit.is_lifted() || self.operands[0].is_lifted();
@@ -80,7 +81,7 @@ impl Typing<'_> {
 
     fn experts(&self, regions: &[Region]) -> Result<Vec<Type>, TypeError> {
         self.at_least(1)?;
-        let index = &self.operands[0];
+        let index = self.operands[0];
         let Type { elem: Elem::I32, shape } = index.step() else {
             return self.operand(0, "i32[k]");
         };
@@ -91,8 +92,8 @@ impl Typing<'_> {
             return self.region("there are no experts");
         };
         for (i, region) in regions.iter().enumerate() {
-            self.params(region, &self.operands[1..], &format!("expert {i}"))?;
-            if yields(region) != yields(first) {
+            self.params(region, &self.operands[1..], &format_args!("expert {i}"))?;
+            if !yielded(region).eq(yielded(first)) {
                 return self.region(format!("expert {i} yields other types than the first"));
             }
         }
@@ -106,12 +107,13 @@ impl Typing<'_> {
         Ok(results)
     }
 
-    fn params(&self, region: &Region, expected: &[Type], which: &str) -> Result<(), TypeError> {
-        let found: Vec<&Type> = region.params().iter().map(|&p| region.ty(p)).collect();
+    fn params(&self, region: &Region, expected: &[&Type], which: &dyn std::fmt::Display) -> Result<(), TypeError> {
+        let found = region.params();
         if found.len() != expected.len() {
             return self.region(format!("{which} takes {} values and is given {}", found.len(), expected.len()));
         }
-        for (i, (&found, expected)) in found.iter().zip(expected).enumerate() {
+        for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+            let found = region.ty(found);
             if found != expected {
                 return self.region(format!("parameter {} of {which} is {found} and is given {expected}", i + 1));
             }
@@ -121,6 +123,11 @@ impl Typing<'_> {
 }
 
 /// Types of what a region yields; values it does not have are left out (the verifier reports them).
+fn yielded(region: &Region) -> impl Iterator<Item = &Type> {
+    region.results().iter().filter(|&&v| region.has_value(v)).map(|&v| region.ty(v))
+}
+
+/// The same as a list.
 fn yields(region: &Region) -> Vec<Type> {
-    region.results().iter().filter(|&&v| region.has_value(v)).map(|&v| region.ty(v).clone()).collect()
+    yielded(region).cloned().collect()
 }

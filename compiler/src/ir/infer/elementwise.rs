@@ -9,7 +9,7 @@ impl Typing<'_> {
         match self.op {
             Op::Unary(op) => {
                 self.count(1)?;
-                let x = &self.operands[0];
+                let x = self.operands[0];
                 let fits = match op {
                     UnaryOp::Neg => x.elem == Elem::F32 || x.elem.is_integer(),
                     UnaryOp::Abs => matches!(x.elem, Elem::F32 | Elem::I32 | Elem::I8),
@@ -50,7 +50,7 @@ impl Typing<'_> {
             Op::Compare(op) => {
                 self.count(2)?;
                 self.same_as_first(1)?;
-                let x = &self.operands[0];
+                let x = self.operands[0];
                 let ordered = x.elem == Elem::F32 || x.elem.is_integer();
                 let fits = match op {
                     CompareOp::Eq | CompareOp::Ne => ordered || x.elem == Elem::Bool,
@@ -70,14 +70,14 @@ impl Typing<'_> {
                     return self.operand(2, self.operands[1].to_string());
                 }
                 let condition = self.operands[1].with_elem(Elem::Bool);
-                if self.operands[0] != condition {
+                if *self.operands[0] != condition {
                     return self.operand(0, condition.to_string());
                 }
                 Ok(vec![self.operands[1].clone()])
             }
             Op::Convert(elem) => {
                 self.count(1)?;
-                let x = &self.operands[0];
+                let x = self.operands[0];
                 if !is_arithmetic(*elem) || *elem == Elem::Bool {
                     return self.attribute(format!("nothing is converted to {}", elem.name()));
                 }
@@ -88,7 +88,7 @@ impl Typing<'_> {
             }
             Op::Bits => {
                 self.count(1)?;
-                let x = &self.operands[0];
+                let x = self.operands[0];
                 match (x.elem, x.shape.last()) {
                     (Elem::U64, Some(Dim::Const(n))) if n.checked_mul(64).is_some() => {
                         let mut shape = x.shape.clone();

@@ -41,8 +41,8 @@ pub(crate) struct Typing<'a> {
     module: &'a Module,
     op: &'a Op,
     name: &'static str,
-    operands: &'a [Type],
-    declared: Option<&'a [Type]>,
+    operands: &'a [&'a Type],
+    declared: Option<&'a [&'a Type]>,
 }
 
 /// The result types of `op` on operands of these types. `declared` is the result type wanted; it decides for
@@ -50,8 +50,8 @@ pub(crate) struct Typing<'a> {
 pub fn result_types(
     module: &Module,
     op: &Op,
-    operands: &[Type],
-    declared: Option<&[Type]>,
+    operands: &[&Type],
+    declared: Option<&[&Type]>,
 ) -> Result<Vec<Type>, TypeError> {
     let typing = Typing { module, op, name: op.name(), operands, declared };
     match op {

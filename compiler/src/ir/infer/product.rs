@@ -28,7 +28,7 @@ impl Typing<'_> {
             }
             Op::QuantizeInput { quant } => {
                 self.count(1)?;
-                let x = &self.operands[0];
+                let x = self.operands[0];
                 match (x.elem, self.last(0)?) {
                     (Elem::F32, Dim::Const(n)) => Ok(vec![x.with_elem(Elem::I8), self.maxima(*quant, x, n)?]),
                     _ => self.operand(0, "f32[.., n]"),
@@ -36,12 +36,12 @@ impl Typing<'_> {
             }
             Op::LinearInt8 { quant } => {
                 self.at_least(3)?;
-                let q = &self.operands[0];
+                let q = self.operands[0];
                 let (Elem::I8, Dim::Const(k)) = (q.elem, self.last(0)?) else {
                     return self.operand(0, "i8[.., k]");
                 };
                 let maxima = self.maxima(*quant, q, k)?;
-                if self.operands[1] != maxima {
+                if *self.operands[1] != maxima {
                     return self.operand(1, maxima.to_string());
                 }
                 for (i, w) in self.operands.iter().enumerate().skip(2) {
@@ -57,7 +57,7 @@ impl Typing<'_> {
 
     fn reduce(&self, op: ReduceOp, axis: usize) -> Result<Vec<Type>, TypeError> {
         self.count(1)?;
-        let x = &self.operands[0];
+        let x = self.operands[0];
         self.axis(axis, x.rank())?;
         if x.shape[axis] == Dim::Time {
             return self.attribute("steps are not reduced");
@@ -78,7 +78,7 @@ impl Typing<'_> {
     /// Checks the operand of an ordering and gives its leading axes.
     fn ordered(&self, k: usize) -> Result<Vec<Dim>, TypeError> {
         self.count(1)?;
-        let x = &self.operands[0];
+        let x = self.operands[0];
         if x.elem != Elem::F32 || self.last(0)? == Dim::Time {
             return self.operand(0, "f32[.., n]");
         }
@@ -90,7 +90,7 @@ impl Typing<'_> {
 
     fn matmul(&self, batch: usize) -> Result<Vec<Type>, TypeError> {
         self.count(2)?;
-        let (a, b) = (&self.operands[0], &self.operands[1]);
+        let (a, b) = (self.operands[0], self.operands[1]);
         for (i, ty) in [a, b].into_iter().enumerate() {
             if decoded(ty.elem) != Elem::F32 {
                 return self.operand(i, "f32 or a weight");
@@ -124,7 +124,7 @@ impl Typing<'_> {
 
     /// One result per weight, from operand `first` on.
     fn linear(&self, first: usize) -> Result<Vec<Type>, TypeError> {
-        let x = &self.operands[0];
+        let x = self.operands[0];
         let k = self.last(0)?;
         let mut results = Vec::with_capacity(self.operands.len() - first);
         for (i, w) in self.operands.iter().enumerate().skip(first) {

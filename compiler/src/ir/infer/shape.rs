@@ -18,7 +18,7 @@ impl Typing<'_> {
             Op::Reshape => self.reshape(),
             Op::Permute { axes } => {
                 self.count(1)?;
-                let x = &self.operands[0];
+                let x = self.operands[0];
                 let mut sorted = axes.clone();
                 sorted.sort_unstable();
                 if sorted.len() != x.rank() || sorted.iter().enumerate().any(|(i, &a)| i != a) {
@@ -29,7 +29,7 @@ impl Typing<'_> {
             }
             Op::Slice { axis, start, len } => {
                 self.count(1)?;
-                let x = &self.operands[0];
+                let x = self.operands[0];
                 self.axis(*axis, x.rank())?;
                 match (x.shape[*axis], start.checked_add(*len)) {
                     (Dim::Const(n), Some(end)) if end <= n && *len > 0 => {
@@ -55,7 +55,7 @@ impl Typing<'_> {
 
     fn broadcast(&self, axes: &[usize]) -> Result<Vec<Type>, TypeError> {
         self.count(1)?;
-        let (x, result) = (&self.operands[0], self.declared_result()?);
+        let (x, result) = (self.operands[0], self.declared_result()?);
         if x.elem != result.elem {
             return self.operand(0, result.elem.name());
         }
@@ -73,7 +73,7 @@ impl Typing<'_> {
 
     fn reshape(&self) -> Result<Vec<Type>, TypeError> {
         self.count(1)?;
-        let (x, result) = (&self.operands[0], self.declared_result()?);
+        let (x, result) = (self.operands[0], self.declared_result()?);
         // Between two axes of unknown length the known ones must hold equally many places.
         let runs = |ty: &Type| {
             let mut runs: Vec<(Option<usize>, Option<Dim>)> = Vec::new();
@@ -98,7 +98,7 @@ impl Typing<'_> {
 
     fn concat(&self, axis: usize) -> Result<Vec<Type>, TypeError> {
         self.at_least(1)?;
-        let first = &self.operands[0];
+        let first = self.operands[0];
         self.axis(axis, first.rank())?;
         let mut total = Some(0usize);
         let mut last = None;
@@ -131,7 +131,7 @@ impl Typing<'_> {
 
     fn gather(&self, batch: usize) -> Result<Vec<Type>, TypeError> {
         self.count(2)?;
-        let (table, index) = (&self.operands[0], &self.operands[1]);
+        let (table, index) = (self.operands[0], self.operands[1]);
         if !matches!(index.elem, Elem::I32 | Elem::U32 | Elem::U8) {
             return self.operand(1, "i32, u32 or u8");
         }

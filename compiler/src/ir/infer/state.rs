@@ -26,10 +26,10 @@ impl Typing<'_> {
                 let state = self.declaration(*state)?;
                 self.whole(0, state)?;
                 let (entry, _) = self.growing(state)?;
-                if self.operands[1] != entry {
+                if *self.operands[1] != entry {
                     return self.operand(1, entry.to_string());
                 }
-                if self.operands[2] != Type::scalar(Elem::I32) {
+                if *self.operands[2] != Type::scalar(Elem::I32) {
                     return self.operand(2, "i32");
                 }
                 Ok(vec![state.ty.clone()])
@@ -65,7 +65,7 @@ impl Typing<'_> {
                 let lifted = self.operands.iter().any(|ty| ty.is_lifted());
                 for (i, (_, ty)) in host.params.iter().enumerate() {
                     let expected = if lifted { ty.lifted() } else { ty.clone() };
-                    if self.operands[i] != expected {
+                    if *self.operands[i] != expected {
                         return self.operand(i, expected.to_string());
                     }
                 }
@@ -98,7 +98,7 @@ impl Typing<'_> {
     }
 
     fn whole(&self, index: usize, state: &StateDecl) -> Result<(), TypeError> {
-        if self.operands[index] == state.ty {
+        if *self.operands[index] == state.ty {
             return Ok(());
         }
         self.operand(index, state.ty.to_string())

@@ -10,7 +10,7 @@ mod control;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::graph::{Node, NodeId, Region, Value};
 use super::module::{AxisId, Module, OriginId, StateId};
@@ -58,7 +58,7 @@ pub struct Lengths {
     pub violations: Vec<LengthViolation>,
     /// Per entry, the lengths that its step leaves the growing states with that it pushes. States of one axis were pushed at
     /// the same places of the entry exactly if their lengths are equal.
-    pub left: Vec<HashMap<StateId, Length>>,
+    pub left: Vec<FxHashMap<StateId, Length>>,
 }
 
 /// A length.
@@ -97,14 +97,14 @@ struct Reached {
 /// Follows the lengths through all entries of a module that is otherwise valid.
 pub fn lengths(module: &Module) -> Lengths {
     if module.axes.is_empty() {
-        return Lengths { left: vec![HashMap::new(); module.entries.len()], ..Lengths::default() };
+        return Lengths { left: vec![FxHashMap::default(); module.entries.len()], ..Lengths::default() };
     }
     let mut walk = Walk {
         module,
         terms: Vec::new(),
-        ids: HashMap::new(),
+        ids: FxHashMap::default(),
         choices: 0,
-        reached: HashMap::new(),
+        reached: FxHashMap::default(),
         changes: Vec::new(),
         found: Lengths::default(),
     };
@@ -140,10 +140,10 @@ impl At {
 struct Walk<'m> {
     module: &'m Module,
     terms: Vec<Term>,
-    ids: HashMap<Term, Length>,
+    ids: FxHashMap<Term, Length>,
     choices: u32,
     /// States that the step has pushed so far, as they are now.
-    reached: HashMap<StateId, Reached>,
+    reached: FxHashMap<StateId, Reached>,
     /// States that changed, with what was there before, in order.
     changes: Vec<(StateId, Option<Reached>)>,
     found: Lengths,
@@ -235,8 +235,8 @@ impl Walk<'_> {
     }
 
     /// Takes back what changed since a mark; gives the states' newest values.
-    fn undo(&mut self, mark: usize) -> HashMap<StateId, Reached> {
-        let mut newest = HashMap::new();
+    fn undo(&mut self, mark: usize) -> FxHashMap<StateId, Reached> {
+        let mut newest = FxHashMap::default();
         for (state, before) in self.changes.drain(mark..).rev() {
             let now = match before {
                 Some(before) => self.reached.insert(state, before),
@@ -262,7 +262,7 @@ impl Walk<'_> {
     }
 
     fn region(&mut self, region: &Region, arguments: Vec<Option<Known>>, at: &At) -> Vec<Option<Known>> {
-        let mut values: HashMap<Value, Known> = HashMap::new();
+        let mut values: FxHashMap<Value, Known> = FxHashMap::default();
         for (&param, known) in region.params().iter().zip(arguments) {
             if let Some(known) = known {
                 values.insert(param, known);
@@ -270,6 +270,10 @@ impl Walk<'_> {
         }
         for id in region.nodes() {
             let node = region.node(id);
+            let grows = |v: &Value| region.ty(*v).grows();
+            if node.op.is_plain() && !node.inputs.iter().chain(&node.results).any(grows) {
+                continue;
+            }
             let results = self.node(region, id, node, &values, at);
             for (&result, known) in node.results.iter().zip(results) {
                 if let Some(known) = known {
@@ -285,7 +289,7 @@ impl Walk<'_> {
         region: &Region,
         id: NodeId,
         node: &Node,
-        values: &HashMap<Value, Known>,
+        values: &FxHashMap<Value, Known>,
         at: &At,
     ) -> Vec<Option<Known>> {
         let place = || (at.node(id), node.origin);

@@ -1,5 +1,7 @@
 //! Operations: their attributes, and the regions nested in them.
 
+use std::sync::Arc;
+
 use super::{Reader, Result};
 use crate::ir::graph::Region;
 use crate::ir::module::{HostId, StateId, WeightId};
@@ -122,9 +124,9 @@ impl Reader<'_> {
         self.expect('{')?;
         let op = match head {
             Head::Done(op) => *op,
-            Head::If => Op::If { then: self.labelled("then")?, otherwise: self.labelled("else")? },
+            Head::If => Op::If { then: Arc::new(self.labelled("then")?), otherwise: Arc::new(self.labelled("else")?) },
             Head::Repeat { first, max, carried } => {
-                Op::Repeat { first, max, carried, body: Box::new(self.labelled("body")?) }
+                Op::Repeat { first, max, carried, body: Arc::new(self.labelled("body")?) }
             }
             Head::Experts => {
                 let mut regions = Vec::new();
@@ -133,8 +135,8 @@ impl Reader<'_> {
                 }
                 Op::Experts { regions }
             }
-            Head::Scan => Op::Scan { body: Box::new(self.labelled("body")?) },
-            Head::Fused(kind) => Op::Fused { kind, body: Box::new(self.labelled("body")?) },
+            Head::Scan => Op::Scan { body: Arc::new(self.labelled("body")?) },
+            Head::Fused(kind) => Op::Fused { kind, body: Arc::new(self.labelled("body")?) },
         };
         self.expect('}')?;
         Ok(op)

@@ -22,7 +22,7 @@ impl Reader<'_> {
 
     pub(super) fn ty(&mut self) -> Result<Type> {
         let elem = self.elem()?;
-        let mut shape = Vec::new();
+        let mut shape = Shape::new();
         if self.accept('[')? {
             loop {
                 shape.push(self.dim()?);

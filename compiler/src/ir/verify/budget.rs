@@ -1,7 +1,7 @@
 //! What a graph from outside may cost: its size, what it computes and what it keeps. The verifier's other rules say what a
 //! graph means; these say that it ends. The language counts the same while it elaborates, with places of its own.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::{Checker, Fault, VerifyError};
 use crate::ir::graph::{NodeId, Region, Value};
@@ -59,7 +59,7 @@ pub fn state_bytes(module: &Module, state: &StateDecl) -> usize {
 /// is computed of weights alone, and no larger than they are, is computed once, at load, and costs no more than they do.
 #[derive(Debug, Default)]
 pub struct OfWeights {
-    known: HashMap<Value, usize>,
+    known: FxHashMap<Value, usize>,
 }
 
 impl OfWeights {

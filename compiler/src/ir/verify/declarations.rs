@@ -1,6 +1,6 @@
 //! Invariants of weights, states, axes, host functions and the heads of entries.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Checker;
 use crate::ir::infer::is_arithmetic;
@@ -40,7 +40,7 @@ impl Checker<'_> {
         }
         self.weights();
         self.states();
-        let mut names = HashSet::new();
+        let mut names = FxHashSet::default();
         for (i, entry) in module.entries.iter().enumerate() {
             if !names.insert(&entry.name) {
                 self.declaration(&format!("e{i}"), "another entry has this name");
@@ -49,36 +49,36 @@ impl Checker<'_> {
         }
     }
 
-    fn origin(&mut self, name: &str, origin: OriginId) {
+    fn origin(&mut self, name: &dyn Fn() -> String, origin: OriginId) {
         if origin.index() >= self.module.origins.len().max(1) {
-            self.declaration(name, format!("origin @{} is not declared", origin.0));
+            self.declaration(&name(), format!("origin @{} is not declared", origin.0));
         }
     }
 
     fn weights(&mut self) {
         let module = self.module;
-        let mut paths = HashSet::new();
+        let mut paths = FxHashSet::default();
         for (i, weight) in module.weights.iter().enumerate() {
-            let name = format!("w{i}");
+            let name = || format!("w{i}");
             self.origin(&name, weight.origin);
             if !paths.insert(&weight.path) {
-                self.declaration(&name, "another weight has this path");
+                self.declaration(&name(), "another weight has this path");
             }
             if !sized(&weight.ty()) {
-                self.declaration(&name, "its size is not between 1 and 2^40");
+                self.declaration(&name(), "its size is not between 1 and 2^40");
             }
             if let Err(why) = encoding(&weight.encoding) {
-                self.declaration(&name, why);
+                self.declaration(&name(), why);
             }
             if let WeightSource::Computed(region) = &weight.source {
                 if weight.encoding != Encoding::F32 {
-                    self.declaration(&name, "a computed weight is f32");
+                    self.declaration(&name(), "a computed weight is f32");
                 }
                 if !region.params().is_empty() || region.results().len() != 1 {
-                    self.declaration(&name, "is computed from nothing but weights, to one value");
+                    self.declaration(&name(), "is computed from nothing but weights, to one value");
                 } else if region.has_value(region.results()[0]) && *region.ty(region.results()[0]) != weight.ty() {
                     let ty = region.ty(region.results()[0]);
-                    self.declaration(&name, format!("is computed as {ty}"));
+                    self.declaration(&name(), format!("is computed as {ty}"));
                 }
             }
         }
@@ -86,45 +86,45 @@ impl Checker<'_> {
 
     fn states(&mut self) {
         let module = self.module;
-        let mut paths = HashSet::new();
+        let mut paths = FxHashSet::default();
         for (i, state) in module.states.iter().enumerate() {
-            let name = format!("s{i}");
+            let name = || format!("s{i}");
             self.origin(&name, state.origin);
             if !paths.insert(&state.path) {
-                self.declaration(&name, "another state has this path");
+                self.declaration(&name(), "another state has this path");
             }
             if state.ty.shape.contains(&Dim::Time) || !is_arithmetic(state.ty.elem) {
-                self.declaration(&name, format!("{} is no type of a state", state.ty));
+                self.declaration(&name(), format!("{} is no type of a state", state.ty));
             }
             let grows = state.ty.shape.iter().filter(|d| matches!(d, Dim::Grow { .. })).count();
             if grows > 1 {
-                self.declaration(&name, "at most one axis grows");
+                self.declaration(&name(), "at most one axis grows");
             }
             if !fixed_part_sized(&state.ty) {
-                self.declaration(&name, "its size is not between 1 and 2^40");
+                self.declaration(&name(), "its size is not between 1 and 2^40");
             }
             if let Some((at, axis)) = state.growing() {
                 if axis.index() >= module.axes.len() {
-                    self.declaration(&name, format!("cache{} is not declared", axis.0));
+                    self.declaration(&name(), format!("cache{} is not declared", axis.0));
                 }
                 if !matches!(state.ty.shape[at], Dim::Grow { plus: 0, .. }) {
-                    self.declaration(&name, "a state has nothing before its entries");
+                    self.declaration(&name(), "a state has nothing before its entries");
                 }
             }
             match state.initial {
-                Initial::Empty if grows == 0 => self.declaration(&name, "only what grows is empty"),
+                Initial::Empty if grows == 0 => self.declaration(&name(), "only what grows is empty"),
                 Initial::Fill(_) | Initial::Weight(_) if grows > 0 => {
-                    self.declaration(&name, "what grows starts empty");
+                    self.declaration(&name(), "what grows starts empty");
                 }
                 Initial::Fill(v) if !fill_fits(v, state.ty.elem) => {
-                    self.declaration(&name, format!("{v:?} is no {}", state.ty.elem.name()));
+                    self.declaration(&name(), format!("{v:?} is no {}", state.ty.elem.name()));
                 }
                 Initial::Weight(w) => match module.weights.get(w.index()) {
-                    None => self.declaration(&name, format!("w{} is not declared", w.0)),
+                    None => self.declaration(&name(), format!("w{} is not declared", w.0)),
                     Some(weight) => {
                         if state.ty.elem != Elem::F32 || !state.ty.shape.ends_with(&weight.ty().shape) {
                             self.declaration(
-                                &name,
+                                &name(),
                                 "is f32 and starts from a weight of its shape, or of its last axes",
                             );
                         }
@@ -134,84 +134,84 @@ impl Checker<'_> {
             }
             let narrowed = state.stored == Elem::Bf16 && state.ty.elem == Elem::F32 && grows > 0;
             if state.stored != state.ty.elem && !narrowed {
-                self.declaration(&name, format!("{} cannot be stored as {}", state.ty, state.stored.name()));
+                self.declaration(&name(), format!("{} cannot be stored as {}", state.ty, state.stored.name()));
             }
             if state.instances.contains(&0) {
-                self.declaration(&name, "a repeat has at least one round");
+                self.declaration(&name(), "a repeat has at least one round");
             }
             if state.held && (grows > 0 || !state.instances.is_empty()) {
-                self.declaration(&name, "what the host writes does not grow and is one for all rounds");
+                self.declaration(&name(), "what the host writes does not grow and is one for all rounds");
             }
             if !room_fits(module, state) {
-                self.declaration(&name, "all its entries in all its instances are more than 2^40 elements");
+                self.declaration(&name(), "all its entries in all its instances are more than 2^40 elements");
             }
         }
     }
 
     fn entry(&mut self, i: usize, entry: &Entry) {
-        let name = format!("e{i}");
+        let name = || format!("e{i}");
         let module = self.module;
         let outer = match entry.within {
             Some(outer) if outer < i && module.entries[outer].within.is_none() => Some(&module.entries[outer]),
             Some(outer) => {
-                self.declaration(&name, format!("cannot be within e{outer}"));
+                self.declaration(&name(), format!("cannot be within e{outer}"));
                 None
             }
             None => None,
         };
         let body = &entry.body;
         if entry.params.len() != body.params().len() {
-            self.declaration(&name, "its body has another number of parameters");
+            self.declaration(&name(), "its body has another number of parameters");
         }
         if entry.outputs.len() != body.results().len() {
-            self.declaration(&name, "its body has another number of results");
+            self.declaration(&name(), "its body has another number of results");
         }
-        let outer: Option<HashMap<&str, &Type>> =
+        let outer: Option<FxHashMap<&str, &Type>> =
             outer.map(|outer| outer.outputs.iter().rev().map(|o| (o.name.as_str(), &o.ty)).collect());
-        let mut names = HashSet::new();
+        let mut names = FxHashSet::default();
         for (param, &value) in entry.params.iter().zip(body.params()) {
             if *body.ty(value) != param.ty {
                 let ty = body.ty(value);
-                self.declaration(&name, format!("its body takes {} as {ty}", param.name));
+                self.declaration(&name(), format!("its body takes {} as {ty}", param.name));
             }
             if entry.lifted != param.ty.is_lifted() {
                 let ty = &param.ty;
-                self.declaration(&name, format!("{} is {ty}: time is missing or too much", param.name));
+                self.declaration(&name(), format!("{} is {ty}: time is missing or too much", param.name));
             }
             if !names.insert(&param.name) {
-                self.declaration(&name, format!("two parameters are called {}", param.name));
+                self.declaration(&name(), format!("two parameters are called {}", param.name));
             }
-            self.param(&name, entry, outer.as_ref(), param);
+            self.param(&name(), entry, outer.as_ref(), param);
         }
         if let Some(start) = &entry.start
             && let Err(why) = starts(entry, start)
         {
-            self.declaration(&name, why);
+            self.declaration(&name(), why);
         }
         let kinds = |f: fn(&ParamKind) -> bool| entry.params.iter().filter(|p| f(&p.kind)).count();
         if kinds(|k| *k == ParamKind::Stream) > 1 || kinds(|k| *k == ParamKind::Position) > 1 {
-            self.declaration(&name, "the stream and the position come once");
+            self.declaration(&name(), "the stream and the position come once");
         }
-        let mut names = HashSet::new();
+        let mut names = FxHashSet::default();
         for (output, &value) in entry.outputs.iter().zip(body.results()) {
             if body.has_value(value) && *body.ty(value) != output.ty {
                 let ty = body.ty(value);
-                self.declaration(&name, format!("its body gives {} as {ty}", output.name));
+                self.declaration(&name(), format!("its body gives {} as {ty}", output.name));
             }
             if entry.lifted != output.ty.is_lifted() {
                 let ty = &output.ty;
-                self.declaration(&name, format!("{} is {ty}: time is missing or too much", output.name));
+                self.declaration(&name(), format!("{} is {ty}: time is missing or too much", output.name));
             }
             if !sized(&output.ty.step()) || !is_arithmetic(output.ty.elem) {
-                self.declaration(&name, format!("{} is no type of an output", output.ty));
+                self.declaration(&name(), format!("{} is no type of an output", output.ty));
             }
             if !names.insert(&output.name) {
-                self.declaration(&name, format!("two outputs are called {}", output.name));
+                self.declaration(&name(), format!("two outputs are called {}", output.name));
             }
         }
     }
 
-    fn param(&mut self, name: &str, entry: &Entry, outer: Option<&HashMap<&str, &Type>>, param: &Param) {
+    fn param(&mut self, name: &str, entry: &Entry, outer: Option<&FxHashMap<&str, &Type>>, param: &Param) {
         let ty = param.ty.step();
         let fits = match &param.kind {
             ParamKind::Stream => ty == Type::scalar(Elem::U32) || ty.elem == Elem::U8 && ty.rank() <= 1,

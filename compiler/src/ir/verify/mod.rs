@@ -37,10 +37,13 @@ mod states;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use super::graph::Region;
+use super::groups::states_of;
 use super::infer::TypeError;
 use super::lengths::LengthFault;
-use super::module::{Module, WeightSource};
+use super::module::{Module, StateId, WeightSource};
 use super::print::{Place, Printer, RegionPath, Root};
 
 /// What is wrong.
@@ -177,6 +180,8 @@ fn around_notes(text: &str) -> String {
 
 struct Checker<'a> {
     module: &'a Module,
+    /// The states that each entry uses, until [`Checker::axes`] has looked at them.
+    uses: Vec<BTreeSet<StateId>>,
     /// The states that entries use on each growing axis.
     on_axis: states::OnAxis,
     violations: Vec<Violation>,
@@ -184,7 +189,9 @@ struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     fn new(module: &'a Module) -> Checker<'a> {
-        Checker { module, on_axis: states::on_axis(module), violations: Vec::new() }
+        let uses: Vec<BTreeSet<StateId>> = module.entries.iter().map(|entry| states_of(&entry.body)).collect();
+        let on_axis = states::on_axis(module, &uses);
+        Checker { module, uses, on_axis, violations: Vec::new() }
     }
 
     fn finish(self) -> Result<(), VerifyError> {

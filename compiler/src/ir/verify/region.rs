@@ -1,6 +1,7 @@
 //! Invariants of regions: definitions, types, and where states and control flow may be.
 
-use std::collections::{BTreeSet, HashMap};
+use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 
 use super::declarations::{fixed_part_sized, quantiser};
 use super::states::Walk;
@@ -14,7 +15,6 @@ use crate::ir::print::{Place, RegionPath, Root};
 use crate::ir::types::{Dim, Encoding, Type, row_fits};
 
 /// What surrounds a region.
-#[derive(Clone)]
 pub(super) struct Around<'r> {
     pub root: Root,
     pub path: RegionPath,
@@ -28,12 +28,19 @@ pub(super) struct Around<'r> {
     pub outer: Option<(&'r Region, NodeId, &'r Around<'r>)>,
     /// How many pushes the parameters have seen, where it is known.
     pub seen: Vec<Option<usize>>,
-    /// States that regions before this one have changed in this step.
-    pub changed: BTreeSet<StateId>,
+    /// States that regions nested in this one, before the node that is looked at, have changed in this step.
+    pub changed: FxHashSet<StateId>,
+}
+
+impl Around<'_> {
+    /// Whether a region before this place has changed a state in this step.
+    pub fn is_changed(&self, state: StateId) -> bool {
+        self.changed.contains(&state) || self.outer.is_some_and(|(.., around)| around.is_changed(state))
+    }
 }
 
 /// How often a state is written and pushed on the busiest way through a region.
-pub(super) type Uses = HashMap<StateId, (usize, usize)>;
+pub(super) type Uses = FxHashMap<StateId, (usize, usize)>;
 
 impl Checker<'_> {
     pub(super) fn regions(&mut self) {
@@ -48,15 +55,15 @@ impl Checker<'_> {
             repeats: Vec::new(),
             outer: None,
             seen: Vec::new(),
-            changed: BTreeSet::new(),
+            changed: FxHashSet::default(),
         };
         for (i, weight) in module.weights.iter().enumerate() {
             if let WeightSource::Computed(region) = &weight.source {
-                self.region(region, &around(Root::Weight(i), false));
+                self.region(region, around(Root::Weight(i), false));
             }
         }
         for (i, entry) in module.entries.iter().enumerate() {
-            let uses = self.region(&entry.body, &around(Root::Entry(i), entry.lifted));
+            let uses = self.region(&entry.body, around(Root::Entry(i), entry.lifted));
             for (state, (writes, pushes)) in uses {
                 if writes > 1 || pushes > 1 {
                     let what = format!("s{} is written {writes} times and pushed {pushes} times in one step", state.0);
@@ -66,35 +73,33 @@ impl Checker<'_> {
         }
     }
 
-    fn region(&mut self, region: &Region, around: &Around) -> Uses {
-        let at_params = Place::Params(around.root, around.path.clone());
+    fn region(&mut self, region: &Region, mut around: Around) -> Uses {
         let mut defined = vec![false; region.value_numbers()];
         for &param in region.params() {
             defined[param.0 as usize] = true;
-            self.ty(region.ty(param), true, around, &at_params);
+            self.ty(region.ty(param), true, &around, &|around| Place::Params(around.root, around.path.clone()));
         }
-        let mut uses = Uses::new();
-        let mut walk = Walk::new(region, around);
-        let mut around = around.clone();
+        let mut uses = Uses::default();
+        let mut walk = Walk::new(region, &around);
         for id in region.nodes() {
             let node = region.node(id);
-            let place = Place::Node(around.root, around.path.clone(), id);
+            let place = |around: &Around| Place::Node(around.root, around.path.clone(), id);
             let mut sound = true;
             for &value in &node.inputs {
                 if !defined.get(value.0 as usize).is_some_and(|&d| d) {
-                    self.fault(place.clone(), Fault::Undefined(value.0));
+                    self.fault(place(&around), Fault::Undefined(value.0));
                     sound = false;
                 }
             }
             if node.origin.index() >= self.module.origins.len().max(1) {
                 let what = format!("origin @{} is not declared", node.origin.0);
-                self.fault(place.clone(), Fault::Structure(what));
+                self.fault(place(&around), Fault::Structure(what));
             }
             if sound {
                 self.types(region, node, &around, &place);
                 let structure = self.structure(node, &around);
                 if let Err(what) = structure.and_then(|()| self.codes(region, node, &around)) {
-                    self.fault(place.clone(), Fault::Structure(what));
+                    self.fault(place(&around), Fault::Structure(what));
                 }
                 self.step(region, id, &around, &mut walk);
             }
@@ -119,11 +124,21 @@ impl Checker<'_> {
             Op::Push { state } => uses.entry(state).or_default().1 += 1,
             _ => {}
         }
-        let mut inner = Uses::new();
+        let mut inner = Uses::default();
         let outer = region;
         for (i, region) in Region::nested(&node.op).into_iter().enumerate() {
-            let mut inside = Around { outer: Some((outer, id, around)), seen: walk.seen(node), ..around.clone() };
-            inside.path.push((id, i));
+            let mut inside = Around {
+                root: around.root,
+                path: around.path.iter().copied().chain([(id, i)]).collect(),
+                lifted: around.lifted,
+                in_scan: around.in_scan,
+                in_experts: around.in_experts,
+                fused: around.fused,
+                repeats: around.repeats.clone(),
+                outer: Some((outer, id, around)),
+                seen: walk.seen(node),
+                changed: FxHashSet::default(),
+            };
             match &node.op {
                 Op::Repeat { max, .. } => inside.repeats.push(*max),
                 Op::Scan { .. } => inside.in_scan = true,
@@ -133,7 +148,7 @@ impl Checker<'_> {
             }
             // The sides of a choice exclude each other; one part may be on both.
             let exclusive = matches!(node.op, Op::If { .. });
-            for (state, (writes, pushes)) in self.region(region, &inside) {
+            for (state, (writes, pushes)) in self.region(region, inside) {
                 let most = inner.entry(state).or_default();
                 if exclusive {
                     *most = (most.0.max(writes), most.1.max(pushes));
@@ -149,32 +164,33 @@ impl Checker<'_> {
         inner
     }
 
-    fn types(&mut self, region: &Region, node: &Node, around: &Around, place: &Place) {
-        let operands: Vec<Type> = node.inputs.iter().map(|&v| region.ty(v).clone()).collect();
-        let found: Vec<Type> = node.results.iter().map(|&v| region.ty(v).clone()).collect();
+    fn types(&mut self, region: &Region, node: &Node, around: &Around, place: &dyn Fn(&Around) -> Place) {
+        let operands: SmallVec<[&Type; 4]> = node.inputs.iter().map(|&v| region.ty(v)).collect();
+        let found: SmallVec<[&Type; 2]> = node.results.iter().map(|&v| region.ty(v)).collect();
         let stored = matches!(node.op, Op::Weight(_));
         for ty in &found {
             self.ty(ty, stored, around, place);
         }
         match result_types(self.module, &node.op, &operands, Some(&found)) {
-            Err(error) => self.fault(place.clone(), Fault::Type(error)),
-            Ok(expected) if expected != found => {
-                let list = |types: &[Type]| {
+            Err(error) => self.fault(place(around), Fault::Type(error)),
+            Ok(expected) if !expected.iter().eq(found.iter().copied()) => {
+                let list = |types: &[&Type]| {
                     let types: Vec<String> = types.iter().map(|t| t.to_string()).collect();
                     if types.is_empty() { "nothing".to_string() } else { types.join(", ") }
                 };
+                let expected: Vec<&Type> = expected.iter().collect();
                 let fault = Fault::Results { expected: list(&expected), found: list(&found) };
-                self.fault(place.clone(), fault);
+                self.fault(place(around), fault);
             }
             Ok(_) => {}
         }
         if let Err(what) = self.rows_fit(region, node) {
-            self.fault(place.clone(), Fault::Budget(what));
+            self.fault(place(around), Fault::Budget(what));
         }
         if let Op::QuantizeInput { quant } | Op::LinearInt8 { quant } = node.op
             && let Err(why) = quantiser(quant)
         {
-            self.fault(place.clone(), Fault::Structure(why.to_string()));
+            self.fault(place(around), Fault::Structure(why.to_string()));
         }
     }
 
@@ -197,7 +213,7 @@ impl Checker<'_> {
         }
     }
 
-    fn ty(&mut self, ty: &Type, stored: bool, around: &Around, place: &Place) {
+    fn ty(&mut self, ty: &Type, stored: bool, around: &Around, place: &dyn Fn(&Around) -> Place) {
         let mut why = None;
         let grows = ty.shape.iter().filter(|d| matches!(d, Dim::Grow { .. })).count();
         let times = ty.shape.iter().filter(|d| **d == Dim::Time).count();
@@ -221,7 +237,7 @@ impl Checker<'_> {
         }
         if let Some(why) = why {
             let ty = ty.to_string();
-            self.fault(place.clone(), Fault::IllFormed { ty, why });
+            self.fault(place(around), Fault::IllFormed { ty, why });
         }
     }
 

@@ -1,25 +1,28 @@
 //! Invariants of states that growing axes and the order of a step ask for: states on one axis are pushed together, what is
 //! pushed is written, values of one length meet, nothing is read after an inner region has changed it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 
 use super::region::{Around, Uses};
 use super::{Checker, Fault};
 use crate::ir::extents::{Extents, Operand, growing};
 use crate::ir::graph::{Node, NodeId, Region, Value, ValueDef};
-use crate::ir::groups::{entry_groups, states_of};
+use crate::ir::groups::groups_of;
 use crate::ir::module::{AxisId, Module, StateId};
 use crate::ir::op::Op;
 use crate::ir::print::Place;
 use crate::ir::types::InputQuant;
 
 /// The states that entries use on each growing axis.
-pub(super) type OnAxis = HashMap<AxisId, BTreeSet<StateId>>;
+pub(super) type OnAxis = FxHashMap<AxisId, BTreeSet<StateId>>;
 
 /// See [`OnAxis`].
-pub(super) fn on_axis(module: &Module) -> OnAxis {
-    let mut found = OnAxis::new();
-    for state in module.entries.iter().flat_map(|entry| states_of(&entry.body)) {
+pub(super) fn on_axis(module: &Module, uses: &[BTreeSet<StateId>]) -> OnAxis {
+    let mut found = OnAxis::default();
+    for &state in uses.iter().flatten() {
         if let Some((_, axis)) = module.states.get(state.index()).and_then(|decl| decl.growing()) {
             found.entry(axis).or_default().insert(state);
         }
@@ -66,10 +69,11 @@ impl Checker<'_> {
     /// What states on one axis have in common.
     pub(super) fn axes(&mut self) {
         let module = self.module;
-        let groups = entry_groups(module);
+        let groups = groups_of(&self.uses);
         let mut owners: BTreeMap<u32, usize> = BTreeMap::new();
-        for (entry, &group) in module.entries.iter().zip(&groups) {
-            for state in states_of(&entry.body) {
+        let uses = std::mem::take(&mut self.uses);
+        for (used, &group) in uses.iter().zip(&groups) {
+            for state in used {
                 let Some((_, axis)) = module.states.get(state.index()).and_then(|decl| decl.growing()) else {
                     continue;
                 };
@@ -98,20 +102,22 @@ impl Checker<'_> {
     /// A node, before its nested regions.
     pub(super) fn step(&mut self, region: &Region, id: NodeId, around: &Around, walk: &mut Walk) {
         let node = region.node(id);
-        let place = Place::Node(around.root, around.path.clone(), id);
-        let with_axis =
-            |values: &[Value]| -> Vec<Operand<Value>> { values.iter().map(|&v| (v, growing(region.ty(v)))).collect() };
-        if let Err(mixed) = walk.extents.add(&node.op, &with_axis(&node.inputs), &with_axis(&node.results)) {
+        let place = || Place::Node(around.root, around.path.clone(), id);
+        let with_axis = |values: &[Value]| -> SmallVec<[Operand<Value>; 4]> {
+            values.iter().map(|&v| (v, growing(region.ty(v)))).collect()
+        };
+        let (inputs, results) = (with_axis(&node.inputs), with_axis(&node.results));
+        if let Err(mixed) = walk.extents.add(&node.op, &inputs, &results) {
             let path = self.module.axes.get(mixed.axis.index()).map_or("", |axis| axis.path.as_str());
             let what =
                 format!("entries of {path} from before a push meet those from after it: they are not equally many");
-            self.fault(place.clone(), Fault::Structure(what));
+            self.fault(place(), Fault::Structure(what));
         }
         if let Op::StateRead(state) = node.op
-            && around.changed.contains(&state)
+            && around.is_changed(state)
         {
             let what = format!("{} is read after a branch or round of this step has changed it", self.path(state));
-            self.fault(place.clone(), Fault::Structure(what));
+            self.fault(place(), Fault::Structure(what));
         }
         if let (Op::Push { state }, [_, _, position], [result]) = (&node.op, &node.inputs[..], &node.results[..]) {
             walk.pushes.push((*state, *position, *result, id));
@@ -120,36 +126,37 @@ impl Checker<'_> {
 
     /// A region, after its last node.
     pub(super) fn pushes(&mut self, region: &Region, around: &Around, walk: &Walk) {
-        for (n, &(state, _, result, id)) in walk.pushes.iter().enumerate() {
-            let place = Place::Node(around.root, around.path.clone(), id);
+        let mut positions: FxHashMap<StateId, Vec<Value>> = FxHashMap::default();
+        for &(state, position, ..) in &walk.pushes {
+            positions.entry(state).or_default().push(position);
+        }
+        let mut looked_at: FxHashSet<AxisId> = FxHashSet::default();
+        for &(state, _, result, id) in &walk.pushes {
+            let place = || Place::Node(around.root, around.path.clone(), id);
             let goes_on = |user: NodeId| match region.node(user).op {
                 Op::StateWrite(s) | Op::Push { state: s } => s == state && region.node(user).inputs[0] == result,
                 _ => false,
             };
             if !region.results().contains(&result) && !region.users(result).into_iter().any(goes_on) {
                 let what = format!("an entry is pushed to {0} and {0} is not written with it", self.path(state));
-                self.fault(place.clone(), Fault::Structure(what));
+                self.fault(place(), Fault::Structure(what));
             }
             let Some((_, axis)) = self.module.states.get(state.index()).and_then(|decl| decl.growing()) else {
                 continue;
             };
             // Once for each axis: at its first push.
-            let on_this = |s: StateId| self.on_axis.get(&axis).is_some_and(|states| states.contains(&s));
-            if walk.pushes[..n].iter().any(|(s, ..)| on_this(*s)) {
+            if !looked_at.insert(axis) {
                 continue;
             }
-            let positions = |s: StateId| -> Vec<Value> {
-                walk.pushes.iter().filter(|(other, ..)| *other == s).map(|(_, position, ..)| *position).collect()
-            };
-            let own = positions(state);
-            let others = self.on_axis.get(&axis).into_iter().flatten();
-            if let Some(&other) = others.clone().find(|&&other| positions(other) != own) {
+            let own = positions.get(&state);
+            let mut others = self.on_axis.get(&axis).into_iter().flatten();
+            if let Some(&other) = others.find(|&other| positions.get(other) != own) {
                 let what = format!(
                     "{} and {} grow along one axis: they are pushed together, at one position, or not at all",
                     self.path(state),
                     self.path(other)
                 );
-                self.fault(place, Fault::Structure(what));
+                self.fault(place(), Fault::Structure(what));
             }
         }
     }

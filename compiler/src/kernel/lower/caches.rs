@@ -6,7 +6,7 @@
 //! entries ([`super::entry_products`]) read each entry once, and what lies between the products, a softmax for instance, is
 //! emitted row by row like any other graph. How rows and heads are grouped never changes a sum's order.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use super::NotCompiled;
 use super::access::Buffer;
@@ -75,7 +75,7 @@ pub fn split(spec: &Spec, context: &Context<'_>) -> Option<Split> {
     }
     // What is pushed.
     let sources: Vec<V> = pushes.iter().flat_map(|&id| graph.steps[id].inputs[1..].to_vec()).collect();
-    let making = needed(graph, &spec.body, &sources, &HashSet::new(), false);
+    let making = needed(graph, &spec.body, &sources, &FxHashSet::default(), false);
     let reading = |id: &StepId| {
         matches!(
             graph.steps[*id].act,
@@ -89,16 +89,16 @@ pub fn split(spec: &Spec, context: &Context<'_>) -> Option<Split> {
     if before.iter().any(|&v| !matches!(graph.def(v).map(|s| &s.act), Some(Act::Op(Op::StateRead(_))))) {
         return None;
     }
-    let mut wanted: HashSet<StepId> = making.into_iter().chain(pushes.iter().copied()).collect();
+    let mut wanted: FxHashSet<StepId> = making.into_iter().chain(pushes.iter().copied()).collect();
     wanted.extend(before.iter().filter_map(|v| graph.defs[v.index()].map(|(id, _)| id)));
-    let in_order = |wanted: &HashSet<StepId>| -> Vec<StepId> {
+    let in_order = |wanted: &FxHashSet<StepId>| -> Vec<StepId> {
         spec.body.steps.iter().copied().filter(|id| wanted.contains(id)).collect()
     };
     let outputs: Vec<V> = spec.outputs.iter().map(|(v, _)| *v).collect();
-    let reads = needed(graph, &spec.body, &outputs, &HashSet::new(), true);
+    let reads = needed(graph, &spec.body, &outputs, &FxHashSet::default(), true);
     let part = |name: &str, steps: Vec<StepId>, outputs: Vec<(V, Place)>| {
-        let used: HashSet<V> = steps.iter().flat_map(|&id| graph.steps[id].inputs.iter().copied()).collect();
-        let yielded: HashSet<V> = outputs.iter().map(|(v, _)| *v).collect();
+        let used: FxHashSet<V> = steps.iter().flat_map(|&id| graph.steps[id].inputs.iter().copied()).collect();
+        let yielded: FxHashSet<V> = outputs.iter().map(|(v, _)| *v).collect();
         Spec {
             name: name.to_string(),
             graph: graph.clone(),
@@ -120,8 +120,8 @@ pub fn split(spec: &Spec, context: &Context<'_>) -> Option<Split> {
 
 /// The steps that values need, in order; those of `done` give nothing more to do. Where pushes are `made`, what was
 /// pushed is not needed for the entries.
-fn needed(graph: &Graph, body: &Body, values: &[V], done: &HashSet<StepId>, made: bool) -> Vec<StepId> {
-    let mut wanted: HashSet<V> = values.iter().copied().collect();
+fn needed(graph: &Graph, body: &Body, values: &[V], done: &FxHashSet<StepId>, made: bool) -> Vec<StepId> {
+    let mut wanted: FxHashSet<V> = values.iter().copied().collect();
     let mut steps = Vec::new();
     for &id in body.steps.iter().rev() {
         let step = &graph.steps[id];
@@ -270,14 +270,14 @@ struct Plan {
     levels: Vec<Vec<Product>>,
     /// Per level, from 0, the outputs that can be stored once its products are there.
     stores: Vec<Vec<usize>>,
-    products: HashSet<StepId>,
+    products: FxHashSet<StepId>,
 }
 
 impl Plan {
     fn new(split: &Split, module: &Module) -> Plan {
         let spec = &split.reads;
         let graph = &spec.graph;
-        let mut plan = Plan { levels: Vec::new(), stores: Vec::new(), products: HashSet::new() };
+        let mut plan = Plan { levels: Vec::new(), stores: Vec::new(), products: FxHashSet::default() };
         let mut level_of = vec![0; graph.types.len()];
         for &id in &spec.body.steps {
             let step = &graph.steps[id];

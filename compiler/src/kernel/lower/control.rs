@@ -1,7 +1,7 @@
 //! Control over many rows: the rows that take a branch, reach a round or choose an expert are gathered, the body
 //! runs on them alone, and its results are scattered back.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::access::Buffer;
 use super::driver::{Bound, Maker, Scope, Stored};
@@ -168,7 +168,7 @@ impl<'m> Maker<'m> {
         captures: &[Value],
         chosen: &Chosen,
     ) -> Result<Vec<Stored>, NotCompiled> {
-        let mut bound = HashMap::new();
+        let mut bound = FxHashMap::default();
         let given = params.len();
         for (&param, stored) in region.params().iter().zip(params) {
             bound.insert(param, Bound::Stored(stored));

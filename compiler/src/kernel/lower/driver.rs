@@ -3,8 +3,13 @@
 //! Views, constants and weights launch nothing: they are copied into the graphs of the kernels that read them.
 
 use std::collections::HashMap;
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
 
 use super::access::array_bytes;
+use super::alike::{self, Alike, Described, Made};
+use super::caches::Split;
 use super::graph::{Act, Graph, V};
 use super::import::{Found, Import, is_virtual};
 use super::kernels::{self, Built, Context, Form, Place, Spec};
@@ -38,7 +43,7 @@ pub enum Bound {
 /// A region that is being lowered.
 pub struct Scope<'m> {
     pub region: &'m Region,
-    pub bound: HashMap<Value, Bound>,
+    pub bound: FxHashMap<Value, Bound>,
     pub rows: RowsId,
     pub row_index: Option<Place>,
 }
@@ -50,6 +55,10 @@ pub struct Maker<'m> {
     pub messages: Vec<String>,
     pub kernels: Vec<Kernel>,
     pub known: HashMap<Kernel, KernelId>,
+    /// For each weight, what it is to a kernel.
+    pub classes: Vec<u32>,
+    /// The kernels of launches by what these were made from.
+    alike: HashMap<Vec<u64>, Rc<Alike>>,
     pub row_counts: u32,
     pub loop_vars: u32,
     pub loops: Vec<LoopVar>,
@@ -64,22 +73,25 @@ pub struct Maker<'m> {
     /// The largest piece of the arena, with the node that wants it.
     largest: (u64, OriginId),
     /// Results of the entry's region that may be computed right into an output.
-    direct: HashMap<Value, u32>,
+    direct: FxHashMap<Value, u32>,
 }
 
 /// Lowers all entries.
 pub fn lower(module: &Module, options: &Options, section: Section) -> Result<Lowered, NotCompiled> {
     let weights = WeightLayout::new(module, section);
     let states = StateLayout::new(module, &weights, options)?;
+    let context = Context {
+        module,
+        weights: &weights,
+        states: &states,
+        max_context: options.max_context,
+        max_rows: options.max_rows,
+    };
     let mut maker = Maker {
         module,
-        context: Context {
-            module,
-            weights: &weights,
-            states: &states,
-            max_context: options.max_context,
-            max_rows: options.max_rows,
-        },
+        classes: alike::classes(&context),
+        alike: HashMap::new(),
+        context,
         messages: Vec::new(),
         kernels: Vec::new(),
         known: HashMap::new(),
@@ -92,7 +104,7 @@ pub fn lower(module: &Module, options: &Options, section: Section) -> Result<Low
         choices: Vec::new(),
         origin: OriginId(0),
         largest: (0, OriginId(0)),
-        direct: HashMap::new(),
+        direct: FxHashMap::default(),
     };
     let mut lowered = Lowered::default();
     let mut scratch_bytes = 0;
@@ -174,14 +186,14 @@ impl<'m> Maker<'m> {
         self.plan = Plan::default();
         self.largest = (0, OriginId(0));
         self.steps = vec![Vec::new()];
-        let mut bound = HashMap::new();
+        let mut bound = FxHashMap::default();
         for (i, (&value, param)) in region.params().iter().zip(&entry.params).enumerate() {
             let base = if param.kind == ParamKind::Position { Base::Position } else { Base::Input(i as u32) };
             let stored = Stored { place: Place::at(base, 0, inputs[i].stride as i64), ty: region.ty(value).step() };
             bound.insert(value, Bound::Stored(stored));
         }
-        self.direct = HashMap::new();
-        let mut times: HashMap<Value, usize> = HashMap::new();
+        self.direct = FxHashMap::default();
+        let mut times: FxHashMap<Value, usize> = FxHashMap::default();
         region.results().iter().for_each(|&v| *times.entry(v).or_default() += 1);
         for (i, &value) in region.results().iter().enumerate() {
             if times[&value] == 1 && region.ty(value).is_lifted() {
@@ -235,7 +247,7 @@ impl<'m> Maker<'m> {
     fn compute(&mut self, scope: usize, region: &'m Region, id: NodeId) -> Result<(), NotCompiled> {
         let node = region.node(id);
         let mut import = Import::default();
-        let mut env = HashMap::new();
+        let mut env = FxHashMap::default();
         for &input in &node.inputs {
             let v = self.import(&mut import, scope, input)?;
             env.insert(input, v);
@@ -356,20 +368,82 @@ impl<'m> Maker<'m> {
             loops: self.loops.clone(),
             frozen: false,
         };
-        if let Some(split) = super::caches::split(&spec, &self.context) {
-            let slot = self.plan.slot(split.count_bytes(self.context.max_rows));
-            let pushes = split.pushes(&self.context, &mut self.messages, slot.offset())?;
-            self.push_built(pushes, spec.rows);
-            let reads = split.reads(&self.context, &mut self.messages, slot.offset())?;
-            self.push_built(reads, spec.rows);
-            return Ok(());
+        let described = self.describe(&spec);
+        if let Some(like) = described.as_ref().and_then(|described| self.alike.get(&described.key)) {
+            let like = like.clone();
+            return self.launch_like(&spec, &like, described.map_or_else(Vec::new, |described| described.sources));
         }
-        let built = match super::linear::build(&spec, &self.context, &mut self.messages)? {
+        let split = super::caches::split(&spec, &self.context);
+        let count_bytes = split.as_ref().map(|split| split.count_bytes(self.context.max_rows));
+        let counts = count_bytes.map_or(0, |bytes| self.plan.slot(bytes).offset());
+        let builts = self.build(&spec, split.as_ref(), counts)?;
+        let Some(Described { key, mut sources, reports }) = described else {
+            builts.into_iter().for_each(|built| drop(self.push_built(built, spec.rows, &[])));
+            return Ok(());
+        };
+        sources.push(Arg::at(Base::Scratch, counts));
+        let made = builts.into_iter().map(|built| self.push_built(built, spec.rows, &sources));
+        let mut kernels: Vec<Option<Made>> = made.collect();
+        // Pushes come first, and only they report a failure.
+        kernels[0] = kernels[0].take().filter(|_| !reports);
+        if kernels.iter().any(|made| made.is_some()) {
+            self.alike.insert(key, Rc::new(Alike { count_bytes, kernels }));
+        }
+        Ok(())
+    }
+
+    /// The kernels of a launch; `counts` is where those of a split have their numbers of entries.
+    fn build(&mut self, spec: &Spec, split: Option<&Split>, counts: u64) -> Result<Vec<Built>, NotCompiled> {
+        if let Some(split) = split {
+            let pushes = split.pushes(&self.context, &mut self.messages, counts)?;
+            return Ok(vec![pushes, split.reads(&self.context, &mut self.messages, counts)?]);
+        }
+        let built = match super::linear::build(spec, &self.context, &mut self.messages)? {
             Some(built) => built,
-            None => kernels::build(&spec, &self.context, &mut self.messages)?,
+            None => kernels::build(spec, &self.context, &mut self.messages)?,
         };
         self.kernel_fits(built.kernel.values.len(), Limits::DEFAULT.instructions, "instructions")?;
-        self.push_built(built, spec.rows);
+        Ok(vec![built])
+    }
+
+    /// A launch whose kernels were made before, but for those that must be made anew.
+    fn launch_like(&mut self, spec: &Spec, like: &Alike, mut sources: Vec<Arg>) -> Result<(), NotCompiled> {
+        let counts = like.count_bytes.map_or(0, |bytes| self.plan.slot(bytes).offset());
+        sources.push(Arg::at(Base::Scratch, counts));
+        if cfg!(debug_assertions) {
+            self.is_like(spec, like, &sources, counts)?;
+        }
+        for made in &like.kernels {
+            match made {
+                Some(made) => {
+                    let args = made.args_for(&sources, spec.rows);
+                    self.push_made(made.kernel, args, (made.scratch, made.scratch_bytes), made.form, spec.rows);
+                }
+                // What is not alone and reports a failure are pushes.
+                None => {
+                    if let Some(split) = super::caches::split(spec, &self.context) {
+                        let pushes = split.pushes(&self.context, &mut self.messages, counts)?;
+                        self.push_built(pushes, spec.rows, &sources);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asserts that a launch needs no other kernels and arguments than those that were made before.
+    fn is_like(&mut self, spec: &Spec, like: &Alike, sources: &[Arg], counts: u64) -> Result<(), NotCompiled> {
+        let messages = self.messages.clone();
+        let split = super::caches::split(spec, &self.context);
+        let builts = self.build(spec, split.as_ref(), counts)?;
+        self.messages = messages;
+        for (mut built, made) in builts.into_iter().zip(&like.kernels) {
+            let Some(made) = made else { continue };
+            built.kernel.name.clear();
+            assert_eq!(self.known.get(&built.kernel), Some(&made.kernel), "{}", spec.name);
+            assert_eq!(built.args, made.args_for(sources, spec.rows), "{}", spec.name);
+            assert_eq!((built.scratch_bytes, built.form), (made.scratch_bytes, made.form), "{}", spec.name);
+        }
         Ok(())
     }
 
@@ -386,11 +460,26 @@ impl<'m> Maker<'m> {
         id
     }
 
-    /// Appends the launch of a finished kernel.
-    pub fn push_built(&mut self, built: Built, rows: RowsId) {
-        let kernel = self.kernel(built.kernel);
-        let mut args = built.args;
-        let (work, units) = match built.form {
+    /// Appends the launch of a finished kernel; gives what it takes to launch it again with other sources.
+    fn push_built(&mut self, built: Built, rows: RowsId, sources: &[Arg]) -> Option<Made> {
+        let Built { kernel, args, scratch, scratch_bytes, form } = built;
+        let kernel = self.kernel(kernel);
+        let weights_end = self.context.weights.section.bytes as u64;
+        let args_of = Made::given(&args, sources, rows, weights_end);
+        self.push_made(kernel, args, (scratch, scratch_bytes), form, rows);
+        Some(Made { kernel, args: args_of?, scratch, scratch_bytes, form })
+    }
+
+    /// Appends the launch of a kernel, with memory of its own if it needs any.
+    fn push_made(
+        &mut self,
+        kernel: KernelId,
+        mut args: Vec<Arg>,
+        (scratch, scratch_bytes): ((usize, usize), u64),
+        form: Form,
+        rows: RowsId,
+    ) {
+        let (work, units) = match form {
             Form::Heads { heads, grain } => {
                 let pieces = super::caches::PIECES;
                 (Work::in_pieces(heads, Some(rows), grain, pieces), pieces as usize)
@@ -400,11 +489,11 @@ impl<'m> Maker<'m> {
             // Four pieces for each of two threads, if there are so many groups.
             Form::Units(n) => (Work::parallel(n, None, n.div_ceil(8).max(1)), 1),
         };
-        if built.scratch_bytes > 0 {
-            let size = built.scratch_bytes.next_multiple_of(64);
+        if scratch_bytes > 0 {
+            let size = scratch_bytes.next_multiple_of(64);
             let slot = self.plan.slot(size * units as u64 + 64);
-            args[built.scratch.0] = Arg::at(Base::Scratch, slot.offset());
-            args[built.scratch.1] = Arg::constant(size as i64);
+            args[scratch.0] = Arg::at(Base::Scratch, slot.offset());
+            args[scratch.1] = Arg::constant(size as i64);
         }
         self.push_launch(kernel, args, work);
     }

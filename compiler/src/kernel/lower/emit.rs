@@ -5,7 +5,8 @@
 //! Results without axes stay in registers.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::NotCompiled;
 use super::access::Buffer;
@@ -64,21 +65,21 @@ pub struct Emit<'a> {
     pub plain: Vec<Cell<bool>>,
     /// Steps inside one another in the inline evaluation of a value.
     pub depths: Vec<u32>,
-    pub grows: HashMap<V, Grow>,
+    pub grows: FxHashMap<V, Grow>,
     /// How many stages use a value.
     pub stages: Vec<usize>,
     /// Which pushes values along growing axes have seen.
     pub extents: Extents<V>,
-    pub weight_pointers: HashMap<WeightId, Value>,
+    pub weight_pointers: FxHashMap<WeightId, Value>,
     /// The scales of packed weights.
-    pub scale_pointers: HashMap<WeightId, Value>,
+    pub scale_pointers: FxHashMap<WeightId, Value>,
     pub literal_pointers: Vec<(Literal, Value)>,
     /// Of the current row, the first instance.
-    pub state_pointers: HashMap<StateId, Value>,
+    pub state_pointers: FxHashMap<StateId, Value>,
     /// Of the current row, the first instance: counter and positions.
-    pub axis_pointers: HashMap<AxisId, (Value, Option<Value>)>,
+    pub axis_pointers: FxHashMap<AxisId, (Value, Option<Value>)>,
     /// Pushes so far of the axes pushed to in the current body.
-    pub counts: HashMap<AxisId, Value>,
+    pub counts: FxHashMap<AxisId, Value>,
     /// How many repeats around the kernel are loops of the driver.
     pub driver_loops: usize,
     /// Rounds of the repeats inside the kernel, outermost first.
@@ -94,20 +95,20 @@ pub struct Emit<'a> {
     /// Lanes of the current strip that exist; what must be fetched one by one is fetched for these only.
     pub live_lanes: usize,
     /// Indices of loops over strips: multiples of 16.
-    pub strip_starts: HashSet<Value>,
+    pub strip_starts: FxHashSet<Value>,
     /// The step being emitted.
     pub origin: OriginId,
     /// Outputs of the kernel, which results may be computed right into.
-    pub direct: HashMap<V, Buffer>,
+    pub direct: FxHashMap<V, Buffer>,
     /// The sum of the codes that belong to a block maximum.
-    pub code_sums: HashMap<V, Value>,
+    pub code_sums: FxHashMap<V, Value>,
     /// Whether pushes have been made by another kernel, and entries are only read.
     pub frozen: bool,
     /// The place of the leading axis that is computed, in a graph without it.
     pub head: Option<Head<'a>>,
     /// Values that are a growing state's entries, where they lie in the state.
-    pub entries_of: HashMap<V, StateId>,
-    memo: Vec<HashMap<MemoKey, Value>>,
+    pub entries_of: FxHashMap<V, StateId>,
+    memo: Vec<FxHashMap<MemoKey, Value>>,
 }
 
 /// What the emitter of a kernel starts from.
@@ -133,15 +134,15 @@ impl<'a> Emit<'a> {
             locs: vec![None; values],
             plain: vec![Cell::new(false); values],
             depths: vec![0; values],
-            grows: HashMap::new(),
+            grows: FxHashMap::default(),
             stages: vec![0; values],
             extents: Extents::default(),
-            weight_pointers: HashMap::new(),
-            scale_pointers: HashMap::new(),
+            weight_pointers: FxHashMap::default(),
+            scale_pointers: FxHashMap::default(),
             literal_pointers: Vec::new(),
-            state_pointers: HashMap::new(),
-            axis_pointers: HashMap::new(),
-            counts: HashMap::new(),
+            state_pointers: FxHashMap::default(),
+            axis_pointers: FxHashMap::default(),
+            counts: FxHashMap::default(),
             driver_loops: 0,
             rounds: Vec::new(),
             status: None,
@@ -151,20 +152,20 @@ impl<'a> Emit<'a> {
             copied: Vec::new(),
             max_context: start.max_context,
             live_lanes: LANES,
-            strip_starts: HashSet::new(),
+            strip_starts: FxHashSet::default(),
             origin: OriginId(0),
-            direct: HashMap::new(),
-            code_sums: HashMap::new(),
+            direct: FxHashMap::default(),
+            code_sums: FxHashMap::default(),
             frozen: false,
             head: None,
-            entries_of: HashMap::new(),
-            memo: vec![HashMap::new()],
+            entries_of: FxHashMap::default(),
+            memo: vec![FxHashMap::default()],
         }
     }
 
     /// Opens a scope of evaluated elements, for a loop or a branch.
     pub fn open(&mut self) {
-        self.memo.push(HashMap::new());
+        self.memo.push(FxHashMap::default());
     }
 
     /// Forgets what was evaluated since [`Emit::open`].

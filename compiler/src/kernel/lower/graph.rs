@@ -3,7 +3,7 @@
 //! Values are numbered across all nested bodies, `Fused` regions are spliced in, and the time axis of lifted
 //! operations is taken off again, since a kernel works row by row. Nothing here knows of memory.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::NotCompiled;
 use crate::ir::{Module, NodeId, Op, OriginId, Region, StateId, Type, Value};
@@ -101,7 +101,7 @@ impl Graph {
     pub fn region(
         &mut self,
         region: &Region,
-        mut env: HashMap<Value, V>,
+        mut env: FxHashMap<Value, V>,
         steps: &mut Vec<StepId>,
     ) -> Result<Vec<V>, NotCompiled> {
         for id in region.nodes() {
@@ -115,7 +115,7 @@ impl Graph {
         &mut self,
         region: &Region,
         id: NodeId,
-        env: &mut HashMap<Value, V>,
+        env: &mut FxHashMap<Value, V>,
         steps: &mut Vec<StepId>,
     ) -> Result<(), NotCompiled> {
         let node = region.node(id);
@@ -154,13 +154,13 @@ impl Graph {
     }
 
     /// The values of a body that are a growing state's own entries: as read, pushed, or handed on by control flow.
-    pub fn entries(&self, body: &Body, module: &Module) -> HashMap<V, StateId> {
-        let mut entries = HashMap::new();
+    pub fn entries(&self, body: &Body, module: &Module) -> FxHashMap<V, StateId> {
+        let mut entries = FxHashMap::default();
         self.add_entries(body, module, &mut entries);
         entries
     }
 
-    fn add_entries(&self, body: &Body, module: &Module, entries: &mut HashMap<V, StateId>) {
+    fn add_entries(&self, body: &Body, module: &Module, entries: &mut FxHashMap<V, StateId>) {
         for &id in &body.steps {
             let step = &self.steps[id];
             match &step.act {

@@ -1,7 +1,7 @@
 //! What a kernel reads: values in memory become its parameters; views, constants, weights and narrow layers are
 //! copied into its graph.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::NotCompiled;
 use super::driver::{Bound, Maker, Stored};
@@ -44,7 +44,7 @@ impl<'m> Maker<'m> {
                 if let Some(results) = import.known.get(&key) {
                     return Ok(results[at]);
                 }
-                let mut env = HashMap::new();
+                let mut env = FxHashMap::default();
                 let most = Limits::DEFAULT.chain;
                 if import.depth == most {
                     let what = format!("more than {most} views or fixed values that read one another");
@@ -86,7 +86,7 @@ pub struct Import {
     pub graph: Graph,
     pub steps: Vec<StepId>,
     pub inputs: Vec<(V, Place)>,
-    known: HashMap<(usize, Value), Vec<V>>,
+    known: FxHashMap<(usize, Value), Vec<V>>,
     /// Nodes being copied inside one another.
     depth: usize,
 }

@@ -1,6 +1,6 @@
 //! What can be evaluated where it is used: its cost, what must be stored first, and views of memory.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use super::NotCompiled;
 use super::access::Buffer;
@@ -89,11 +89,11 @@ impl Emit<'_> {
     /// The states that an inline evaluation reads, and whether only at the place evaluated.
     pub fn states_read(&self, v: V) -> Vec<(StateId, bool)> {
         let mut found = Vec::new();
-        self.collect_states(v, true, &mut found, &mut HashSet::new());
+        self.collect_states(v, true, &mut found, &mut FxHashSet::default());
         found
     }
 
-    fn collect_states(&self, v: V, in_place: bool, found: &mut Vec<(StateId, bool)>, seen: &mut HashSet<(V, bool)>) {
+    fn collect_states(&self, v: V, in_place: bool, found: &mut Vec<(StateId, bool)>, seen: &mut FxHashSet<(V, bool)>) {
         let Some((op, step)) = self.inline_op(v).filter(|_| seen.insert((v, in_place))) else {
             return;
         };
@@ -124,11 +124,11 @@ impl Emit<'_> {
 
     /// Makes sure that a value can be evaluated inside loops: stores what has no index map.
     pub fn prepare(&mut self, b: &mut Builder, v: V) -> Result<(), NotCompiled> {
-        self.prepare_once(b, v, &mut HashSet::new())
+        self.prepare_once(b, v, &mut FxHashSet::default())
     }
 
     /// As [`Emit::prepare`], but for what has been `seen`.
-    fn prepare_once(&mut self, b: &mut Builder, v: V, seen: &mut HashSet<V>) -> Result<(), NotCompiled> {
+    fn prepare_once(&mut self, b: &mut Builder, v: V, seen: &mut FxHashSet<V>) -> Result<(), NotCompiled> {
         if self.locs[v.index()].is_some() || !seen.insert(v) {
             return Ok(());
         }

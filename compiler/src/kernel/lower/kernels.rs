@@ -1,6 +1,6 @@
 //! Kernels of a graph: parameters for what it reads and writes, the loop over rows, and the arguments of a launch.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::NotCompiled;
 use super::access::{Buffer, array_strides, row_major};
@@ -12,7 +12,7 @@ use super::weights::{WeightLayout, is_packed, needs_memory};
 use crate::ir::{AxisId, Elem, Literal, Module, Op, OriginId, StateId, WeightId};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{Kernel, Value};
-use crate::kernel::program::{Arg, Base, Count, Extent, LoopVar, RowsId};
+use crate::kernel::program::{Arg, Base, Count, LoopVar, RowsId};
 
 /// Where the rows of a value lie.
 #[derive(Clone, Debug, PartialEq)]
@@ -196,7 +196,7 @@ pub fn open<'a>(
         outputs.push(b.rw("y"));
         args.push(place.arg.clone());
     }
-    let (mut weight_pointers, mut scale_pointers) = (HashMap::new(), HashMap::new());
+    let (mut weight_pointers, mut scale_pointers) = (FxHashMap::default(), FxHashMap::default());
     for &weight in &needs.weights {
         weight_pointers.insert(weight, b.ro("w"));
         args.push(Arg::to(Base::Weights, context.weights.extent(weight)));
@@ -211,29 +211,20 @@ pub fn open<'a>(
         literal_pointers.push((literal.clone(), b.ro("c")));
         args.push(Arg::to(Base::Weights, extent));
     }
-    let of_block = |extent: Extent, scaled: Vec<(LoopVar, u64)>| Arg::Pointer {
-        base: Base::State,
-        offset: extent.start,
-        scaled,
-        extent: Some(extent),
-    };
-    let scaled = |strides: &[u64]| {
-        let pairs = spec.loops.iter().zip(strides);
-        pairs.map(|(&var, &stride)| (var, stride)).collect()
-    };
     let mut states = Vec::new();
     for &state in &needs.states {
         let place = &context.states.states[&state];
         states.push((state, if spec.frozen { b.ro("state") } else { b.rw("state") }));
-        args.push(of_block(place.extent, scaled(&place.instance_strides)));
+        args.push(place.arg(&spec.loops));
     }
     let mut axes = Vec::new();
     for &axis in &needs.axes {
         let place = &context.states.axes[&axis];
         let counter = if spec.frozen { b.ro("pushes") } else { b.rw("pushes") };
-        args.push(of_block(place.counter, scaled(&place.counter_strides)));
-        let positions = place.positions.map(|extent| {
-            args.push(of_block(extent, scaled(&place.position_strides)));
+        let (of_counter, of_positions) = place.args(&spec.loops);
+        args.push(of_counter);
+        let positions = of_positions.map(|arg| {
+            args.push(arg);
             if spec.frozen { b.ro("positions") } else { b.rw("positions") }
         });
         axes.push((axis, counter, positions));

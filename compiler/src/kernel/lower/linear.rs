@@ -81,7 +81,7 @@ fn plan(spec: &Spec, context: &Context<'_>) -> Option<Plan> {
         }
     }
     let rows = rows?;
-    let fits = |ty: &Type| ty.rank() == 0 || ty.shape == [Dim::Const(rows)];
+    let fits = |ty: &Type| ty.rank() == 0 || *ty.shape == [Dim::Const(rows)];
     for &id in &spec.body.steps {
         let step = &graph.steps[id];
         let Act::Op(op) = &step.act else { return None };
@@ -99,7 +99,7 @@ fn plan(spec: &Spec, context: &Context<'_>) -> Option<Plan> {
             }
             Op::StateRead(state) | Op::StateWrite(state) => {
                 let ty = &context.module.state(*state).ty;
-                ty.shape == [Dim::Const(rows)]
+                *ty.shape == [Dim::Const(rows)]
             }
             _ => false,
         };
@@ -108,7 +108,7 @@ fn plan(spec: &Spec, context: &Context<'_>) -> Option<Plan> {
         }
     }
     let outputs_fit =
-        spec.outputs.iter().all(|(v, place)| graph.ty(*v).shape == [Dim::Const(rows)] && place.row_stride > 0);
+        spec.outputs.iter().all(|(v, place)| *graph.ty(*v).shape == [Dim::Const(rows)] && place.row_stride > 0);
     outputs_fit.then_some(Plan { layers, rows })
 }
 

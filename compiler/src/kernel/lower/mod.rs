@@ -7,6 +7,7 @@
 //! arena by liveness. What has no kernel form yet is an error with the node's origin, never a wrong result.
 
 mod access;
+mod alike;
 mod branch;
 mod cache;
 mod caches;

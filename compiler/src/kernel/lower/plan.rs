@@ -26,6 +26,11 @@ struct Life {
     last: usize,
 }
 
+/// Whether an offset names a slot.
+pub fn is_slot(offset: u64) -> bool {
+    offset >> INNER > 0
+}
+
 /// The slots of one entry.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {

@@ -1,10 +1,11 @@
 //! Which stages of a kernel use a value: one use is evaluated in place, several are worth a place in memory.
 
+use rustc_hash::FxHashMap;
+
 use super::emit::Emit;
 use super::graph::{Act, Body, Graph, StepId, V};
 use crate::ir::extents::{Extents, Operand, growing};
 use crate::ir::{Op, StateId};
-use std::collections::HashMap;
 
 impl Emit<'_> {
     /// Counts the stages of all steps of a kernel, and finds which pushes their values have seen.
@@ -63,7 +64,7 @@ impl Count<'_> {
 
     fn body(&mut self, body: &Body, sinks: &[V]) {
         // Stores of one shape are one stage.
-        let mut groups = HashMap::new();
+        let mut groups = FxHashMap::default();
         let writes = body.steps.iter().filter_map(|&id| {
             let step = &self.graph.steps[id];
             matches!(step.act, Act::Op(Op::StateWrite(_))).then(|| step.inputs[0])

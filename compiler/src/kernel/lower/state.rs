@@ -4,7 +4,7 @@
 //! far and, if the graph reads them, the positions of the entries; its states lie as their types say, with room for as many
 //! entries as there are slots, so that the entries of one head are neighbours. Resetting a block need not touch entries at all.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use indexmap::IndexSet;
 
@@ -14,7 +14,7 @@ use super::{NotCompiled, Options};
 use crate::ir::groups::entry_groups;
 use crate::ir::{AxisCapacity, AxisId, Dim, Elem, Encoding, Initial, Module, Op, Region, StateDecl, StateId, WeightId};
 use crate::kernel::ir::LANES;
-use crate::kernel::program::Extent;
+use crate::kernel::program::{Arg, Base, Extent, LoopVar};
 use crate::weights::layout::Layout;
 
 /// Where the instances of a state lie.
@@ -43,6 +43,27 @@ pub struct AxisPlace {
     /// Entries there is room for, and whether older ones are overwritten.
     pub slots: usize,
     pub ring: bool,
+}
+
+/// Within a block, with an index for each loop of the driver.
+fn of_block(extent: Extent, loops: &[LoopVar], strides: &[u64]) -> Arg {
+    let scaled = loops.iter().copied().zip(strides.iter().copied()).collect();
+    Arg::Pointer { base: Base::State, offset: extent.start, scaled, extent: Some(extent) }
+}
+
+impl StatePlace {
+    /// The argument that gives a kernel the state within these loops of the driver.
+    pub fn arg(&self, loops: &[LoopVar]) -> Arg {
+        of_block(self.extent, loops, &self.instance_strides)
+    }
+}
+
+impl AxisPlace {
+    /// The arguments for the count of pushes and, if they are kept, the positions.
+    pub fn args(&self, loops: &[LoopVar]) -> (Arg, Option<Arg>) {
+        let positions = self.positions.map(|extent| of_block(extent, loops, &self.position_strides));
+        (of_block(self.counter, loops, &self.counter_strides), positions)
+    }
 }
 
 /// What a range of a block holds at the beginning.
@@ -78,8 +99,8 @@ pub struct StateLayout {
     pub groups: Vec<StateGroup>,
     /// The group of each entry.
     pub entry_group: Vec<usize>,
-    pub states: HashMap<StateId, StatePlace>,
-    pub axes: HashMap<AxisId, AxisPlace>,
+    pub states: FxHashMap<StateId, StatePlace>,
+    pub axes: FxHashMap<AxisId, AxisPlace>,
 }
 
 impl StateLayout {
@@ -97,8 +118,8 @@ impl StateLayout {
             })
             .collect();
         // Entries may share an axis: what one of them reads of it, the others keep.
-        let looked_at: HashSet<AxisId> = uses.iter().flat_map(|u| u.looked_at.iter().copied()).collect();
-        let positions: HashSet<AxisId> = uses.iter().flat_map(|u| u.positions.iter().copied()).collect();
+        let looked_at: FxHashSet<AxisId> = uses.iter().flat_map(|u| u.looked_at.iter().copied()).collect();
+        let positions: FxHashSet<AxisId> = uses.iter().flat_map(|u| u.positions.iter().copied()).collect();
         for one in &mut uses {
             one.looked_at.clone_from(&looked_at);
             one.positions.clone_from(&positions);
@@ -339,10 +360,10 @@ fn pattern(elem: Elem, value: f64) -> Fill {
 #[derive(Default)]
 struct Uses {
     states: IndexSet<StateId>,
-    positions: HashSet<AxisId>,
-    position_states: HashSet<StateId>,
+    positions: FxHashSet<AxisId>,
+    position_states: FxHashSet<StateId>,
     /// Growing axes whose entries are read otherwise than one counted from the newest.
-    looked_at: HashSet<AxisId>,
+    looked_at: FxHashSet<AxisId>,
 }
 
 impl Uses {

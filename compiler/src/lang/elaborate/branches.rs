@@ -1,6 +1,8 @@
 //! Branches whose condition is known only in the step: two regions whose outcomes are merged, or,
 //! where the condition differs per mapped index, both sides and a selection.
 
+use std::sync::Arc;
+
 use super::Elaborator;
 use super::build::{Builder, common_elem, union};
 use super::scope::{Scope, Touched};
@@ -11,7 +13,7 @@ use crate::ir::{Elem, Op, Type};
 /// A name that a branch may have changed.
 pub(super) struct Changed<'a> {
     scope: usize,
-    name: std::sync::Arc<str>,
+    name: Arc<str>,
     before: Val<'a>,
     sides: [(Val<'a>, Span); 2],
 }
@@ -201,7 +203,7 @@ impl<'a> Elaborator<'a> {
             inputs.extend(&then.captures);
             let types =
                 pairs.iter().zip(&leads).map(|((a, _), leads)| Type::new(a.elem, self.full(leads, &a.shape))).collect();
-            let op = Op::If { then: then.region, otherwise: otherwise.region };
+            let op = Op::If { then: Arc::new(then.region), otherwise: Arc::new(otherwise.region) };
             let values = self.emit(op, &inputs, types, span)?;
             for ((value, (a, b)), leads) in values.into_iter().zip(&pairs).zip(&leads) {
                 let mut tensor = self.wrap(value, a.elem, leads, &a.shape);

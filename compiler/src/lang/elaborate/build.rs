@@ -134,7 +134,7 @@ impl<'a> Elaborator<'a> {
         let region = &mut self.regions.last_mut().expect("a region is open").region;
         let node = region.push(op, inputs, types, origin);
         self.count_values(node, span)?;
-        Ok(self.region().node(node).results.clone())
+        Ok(self.region().node(node).results.to_vec())
     }
 
     /// Counts the values that a node computes in the step.

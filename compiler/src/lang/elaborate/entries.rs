@@ -149,7 +149,15 @@ impl<'a> Elaborator<'a> {
         if let Some(entry) = &mut self.entry {
             entry.params.push(Param { name: name.to_string(), ty: ty.clone(), kind, range });
         }
-        Tensor { region, value, elem: ty.elem, leads: Vec::new(), shape: ty.shape.clone(), state: None, literal: false }
+        Tensor {
+            region,
+            value,
+            elem: ty.elem,
+            leads: Vec::new(),
+            shape: ty.shape.to_vec(),
+            state: None,
+            literal: false,
+        }
     }
 
     fn known(&self, key: &str) -> Option<Val<'a>> {

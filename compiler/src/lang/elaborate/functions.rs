@@ -315,7 +315,7 @@ impl<'a> Elaborator<'a> {
         let mut inputs = Vec::new();
         for (arg, (_, ty)) in args.iter().zip(&host.params) {
             let tensor = self.tensor_of(&arg.value, Some(ty.elem), arg.span)?;
-            if tensor.elem != ty.elem || tensor.shape != ty.shape || !tensor.leads.is_empty() {
+            if tensor.elem != ty.elem || tensor.shape[..] != ty.shape[..] || !tensor.leads.is_empty() {
                 return self.fail_here(
                     Diagnostic::error(
                         Code::ArgumentType,

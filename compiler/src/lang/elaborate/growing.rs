@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxHashMap;
+
 use super::Elaborator;
 use super::value::R;
 use crate::diagnostics::{Code, Diagnostic, Span};
@@ -134,7 +136,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// States that share an axis and are not left with the same number of entries by each entry of the model.
-    fn apart(&self, left: &[HashMap<StateId, Length>]) -> Apart {
+    fn apart(&self, left: &[FxHashMap<StateId, Length>]) -> Apart {
         let mut groups: HashMap<AxisId, Vec<Vec<Option<Length>>>> = HashMap::new();
         let mut apart = Apart::new();
         for (i, state) in self.module.states.iter().enumerate() {

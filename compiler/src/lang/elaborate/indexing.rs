@@ -288,7 +288,7 @@ impl<'a> Elaborator<'a> {
         match value {
             Val::Tensor(tensor) => Ok(tensor.shape.clone()),
             Val::Optional(optional) => Ok(optional.value.shape.clone()),
-            Val::Weight(id) => Ok(self.module.weight(*id).ty().shape),
+            Val::Weight(id) => Ok(self.module.weight(*id).ty().shape.to_vec()),
             Val::List(values) if !value.is_static() => {
                 let Some(first) = values.first() else {
                     return Ok(vec![Dim::Const(0)]);

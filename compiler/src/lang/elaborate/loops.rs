@@ -190,7 +190,7 @@ impl<'a> Elaborator<'a> {
         inputs.extend(&builder.captures);
         let types =
             carried.iter().map(|c| Type::new(c.initial.elem, self.full(&c.initial.leads, &c.initial.shape))).collect();
-        let op = Op::Repeat { first, max, carried: carried.len(), body: Box::new(builder.region) };
+        let op = Op::Repeat { first, max, carried: carried.len(), body: Arc::new(builder.region) };
         let values = self.emit(op, &inputs, types, span)?;
         for (c, value) in carried.iter().zip(values) {
             let mut tensor = self.wrap(value, c.initial.elem, &c.initial.leads, &c.initial.shape);

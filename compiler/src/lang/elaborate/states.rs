@@ -127,7 +127,7 @@ impl<'a> Elaborator<'a> {
                 super::statics::literal(&value, Some(elem)).ok().and(value.as_f64())
             }
             (Val::Weight(id), Elem::F32) => {
-                if self.module.weight(*id).ty().shape == shape {
+                if self.module.weight(*id).ty().shape[..] == shape[..] {
                     self.weight_used[id.index()] = true;
                     return Ok(Initial::Weight(*id));
                 }

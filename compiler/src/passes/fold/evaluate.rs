@@ -1,6 +1,6 @@
 //! Operations on constants are evaluated by the interpreter, which is what they mean.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::super::PassError;
 use super::super::rewrite::{Copy, is_leaf};
@@ -19,7 +19,7 @@ pub(super) fn evaluate(module: &Module, region: &mut Region) -> Result<usize, Pa
     let interpreter = Interpreter::new(module, &weights);
     let mut copy = Copy::new(region);
     // Values of the new region that are constants, with the literals.
-    let mut constants: HashMap<Value, Op> = HashMap::new();
+    let mut constants: FxHashMap<Value, Op> = FxHashMap::default();
     let mut folded = 0;
     for id in region.nodes() {
         let node = region.node(id);
@@ -38,9 +38,9 @@ pub(super) fn evaluate(module: &Module, region: &mut Region) -> Result<usize, Pa
         for (op, &v) in operands.into_iter().zip(&inputs) {
             values.push(body.push1(op, &[], copy.to.ty(v).clone(), node.origin));
         }
-        let types = node.results.iter().map(|&r| region.ty(r).clone()).collect();
+        let types = node.results.iter().map(|&r| region.ty(r).clone());
         let made = body.push(node.op.clone(), &values, types, node.origin);
-        body.set_results(body.node(made).results.clone());
+        body.set_results(body.node(made).results.to_vec());
         let mut stream = StreamState::new(module);
         // What cannot be evaluated stays, and is reported when it runs.
         let Ok(results) = interpreter.evaluate(&body, &[], 1, &mut stream) else {

@@ -1,6 +1,6 @@
 //! Operations that change nothing, and products that are linears in other words.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::super::PassError;
 use super::super::rewrite::{Copy, compose_broadcasts};
@@ -8,7 +8,7 @@ use crate::ir::{Elem, Encoding, Module, Node, Op, Region, Value};
 
 /// Removes operations that give their operand back, and says how many.
 pub(super) fn identities(region: &mut Region) -> usize {
-    let mut same: HashMap<Value, Value> = HashMap::new();
+    let mut same: FxHashMap<Value, Value> = FxHashMap::default();
     for id in region.nodes() {
         let node = region.node(id);
         if let [result] = node.results[..]

@@ -1,10 +1,11 @@
 //! Leaves move into the regions that use them, where they can be seen: a linear's weight is then a node of its own region.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use crate::ir::{NodeId, Op, OriginId, Region, Value};
 
 use super::super::rewrite::is_leaf;
+use crate::ir::graph::Inputs;
 
 /// Sinks leaves from a region into those nested in it, at all depths.
 pub(super) fn sink(region: &mut Region) {
@@ -18,14 +19,14 @@ pub(super) fn sink(region: &mut Region) {
             _ => continue,
         };
         let inputs = node.inputs.clone();
-        let leaves: HashMap<usize, Leaf> =
+        let leaves: FxHashMap<usize, Leaf> =
             (own..inputs.len()).filter_map(|i| Some((given + i - own, leaf(region, inputs[i])?))).collect();
         if !leaves.is_empty() {
             for inner in Region::nested_mut(region.op_mut(id)) {
                 take_in(inner, &leaves);
             }
             let kept = inputs.iter().enumerate().filter(|(i, _)| *i < own || !leaves.contains_key(&(given + i - own)));
-            let kept = kept.map(|(_, &v)| v).collect();
+            let kept: Inputs = kept.map(|(_, &v)| v).collect();
             region.set_inputs(id, kept);
         }
         for inner in Region::nested_mut(region.op_mut(id)) {
@@ -37,7 +38,7 @@ pub(super) fn sink(region: &mut Region) {
 type Leaf = (Op, OriginId);
 
 /// Makes parameters, by their positions, the leaves that were given for them.
-fn take_in(region: &mut Region, leaves: &HashMap<usize, Leaf>) {
+fn take_in(region: &mut Region, leaves: &FxHashMap<usize, Leaf>) {
     let mut used: Vec<Value> = Vec::new();
     let mut nodes = Vec::new();
     for (i, &param) in region.params().iter().enumerate() {

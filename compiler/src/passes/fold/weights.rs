@@ -1,7 +1,10 @@
 //! Float expressions of weights become weights of their own, computed once at load.
 
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+
+use std::collections::{HashMap, HashSet};
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::super::rewrite::{Copy, is_leaf};
 use crate::ir::print::print_region;
@@ -18,7 +21,7 @@ pub(super) struct Computed {
     /// Per stem of a path, the number to try next.
     numbers: HashMap<String, usize>,
     /// Per computed weight, the path of the first weight of the checkpoint that it is computed from.
-    stems: HashMap<WeightId, String>,
+    stems: FxHashMap<WeightId, String>,
 }
 
 impl Computed {
@@ -83,8 +86,8 @@ pub(super) fn starts(module: &mut Module, computed: &mut Computed) {
 
 /// Takes the weight-only expressions out of a region.
 pub(super) fn hoist(module: &mut Module, region: &mut Region, computed: &mut Computed) {
-    let mut constant: HashSet<Value> = HashSet::new();
-    let mut of_weights: HashMap<Value, Rc<Reads>> = HashMap::new();
+    let mut constant: FxHashSet<Value> = FxHashSet::default();
+    let mut of_weights: FxHashMap<Value, Rc<Reads>> = FxHashMap::default();
     for id in region.nodes() {
         let node = region.node(id);
         let fixed = node.op.is_plain() && node.inputs.iter().all(|v| constant.contains(v));
@@ -102,7 +105,7 @@ pub(super) fn hoist(module: &mut Module, region: &mut Region, computed: &mut Com
     }
     // Only the last value of an expression is kept: what a step reads. A broadcast of it is done in the step.
     let mut wanted: Vec<Value> = Vec::new();
-    let mut needed: HashSet<Value> = region.results().iter().copied().collect();
+    let mut needed: FxHashSet<Value> = region.results().iter().copied().collect();
     for id in region.nodes().rev() {
         let node = region.node(id);
         // A fixed expression is looked at only for the sake of what is read of it.
@@ -121,7 +124,7 @@ pub(super) fn hoist(module: &mut Module, region: &mut Region, computed: &mut Com
         return;
     }
     wanted.reverse();
-    let mut made: HashMap<Value, WeightId> = HashMap::new();
+    let mut made: FxHashMap<Value, WeightId> = FxHashMap::default();
     for &v in &wanted {
         let id = compute(module, region, v, &made, computed);
         made.insert(v, id);
@@ -212,11 +215,11 @@ fn compute(
     module: &mut Module,
     region: &Region,
     value: Value,
-    made: &HashMap<Value, WeightId>,
+    made: &FxHashMap<Value, WeightId>,
     computed: &mut Computed,
 ) -> WeightId {
     let is_made = |id: NodeId| region.node(id).results.first().and_then(|r| made.get(r)).copied();
-    let mut needed: HashSet<NodeId> = region.producer(value).into_iter().collect();
+    let mut needed: FxHashSet<NodeId> = region.producer(value).into_iter().collect();
     let mut stack: Vec<NodeId> = needed.iter().copied().collect();
     while let Some(id) = stack.pop() {
         if is_made(id).is_none() {

@@ -4,7 +4,7 @@
 //! of it. What lies between such nodes belongs to them too. A choice or repeat that has a state all to itself is
 //! no recurrence here: it is lifted, and the state's uses are found again in its body.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::super::units::Units;
 use crate::ir::{AxisId, Dim, Module, NodeId, Op, Region, StateId, Type};
@@ -12,8 +12,8 @@ use crate::ir::{AxisId, Dim, Module, NodeId, Op, Region, StateId, Type};
 /// States and growing axes that a node touches, in nested regions too.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Resources {
-    states: HashSet<StateId>,
-    axes: HashSet<AxisId>,
+    states: FxHashSet<StateId>,
+    axes: FxHashSet<AxisId>,
 }
 
 impl Resources {
@@ -77,10 +77,10 @@ impl Resources {
 }
 
 /// Merges the units of each recurrence, and gives those units.
-pub(super) fn recurrences(module: &Module, region: &Region, units: &mut Units) -> HashSet<usize> {
-    let mut by_state: HashMap<StateId, Vec<NodeId>> = HashMap::new();
-    let mut by_axis: HashMap<AxisId, Vec<NodeId>> = HashMap::new();
-    let mut alone: HashMap<NodeId, bool> = HashMap::new();
+pub(super) fn recurrences(module: &Module, region: &Region, units: &mut Units) -> FxHashSet<usize> {
+    let mut by_state: FxHashMap<StateId, Vec<NodeId>> = FxHashMap::default();
+    let mut by_axis: FxHashMap<AxisId, Vec<NodeId>> = FxHashMap::default();
+    let mut alone: FxHashMap<NodeId, bool> = FxHashMap::default();
     for id in region.nodes() {
         let resources = Resources::of_node(region, id);
         let node = region.node(id);
@@ -105,9 +105,9 @@ pub(super) fn recurrences(module: &Module, region: &Region, units: &mut Units) -
     for group in &mut groups {
         group.dedup();
     }
-    let places: HashMap<NodeId, usize> = region.nodes().enumerate().map(|(i, n)| (n, i)).collect();
+    let places: FxHashMap<NodeId, usize> = region.nodes().enumerate().map(|(i, n)| (n, i)).collect();
     groups.sort_by_key(|g| (places[&g[0]], g.len()));
-    let mut recurrent: HashSet<NodeId> = HashSet::new();
+    let mut recurrent: FxHashSet<NodeId> = FxHashSet::default();
     for group in groups {
         if let [only] = group[..]
             && alone[&only]
@@ -146,7 +146,7 @@ fn liftable(region: &Region, id: NodeId) -> bool {
 /// Merges units that depend on each other in a circle, so that every unit is convex and they can be ordered.
 fn close(region: &Region, units: &mut Units) {
     let mut graph: petgraph::graph::DiGraph<usize, ()> = petgraph::graph::DiGraph::new();
-    let mut nodes = HashMap::new();
+    let mut nodes = FxHashMap::default();
     for id in region.nodes() {
         let unit = units.unit(id);
         nodes.entry(unit).or_insert_with(|| graph.add_node(unit));

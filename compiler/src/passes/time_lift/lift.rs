@@ -1,5 +1,7 @@
 //! How each operation gets the time axis.
 
+use std::sync::Arc;
+
 use super::super::PassError;
 use super::{Lifting, lift_region, varies};
 use crate::ir::infer::result_types;
@@ -88,8 +90,8 @@ fn control(l: &mut Lifting, node: &Node, steps: &[bool]) -> Result<(), PassError
         Op::If { then, otherwise } => {
             let results = vec![true; then.results().len()];
             Op::If {
-                then: lift_region(l.module, then, &steps[1..], &results, l.counts)?,
-                otherwise: lift_region(l.module, otherwise, &steps[1..], &results, l.counts)?,
+                then: Arc::new(lift_region(l.module, then, &steps[1..], &results, l.counts)?),
+                otherwise: Arc::new(lift_region(l.module, otherwise, &steps[1..], &results, l.counts)?),
             }
         }
         Op::Repeat { first, max, carried, body } => {
@@ -105,7 +107,7 @@ fn control(l: &mut Lifting, node: &Node, steps: &[bool]) -> Result<(), PassError
                 first: *first,
                 max: *max,
                 carried: *carried,
-                body: Box::new(lift_region(l.module, body, &given, &results, l.counts)?),
+                body: Arc::new(lift_region(l.module, body, &given, &results, l.counts)?),
             }
         }
         Op::Experts { regions } => {
@@ -126,8 +128,9 @@ fn control(l: &mut Lifting, node: &Node, steps: &[bool]) -> Result<(), PassError
 
 fn finish(l: &mut Lifting, node: &Node, op: Op, inputs: &[Value]) -> Result<(), PassError> {
     let declared: Vec<Type> = node.results.iter().map(|&r| l.copy.from.ty(r).lifted()).collect();
-    let operands: Vec<Type> = inputs.iter().map(|&v| l.copy.to.ty(v).clone()).collect();
-    let types = result_types(l.module, &op, &operands, Some(&declared))?;
+    let operands: Vec<&Type> = inputs.iter().map(|&v| l.copy.to.ty(v)).collect();
+    let wanted: Vec<&Type> = declared.iter().collect();
+    let types = result_types(l.module, &op, &operands, Some(&wanted))?;
     let id = l.copy.to.push(op, inputs, types, node.origin);
     let results = l.copy.to.node(id).results.clone();
     for (&old, new) in node.results.iter().zip(results) {

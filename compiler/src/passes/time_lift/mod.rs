@@ -7,7 +7,9 @@
 mod cluster;
 mod lift;
 
-use std::collections::HashSet;
+use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
 
 use super::rewrite::{Copy, compose_broadcasts, extract};
 use super::units::Units;
@@ -60,7 +62,7 @@ struct Lifting<'a> {
     module: &'a Module,
     copy: Copy<'a>,
     /// Values of the new region that have time.
-    per_step: HashSet<Value>,
+    per_step: FxHashSet<Value>,
     counts: &'a mut Counts,
 }
 
@@ -73,7 +75,7 @@ fn lift_region(
     counts: &mut Counts,
 ) -> Result<Region, PassError> {
     let mut copy = Copy::without_params(region);
-    let mut per_step = HashSet::new();
+    let mut per_step = FxHashSet::default();
     for (&p, &step) in region.params().iter().zip(steps) {
         let ty = region.ty(p);
         let new = copy.to.add_param(if step { ty.lifted() } else { ty.clone() });
@@ -143,8 +145,8 @@ impl Lifting<'_> {
         self.counts.scans += 1;
         self.counts.scanned += members.len();
         let inputs = self.copy.values(&group.captures);
-        let types = group.results.iter().map(|&r| self.copy.from.ty(r).lifted()).collect();
-        let op = Op::Scan { body: Box::new(group.body) };
+        let types = group.results.iter().map(|&r| self.copy.from.ty(r).lifted());
+        let op = Op::Scan { body: Arc::new(group.body) };
         let id = self.copy.to.push(op, &inputs, types, group.origin);
         let results = self.copy.to.node(id).results.clone();
         for (old, new) in group.results.into_iter().zip(results) {
