@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use sterna_compiler::diagnostics::SourceFiles;
 use sterna_compiler::ir::{self, Module};
+use sterna_compiler::kernel::lower::{self, lower};
 use sterna_compiler::lang::{Library, Options};
 use sterna_compiler::limits::Limits;
 use sterna_compiler::passes;
@@ -336,6 +337,48 @@ fn layers_and_experts_cost_in_proportion() {
         let (few, many) = (cost(graph, few.to_owned()), cost(graph, many.to_owned()));
         // 16 times as much takes about 16 times as long; with a square of it, it would be 256 times.
         assert!(many < few * 64, "{few:?} for few, {many:?} for many");
+    }
+}
+
+const CACHES: &str = "model m \"caches\"
+import std
+config { n: int in 1..; layers: int in 1.. }
+block look[m](q, k, v: f32[m]) -> f32[m] {
+  state keys, values: f32[ring(16), m]
+  keys = push(keys, k)
+  values = push(values, v)
+  return softmax(keys @ q / sqrt(m)) @ values
+}
+block layer(x: f32[n]) -> f32[n] {
+  part norm: rms_norm[n, 1e-6]
+  part w_q, w_k, w_v, w_o: linear[n, n]
+  part head: look
+  y = norm(x)
+  return x + w_o(head(w_q(y), w_k(y), w_v(y)))
+}
+weight e: f32[64, n]
+part layers_of[i in 0..layers]: layer
+entry step(token: u32 in 0..64) {
+  x = e[token]
+  for i in 0..layers { x = layers_of[i](x) }
+  output logits = e @ x
+}
+";
+
+/// For how many launches of a module the lowering made kernels of their own, and how many launches there are.
+fn made(graph: &str, config: &str) -> (usize, usize) {
+    let mut module = compiled(graph, config);
+    passes::run_pipeline(&mut module, None).expect("passes");
+    let lowered = lower(&module, &lower::Options::default()).expect("a program");
+    (lowered.made, lowered.program.entries.iter().map(|entry| entry.steps.len()).sum())
+}
+
+#[test]
+fn kernels_of_layers_that_are_alike_are_made_once() {
+    for graph in [LAYERS, CACHES] {
+        let [few, many] = [4, 64].map(|layers| made(graph, &format!("{{\"n\": 64, \"layers\": {layers}}}")));
+        assert!(many.1 > 10 * few.1, "{few:?} for few, {many:?} for many");
+        assert!(many.0 < 2 * few.0, "{few:?} for few, {many:?} for many");
     }
 }
 

@@ -187,7 +187,7 @@ pub fn compute_weight(module: &Module, weights: &dyn WeightStore, id: WeightId) 
         return Ok(weights.weight(id)?.dense());
     };
     let interpreter = Interpreter::new(module, weights);
-    let mut stream = StreamState::new(module);
+    let mut stream = StreamState::stateless();
     let mut results = interpreter.evaluate(region, &[], 1, &mut stream)?;
     results.pop().ok_or_else(|| Fault::MissingWeight(decl.path.clone()).into())
 }

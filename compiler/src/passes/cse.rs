@@ -32,7 +32,7 @@ type Computation<'r> = (OpKey, SmallVec<[Value; 4]>, SmallVec<[&'r Type; 2]>);
 
 /// Removes repetitions in one region and says how many.
 pub fn region(region: &mut Region) -> usize {
-    let mut known: HashMap<Computation, &[Value]> = HashMap::new();
+    let mut known: HashMap<Computation, &[Value]> = HashMap::with_capacity(region.nodes().len());
     let mut replaced: FxHashMap<Value, Value> = FxHashMap::default();
     let mut gone: FxHashSet<NodeId> = FxHashSet::default();
     let lengths = lengths(region);

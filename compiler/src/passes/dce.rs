@@ -52,20 +52,21 @@ fn uses(region: &Region, weights: &mut FxHashSet<usize>, states: &mut FxHashSet<
 
 /// Removes nodes without effect whose results nobody uses, and says how many.
 pub fn sweep(region: &mut Region) -> usize {
-    let mut used: FxHashSet<Value> = region.results().iter().copied().collect();
-    let mut keep: FxHashSet<NodeId> = FxHashSet::default();
+    let mut used = vec![false; region.value_numbers()];
+    region.results().iter().for_each(|v| used[v.0 as usize] = true);
+    let mut gone: FxHashSet<NodeId> = FxHashSet::default();
     for id in region.nodes().rev() {
         let node = region.node(id);
-        if has_effect(&node.op) || node.results.iter().any(|r| used.contains(r)) {
-            keep.insert(id);
-            used.extend(&node.inputs);
+        if has_effect(&node.op) || node.results.iter().any(|r| used[r.0 as usize]) {
+            node.inputs.iter().for_each(|v| used[v.0 as usize] = true);
+        } else {
+            gone.insert(id);
         }
     }
-    let removed = region.nodes().len() - keep.len();
-    if removed > 0 {
-        region.retain(|id| keep.contains(&id));
+    if !gone.is_empty() {
+        region.retain(|id| !gone.contains(&id));
     }
-    removed
+    gone.len()
 }
 
 /// Removes what nobody reads from a region and those nested in it, and says how many nodes, results and captures that were.

@@ -124,7 +124,31 @@ pub fn compose_broadcasts(region: &mut Region) -> usize {
 pub struct Copy<'a> {
     pub from: &'a Region,
     pub to: Region,
-    map: FxHashMap<Value, Value>,
+    map: Map,
+}
+
+/// What stands for values of the old region.
+enum Map {
+    /// By number, for copies of most of it.
+    All(Vec<Option<Value>>),
+    /// For copies that must not cost what the whole region has.
+    Few(FxHashMap<Value, Value>),
+}
+
+impl Map {
+    fn get(&self, old: Value) -> Option<Value> {
+        match self {
+            Map::All(all) => all[old.0 as usize],
+            Map::Few(few) => few.get(&old).copied(),
+        }
+    }
+
+    fn set(&mut self, old: Value, new: Value) {
+        match self {
+            Map::All(all) => all[old.0 as usize] = Some(new),
+            Map::Few(few) => drop(few.insert(old, new)),
+        }
+    }
 }
 
 impl<'a> Copy<'a> {
@@ -140,13 +164,18 @@ impl<'a> Copy<'a> {
 
     /// Starts with nothing.
     pub fn without_params(from: &'a Region) -> Copy<'a> {
-        Copy { from, to: Region::new(), map: FxHashMap::default() }
+        Copy { from, to: Region::new(), map: Map::All(vec![None; from.value_numbers()]) }
+    }
+
+    /// Starts with nothing, for a few nodes of a region that may have many.
+    pub fn of_few(from: &'a Region) -> Copy<'a> {
+        Copy { from, to: Region::new(), map: Map::Few(FxHashMap::default()) }
     }
 
     /// What stands for a value of the old region.
     pub fn value(&self, old: Value) -> Value {
-        match self.map.get(&old) {
-            Some(&new) => new,
+        match self.map.get(old) {
+            Some(new) => new,
             None => panic!("{old} is copied after its use"),
         }
     }
@@ -158,12 +187,12 @@ impl<'a> Copy<'a> {
 
     /// Whether something stands for a value.
     pub fn has(&self, old: Value) -> bool {
-        self.map.contains_key(&old)
+        self.map.get(old).is_some()
     }
 
     /// Lets `new` stand for `old`.
     pub fn set(&mut self, old: Value, new: Value) {
-        self.map.insert(old, new);
+        self.map.set(old, new);
     }
 
     /// Copies a node.
@@ -173,7 +202,7 @@ impl<'a> Copy<'a> {
         let types = node.results.iter().map(|&r| self.from.ty(r).clone());
         let new = self.to.push(node.op.clone(), &inputs, types, node.origin);
         for (&old, &new) in node.results.iter().zip(&self.to.node(new).results) {
-            self.map.insert(old, new);
+            self.map.set(old, new);
         }
         new
     }
@@ -244,7 +273,7 @@ pub struct Extracted {
 /// repeated inside, where `loose` says that they are in no group of their own; fused groups among the members are dissolved.
 pub fn extract(region: &Region, members: &[NodeId], loose: &dyn Fn(NodeId) -> bool) -> Extracted {
     let set: FxHashSet<NodeId> = members.iter().copied().collect();
-    let mut copy = Copy::without_params(region);
+    let mut copy = Copy::of_few(region);
     let mut captures = Vec::new();
     let mut results = Vec::new();
     for &id in members {

@@ -24,8 +24,8 @@ impl Session {
         let weights = self.memory_weights()?;
         let interpreter = Interpreter::new(module, &*weights);
         let mut failed = Vec::new();
+        let mut stream = StreamState::stateless();
         for check in checks {
-            let mut stream = StreamState::new(module);
             let found = interpreter.evaluate(&check.condition, &[], 1, &mut stream).map_err(|e| at_load(module, e))?;
             if found.first().and_then(|value| value.as_bool()).is_some_and(|holds| holds.contains(&false)) {
                 failed.push(drawn(module, &check));
@@ -47,7 +47,7 @@ fn checks(body: &Region) -> Vec<Check> {
     for id in body.nodes() {
         let node = body.node(id);
         let Op::Check { message } = &node.op else { continue };
-        let mut copy = Copy::without_params(body);
+        let mut copy = Copy::of_few(body);
         if node.inputs.iter().all(|&input| copied(&mut copy, input)) {
             let condition = copy.values(&node.inputs);
             let mut region = copy.to;

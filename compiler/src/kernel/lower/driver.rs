@@ -57,6 +57,8 @@ pub struct Maker<'m> {
     pub known: HashMap<Kernel, KernelId>,
     /// For each weight, what it is to a kernel.
     pub classes: Vec<u32>,
+    /// Launches whose kernels were made for them.
+    made: usize,
     /// The kernels of launches by what these were made from.
     alike: HashMap<Vec<u64>, Rc<Alike>>,
     pub row_counts: u32,
@@ -90,6 +92,7 @@ pub fn lower(module: &Module, options: &Options, section: Section) -> Result<Low
     let mut maker = Maker {
         module,
         classes: alike::classes(&context),
+        made: 0,
         alike: HashMap::new(),
         context,
         messages: Vec::new(),
@@ -141,6 +144,7 @@ pub fn lower(module: &Module, options: &Options, section: Section) -> Result<Low
         status_offset: Some(0),
     };
     lowered.messages = maker.messages;
+    lowered.made = maker.made;
     lowered.states = states;
     lowered.weights = weights;
     Ok(lowered)
@@ -373,6 +377,7 @@ impl<'m> Maker<'m> {
             let like = like.clone();
             return self.launch_like(&spec, &like, described.map_or_else(Vec::new, |described| described.sources));
         }
+        self.made += 1;
         let split = super::caches::split(&spec, &self.context);
         let count_bytes = split.as_ref().map(|split| split.count_bytes(self.context.max_rows));
         let counts = count_bytes.map_or(0, |bytes| self.plan.slot(bytes).offset());

@@ -105,6 +105,8 @@ pub struct Lowered {
     pub outputs: Vec<Vec<Port>>,
     /// Per entry, the choices in order of their tallies.
     pub choices: Vec<Vec<Choice>>,
+    /// Launches whose kernels were made for them. Others have those of a launch that is alike.
+    pub made: usize,
     /// Messages of checks; an entry that returns n failed with message n - 1.
     pub messages: Vec<String>,
 }

@@ -21,6 +21,7 @@ pub(super) fn evaluate(module: &Module, region: &mut Region) -> Result<usize, Pa
     // Values of the new region that are constants, with the literals.
     let mut constants: FxHashMap<Value, Op> = FxHashMap::default();
     let mut folded = 0;
+    let mut stream = StreamState::stateless();
     for id in region.nodes() {
         let node = region.node(id);
         let inputs = copy.values(&node.inputs);
@@ -41,7 +42,6 @@ pub(super) fn evaluate(module: &Module, region: &mut Region) -> Result<usize, Pa
         let types = node.results.iter().map(|&r| region.ty(r).clone());
         let made = body.push(node.op.clone(), &values, types, node.origin);
         body.set_results(body.node(made).results.to_vec());
-        let mut stream = StreamState::new(module);
         // What cannot be evaluated stays, and is reported when it runs.
         let Ok(results) = interpreter.evaluate(&body, &[], 1, &mut stream) else {
             copy.node(id);

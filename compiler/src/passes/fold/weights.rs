@@ -228,7 +228,7 @@ fn compute(
         }
     }
     let nodes = region.in_order(needed);
-    let mut copy = Copy::without_params(region);
+    let mut copy = Copy::of_few(region);
     let mut first = None;
     for &id in &nodes {
         let node = region.node(id);
