@@ -1,5 +1,6 @@
 //! Files that are read whole: texts, token ids, maps, configs. How much of each may be read is decided here, so that a
-//! device that never ends, or a file of another kind, is an error and no allocation. What is mapped is not read this way.
+//! device that never ends, or a file of another kind, is an error and no allocation. What is mapped is not read this
+//! way.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};

@@ -1,6 +1,7 @@
-//! What input may cost at most. Graphs, configs and packages may come from anywhere, so everything that grows with them has
-//! a bound here: met, it is an error that names the place, long before memory or patience ends. The bounds are far above
-//! any model of use. How each is applied is said where it is met; the table in spec/language.md lists them for authors.
+//! What input may cost at most. Graphs, configs and packages may come from anywhere, so everything that grows with them
+//! has a bound here: met, it is an error that names the place, long before memory or patience ends. The bounds are far
+//! above any model of use. How each is applied is said where it is met; the table in spec/language.md lists them for
+//! authors.
 
 /// All limits, each with its unit and what it guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use sterna_runtime::system::group_memory;
 use sterna_runtime::{Buffer, Pool, Result};
 
-/// Bytes read per second, in 1e9, by all threads of the pool together over a buffer of `bytes`, or of a quarter of what the
-/// control group has; the best of several rounds within about `time`.
+/// Bytes read per second, in 1e9, by all threads of the pool together over a buffer of `bytes`, or of a quarter of what
+/// the control group has; the best of several rounds within about `time`.
 pub fn read_bandwidth(pool: &Pool, bytes: usize, time: Duration) -> Result<f64> {
     const LINE: usize = 4096;
     let group = group_memory().map_or(u64::MAX, |memory| memory.limit.saturating_sub(memory.used) / 4);

@@ -1,6 +1,6 @@
-//! Files that commands write. One appears under its name only when it is complete: it is written under a name of its own
-//! in the same folder, and takes the name at the end. What it replaces is a regular file; a link, a pipe or a device is
-//! left as it is, and so is every file that the command reads.
+//! Files that commands write. One appears under its name only when it is complete: it is written under a name of its
+//! own in the same folder, and takes the name at the end. What it replaces is a regular file; a link, a pipe or a
+//! device is left as it is, and so is every file that the command reads.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter};

@@ -8,7 +8,8 @@ use std::ffi::c_void;
 /// A kernel: runs the work units `begin .. end` on an argument table of 8-byte slots.
 pub type KernelFn = unsafe extern "C" fn(args: *const u64, begin: i32, end: i32);
 
-/// Calls `kernel(args, begin, end)` on disjoint ranges of a multiple of `grain` units (but for the last) that cover `0 .. units`, on any threads in any order, and returns when all have finished.
+/// Calls `kernel(args, begin, end)` on disjoint ranges of a multiple of `grain` units (but for the last) that cover
+/// `0 .. units`, on any threads in any order, and returns when all have finished.
 pub type ParallelFor =
     unsafe extern "C" fn(pool: *mut c_void, kernel: KernelFn, args: *const u64, units: i32, grain: i32);
 
@@ -21,8 +22,8 @@ pub const ALIGNMENT: usize = 64;
 /// Readable bytes after the end of every buffer's own size rounded up to 64.
 pub const PADDING: usize = 64;
 
-/// Bytes from one row of an input or output to the next, for rows of so many bytes. A row's elements lie row-major without
-/// gaps; positions, one i32 after the other, are the only port without room between rows.
+/// Bytes from one row of an input or output to the next, for rows of so many bytes. A row's elements lie row-major
+/// without gaps; positions, one i32 after the other, are the only port without room between rows.
 pub const fn row_stride(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGNMENT)
 }

@@ -303,7 +303,8 @@ impl Decoder {
     }
 
     /// Evaluates all predictions along a prompt and hands each row of logits to `sink`, in order. With a start
-    /// element row i predicts element i, and one more row predicts what follows; without, the first row predicts element 1.
+    /// element row i predicts element i, and one more row predicts what follows; without, the first row predicts
+    /// element 1.
     pub fn all_logits<E: Engine>(
         &self,
         engine: &mut E,

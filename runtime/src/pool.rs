@@ -57,8 +57,8 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool of so many threads in all, or of as many as can be had. `pin` ties each to a processor of its own, the calling thread included, as
-    /// long as there are enough of them.
+    /// A pool of so many threads in all, or of as many as can be had. `pin` ties each to a processor of its own, the
+    /// calling thread included, as long as there are enough of them.
     pub fn new(threads: usize, pin: bool) -> Pool {
         let threads = threads.clamp(1, MAX_THREADS);
         let processors = if pin && threads > 1 { allowed_processors() } else { Vec::new() };
@@ -102,8 +102,8 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs `job` over `0..units` in chunks of whole `grain`s (the last may be short) and returns when all are done. A launch from
-    /// within a launch, or from two threads at once, runs on its caller alone.
+    /// Runs `job` over `0..units` in chunks of whole `grain`s (the last may be short) and returns when all are done. A
+    /// launch from within a launch, or from two threads at once, runs on its caller alone.
     pub fn launch<F: Fn(usize, usize) + Sync>(&self, units: usize, grain: usize, job: F) {
         let grain = grain.max(1);
         let chunk = grain * units.div_ceil(grain * self.threads() * CHUNKS_PER_THREAD).max(1);
@@ -211,7 +211,8 @@ fn work(shared: &Shared, index: usize) {
         }
         if !found {
             sleeping.store(true, Ordering::SeqCst);
-            // The leader looks at `sleeping` after the ticket, this thread at the ticket after `sleeping`: one sees the other.
+            // The leader looks at `sleeping` after the ticket, this thread at the ticket after `sleeping`: one sees the
+            // other.
             if shared.ticket.0.load(Ordering::SeqCst) & u64::from(u32::MAX) == 0 && !shared.stop.load(Ordering::SeqCst)
             {
                 std::thread::park();

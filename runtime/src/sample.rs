@@ -64,7 +64,8 @@ impl Sampler {
         })
     }
 
-    /// The same sampler, which never chooses the elements for which `allowed` says so; any behind its end may be chosen.
+    /// The same sampler, which never chooses the elements for which `allowed` says so; any behind its end may be
+    /// chosen.
     pub fn only(mut self, allowed: &[bool]) -> Sampler {
         self.allowed = if allowed.contains(&false) { allowed.to_vec() } else { Vec::new() };
         self

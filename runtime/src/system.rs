@@ -1,5 +1,5 @@
-//! What this process may use: addresses, memory, threads. Where something cannot be had the limit is named as what it is,
-//! and memory that will be filled is asked for only where the control group of the process has it.
+//! What this process may use: addresses, memory, threads. Where something cannot be had the limit is named as what it
+//! is, and memory that will be filled is asked for only where the control group of the process has it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt::Write;
@@ -56,8 +56,8 @@ pub fn group_memory() -> Option<GroupMemory> {
     narrowest(Path::new("/sys/fs/cgroup"), &groups)
 }
 
-/// The same for any mount and any content of `/proc/self/cgroup`: lines of `id:controllers:path`, where version 2 has no
-/// controllers and version 1 a mount for each. A container may see the mount of its own group only, as the root.
+/// The same for any mount and any content of `/proc/self/cgroup`: lines of `id:controllers:path`, where version 2 has
+/// no controllers and version 1 a mount for each. A container may see the mount of its own group only, as the root.
 fn narrowest(mount: &Path, groups: &str) -> Option<GroupMemory> {
     let found = groups.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);

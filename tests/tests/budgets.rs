@@ -1,5 +1,6 @@
-//! Graphs that cost too much: each ends soon and with little memory, in an error that names the place or in a result. The
-//! command runs with bounded address space; the sizes are such that a cost that is not near linear would not end in time.
+//! Graphs that cost too much: each ends soon and with little memory, in an error that names the place or in a result.
+//! The command runs with bounded address space; the sizes are such that a cost that is not near linear would not end in
+//! time.
 
 use std::fmt::Write as _;
 use std::fs;

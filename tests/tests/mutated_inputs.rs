@@ -1,5 +1,5 @@
-//! Hostile inputs (`sterna_tests::mutate`): some of every kind, under guard pages. What supervises them is tried on processes
-//! that are known.
+//! Hostile inputs (`sterna_tests::mutate`): some of every kind, under guard pages. What supervises them is tried on
+//! processes that are known.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -17,7 +17,8 @@ fn golden(folder: &str) -> (PathBuf, PathBuf) {
     (folder.join("config.json"), weights)
 }
 
-/// The models of the goldens: bytes that one step predicts at once, bytes one by one, the same with skipped layers, tokens.
+/// The models of the goldens: bytes that one step predicts at once, bytes one by one, the same with skipped layers,
+/// tokens.
 const MODELS: [&str; 4] = ["cpu1/run_02a", "cpu1/run_04", "cpu1/run_07", "cpu1/run_01"];
 
 fn rows(engine: &mut impl Engine, elements: &[u32], mode: Mode) -> Vec<Vec<u32>> {

@@ -1,7 +1,8 @@
 //! Runs the text tests under `tests/files`.
 //!
-//! `files/passes/*.ir`: a module, the passes named in its first line (`# passes: fold, dce`), and after `# ---` what they report and
-//! print. With `STERNA_BLESS=1` what they print now is written into the file; read the difference before you commit it.
+//! `files/passes/*.ir`: a module, the passes named in its first line (`# passes: fold, dce`), and after `# ---` what
+//! they report and print. With `STERNA_BLESS=1` what they print now is written into the file; read the difference
+//! before you commit it.
 
 use std::path::{Path, PathBuf};
 

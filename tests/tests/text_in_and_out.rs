@@ -1,5 +1,5 @@
-//! Text in and out through the command: tokenizers of every kind, prompts from files, the end of the context, and numbers
-//! that are none. Most models here play a fixed sequence of tokens, so that what must be shown is known.
+//! Text in and out through the command: tokenizers of every kind, prompts from files, the end of the context, and
+//! numbers that are none. Most models here play a fixed sequence of tokens, so that what must be shown is known.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

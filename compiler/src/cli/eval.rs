@@ -30,8 +30,9 @@ pub struct Arguments {
     /// The text; for token models without a tokenizer a JSON array of ids.
     #[arg(long, value_name = "FILE")]
     text: PathBuf,
-    /// Evaluate windows of so many elements, each a stream of its own; 0: the whole text is one stream, unless the caches
-    /// have no room for it (--context, or the graph's own bound): then windows that fill them, which the output says.
+    /// Evaluate windows of so many elements, each a stream of its own; 0: the whole text is one stream, unless the
+    /// caches have no room for it (--context, or the graph's own bound): then windows that fill them, which the output
+    /// says.
     #[arg(long, default_value_t = 0, value_name = "N")]
     window: usize,
     /// What computes.

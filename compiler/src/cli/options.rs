@@ -29,8 +29,8 @@ pub struct ModelArguments {
 /// Which weights.
 #[derive(clap::Args, Clone)]
 pub struct WeightArguments {
-    /// A checkpoint: .pt, .safetensors or .bit2; of a checkpoint in several files its index (.index.json), or the folder
-    /// in which it lies.
+    /// A checkpoint: .pt, .safetensors or .bit2; of a checkpoint in several files its index (.index.json), or the
+    /// folder in which it lies.
     #[arg(long, short, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// A JSON object from regular expressions over the checkpoint's tensor names to the graph's names; $1 is a group.
@@ -50,8 +50,8 @@ pub struct WeightArguments {
 /// How caches are stored.
 #[derive(clap::Args, Clone, Copy, Default)]
 pub struct CacheArguments {
-    /// How the entries of caches (keys, values) lie in memory: as computed, or rounded to bf16, which halves them. By default
-    /// f32, or what a package was compiled with. `eval` measures what rounding costs.
+    /// How the entries of caches (keys, values) lie in memory: as computed, or rounded to bf16, which halves them. By
+    /// default f32, or what a package was compiled with. `eval` measures what rounding costs.
     #[arg(long, value_name = "FORMAT")]
     pub cache: Option<CacheName>,
 }

@@ -41,7 +41,8 @@ pub fn spinner(what: &'static str) -> ProgressBar {
     bar
 }
 
-/// Draws a bar anew every second, from a thread of its own. Where no thread can be had the bar moves with the work only.
+/// Draws a bar anew every second, from a thread of its own. Where no thread can be had the bar moves with the work
+/// only.
 fn tick(bar: &ProgressBar) {
     if bar.is_hidden() {
         return;

@@ -54,8 +54,8 @@ pub struct Arguments {
     /// The same seed gives the same text.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Report speed, start and memory on stderr; where steps may skip layers also the share of steps that keep them and the time saved,
-    /// which is measured by running the same elements again with and without skipping.
+    /// Report speed, start and memory on stderr; where steps may skip layers also the share of steps that keep them and
+    /// the time saved, which is measured by running the same elements again with and without skipping.
     #[arg(long)]
     stats: bool,
     /// Print one JSON object instead of text.

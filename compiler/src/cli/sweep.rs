@@ -31,8 +31,9 @@ pub struct Arguments {
     /// Do only every N-th checkpoint, from the I-th on, counted from 0.
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
-    /// Evaluate windows of so many elements, each a stream of its own; 0: the whole text is one stream, unless a model's
-    /// caches have no room for it (--context): then windows that fill them, and the result's cut_to has their size.
+    /// Evaluate windows of so many elements, each a stream of its own; 0: the whole text is one stream, unless a
+    /// model's caches have no room for it (--context): then windows that fill them, and the result's cut_to has their
+    /// size.
     #[arg(long, default_value_t = 0, value_name = "N")]
     window: usize,
     /// One config for all checkpoints.

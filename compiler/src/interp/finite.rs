@@ -31,7 +31,8 @@ impl Watch {
 
     /// Looks at what a node gave.
     pub(super) fn look(&self, module: &Module, step: i32, operands: &Operands, results: &[Slot]) {
-        // Others only choose among values: an infinity of theirs is one that the graph wrote, or means that there is nothing.
+        // Others only choose among values: an infinity of theirs is one that the graph wrote, or means that there is
+        // nothing.
         let computes = match &operands.node.op {
             Op::Reduce { op, .. } => *op == ReduceOp::Sum,
             Op::Weight(_) | Op::Unary(_) | Op::Binary(_) | Op::Convert(_) | Op::MatMul { .. } => true,

@@ -1,8 +1,9 @@
 //! How long values along a growing axis are: as many entries as there were before this step's pushes, or after them.
 //!
-//! Values that one operation takes or gives along one axis are equally long. So a scalar that is repeated along an axis has
-//! the length of what it meets, and entries from before a push do not meet those from after it. The verifier, the
-//! interpreter and the lowering walk their graphs with the same [`Extents`]. Nothing here knows how many entries there are.
+//! Values that one operation takes or gives along one axis are equally long. So a scalar that is repeated along an axis
+//! has the length of what it meets, and entries from before a push do not meet those from after it. The verifier, the
+//! interpreter and the lowering walk their graphs with the same [`Extents`]. Nothing here knows how many entries there
+//! are.
 
 use std::hash::Hash;
 

@@ -184,7 +184,8 @@ impl Region {
         values
     }
 
-    /// Gives the node at a position of the order a number between its neighbours', all of them new ones if none is left.
+    /// Gives the node at a position of the order a number between its neighbours', all of them new ones if none is
+    /// left.
     fn number(&mut self, at: usize) {
         let of = |n: &NodeId| self.places[n.0.index()];
         let before = at.checked_sub(1).map_or(0, |i| of(&self.order[i]));

@@ -30,8 +30,8 @@ fn collect(region: &Region, states: &mut BTreeSet<StateId>) {
     }
 }
 
-/// For each entry the number of its group, counted from 0: entries that share states, directly or through others, are one
-/// group with one block of state for a stream.
+/// For each entry the number of its group, counted from 0: entries that share states, directly or through others, are
+/// one group with one block of state for a stream.
 pub fn entry_groups(module: &Module) -> Vec<usize> {
     let uses: Vec<BTreeSet<StateId>> = module.entries.iter().map(|entry| states_of(&entry.body)).collect();
     groups_of(&uses)

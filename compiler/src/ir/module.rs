@@ -105,8 +105,8 @@ pub struct StateDecl {
     pub instances: Vec<usize>,
     /// Written by the host between steps, never by the graph.
     pub held: bool,
-    /// How its elements lie in memory: as its type says, or, where it grows and its type is f32, as bf16. Then entries are
-    /// rounded to nearest even when they are pushed, and are f32 again when they are read.
+    /// How its elements lie in memory: as its type says, or, where it grows and its type is f32, as bf16. Then entries
+    /// are rounded to nearest even when they are pushed, and are f32 again when they are read.
     pub stored: Elem,
     pub origin: OriginId,
 }
@@ -372,8 +372,9 @@ impl Module {
 }
 
 impl Module {
-    /// Stores the caches whose entries are vectors of f32 as bf16, or as f32 again: keys, values and the like, which are
-    /// read as a whole. What keeps scalars, or is read by `recent` only, is small or part of a recurrence and stays.
+    /// Stores the caches whose entries are vectors of f32 as bf16, or as f32 again: keys, values and the like, which
+    /// are read as a whole. What keeps scalars, or is read by `recent` only, is small or part of a recurrence and
+    /// stays.
     pub fn store_caches(&mut self, elem: Elem) {
         let recent = self.looked_back_in();
         for (id, decl) in self.states.iter_mut().enumerate() {

@@ -58,7 +58,8 @@ pub enum Op {
     /// (x) -> x without `axis`. Float sums over the last axis use 16 interleaved partials in the fixed tree,
     /// over another axis one ascending sum per element; over a growing last axis the lane is plus + absolute position.
     Reduce { op: ReduceOp, axis: usize },
-    /// (x[.., n]) -> (values f32[.., k], indices i32[.., k]); descending, ties to the lower index, missing: -inf and -1.
+    /// (x[.., n]) -> (values f32[.., k], indices i32[.., k]); descending, ties to the lower index, missing: -inf and
+    /// -1.
     TopK { k: usize },
     /// (x[.., n]) -> bool[.., n], true at those k places.
     TopMask { k: usize },
@@ -67,13 +68,16 @@ pub enum Op {
     /// (a[B.., M?, k], b[B.., k, N?]) -> [B.., M?, N?]; `batch` axes B. Without N the sum over k is a lane-axis sum of
     /// products; with N it is, for each output, ascending in k. An encoded weight acts by its dequantised values.
     MatMul { batch: usize },
-    /// (x[.., k], w[m, k]...) -> one f32[.., m] per weight: linear layers before `quantise` has chosen their arithmetic (one
-    /// weight until `fuse_shared_input`); the input quantisation is that of each weight's encoding. Float: sum of products over the lane axis; ternary or sign
-    /// with float input: the lane-axis sum of code * x per group, then its scale; groups are added ascending.
+    /// (x[.., k], w[m, k]...) -> one f32[.., m] per weight: linear layers before `quantise` has chosen their arithmetic
+    /// (one weight until `fuse_shared_input`); the input quantisation is that of each weight's encoding. Float: sum of
+    /// products over the lane axis; ternary or sign with float input: the lane-axis sum of code * x per group, then its
+    /// scale; groups are added ascending.
     Linear,
-    /// (x[.., n]) -> (q: i8[.., n], a: f32[.., blocks]): the int8 quantiser with its block maxima (not yet divided by 127).
+    /// (x[.., n]) -> (q: i8[.., n], a: f32[.., blocks]): the int8 quantiser with its block maxima (not yet divided by
+    /// 127).
     QuantizeInput { quant: InputQuant },
-    /// (q: i8[.., k], a: f32[.., blocks], w[m, k]...) -> one f32[.., m] per weight: exact integer products undone as `quant` says.
+    /// (q: i8[.., k], a: f32[.., blocks], w[m, k]...) -> one f32[.., m] per weight: exact integer products undone as
+    /// `quant` says.
     LinearInt8 { quant: InputQuant },
 
     // ---- state --------------------------------------------------------------------------------
@@ -93,12 +97,14 @@ pub enum Op {
     /// graph c is bool[T]: each region runs on the rows that take it, gathered, and the results are scattered back.
     If { then: Arc<Region>, otherwise: Arc<Region> },
     /// (count: i32, carried..., captures...) -> carried...: the body takes (r: i32, carried..., captures...) and
-    /// yields (exit: bool, carried...). `r` runs from `first` for `count` rounds, at most `max`; a true exit leaves after its round's values.
+    /// yields (exit: bool, carried...). `r` runs from `first` for `count` rounds, at most `max`; a true exit leaves
+    /// after its round's values.
     Repeat { first: i64, max: usize, carried: usize, body: Arc<Region> },
     /// (index: i32[k], captures...) -> each result stacked [k, ..]: region index[j] runs for place j; -1 gives zeros.
     Experts { regions: Vec<Region> },
     /// (captures...) -> results: the body is run for each time step in order; captures with a time axis are
-    /// given one step at a time, results are stacked over time. Only in lifted graphs; states in it advance step by step.
+    /// given one step at a time, results are stacked over time. Only in lifted graphs; states in it advance step by
+    /// step.
     Scan { body: Arc<Region> },
     /// (captures...) -> results: the body, computed by one kernel. Means exactly its body.
     Fused { kind: FusedKind, body: Arc<Region> },
@@ -165,8 +171,8 @@ pub enum CompareOp {
     Ge,
 }
 
-/// Reductions of one axis. `Max` and `Min` of f32 fold with the elementwise rule: over the last axis as sums do, 16 lanes
-/// and then their tree, over another axis ascending.
+/// Reductions of one axis. `Max` and `Min` of f32 fold with the elementwise rule: over the last axis as sums do, 16
+/// lanes and then their tree, over another axis ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReduceOp {
     Sum,

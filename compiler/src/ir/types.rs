@@ -245,7 +245,8 @@ pub enum InputQuant {
 /// The order of the float operations that scale an integer sum back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undo {
-    /// One block: float(acc) * (scale * (a / 127)); more: the sum over blocks, ascending, of float(acc_b) * (a_b / 127) * scale.
+    /// One block: float(acc) * (scale * (a / 127)); more: the sum over blocks, ascending, of float(acc_b) * (a_b / 127)
+    /// * scale.
     Multiply,
     /// float(acc) * (scale / (127 / a)).
     Divide,
@@ -266,7 +267,8 @@ pub enum Data {
 /// Element, shape and bytes of a constant.
 pub type LiteralKey = (Elem, Vec<usize>, Vec<u8>);
 
-/// A constant tensor inside a graph. Two are equal if they have the same bits: zeros of both signs differ, a NaN is itself.
+/// A constant tensor inside a graph. Two are equal if they have the same bits: zeros of both signs differ, a NaN is
+/// itself.
 #[derive(Clone, Debug)]
 pub struct Literal {
     pub shape: Vec<usize>,
@@ -367,8 +369,8 @@ impl Data {
     }
 }
 
-/// Whether a row of so many weights can be multiplied with activations: the total of codes fits i32 whatever they are, and
-/// a row of floats fits the strides of kernels.
+/// Whether a row of so many weights can be multiplied with activations: the total of codes fits i32 whatever they are,
+/// and a row of floats fits the strides of kernels.
 ///
 /// # Errors
 /// What is too wide, as a sentence.

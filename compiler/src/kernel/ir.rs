@@ -412,8 +412,8 @@ pub enum Op {
     /// The exact dot products of a group of 16 rows with up to four int8 vectors: weights, activations
     /// `[P, P -> I..]`, one I per token. Fields count as unsigned for `Codes2` and `Bits1`.
     DotRows(DotRows),
-    /// The products of a group of 16 rows with up to four float vectors, as [`FloatRows`] defines them: weights, activations
-    /// `[P, P -> F..]`, one F per token, a row in each lane.
+    /// The products of a group of 16 rows with up to four float vectors, as [`FloatRows`] defines them: weights,
+    /// activations `[P, P -> F..]`, one F per token, a row in each lane.
     FloatRows(FloatRows),
     /// Runs `body` for index = start, start + step, .. while index < end `[N start, N end, inits.. -> carried..]`.
     Loop {

@@ -196,7 +196,8 @@ pub struct Work {
     pub rows: Option<RowsId>,
     /// Units of one chunk at least; 0 keeps the whole range in one call on the calling thread.
     pub grain: u32,
-    /// The most chunks there may be, 0 for any number. Chunks grow with the units, so that `begin / chunk` numbers them.
+    /// The most chunks there may be, 0 for any number. Chunks grow with the units, so that `begin / chunk` numbers
+    /// them.
     pub pieces: u32,
 }
 

@@ -1,10 +1,10 @@
-//! What torch's wrappers put into the names of a model's tensors, for every model alike: an optimised, a distributed or a
-//! checkpointed module is a part `_orig_mod`, `module`, ... of its wrapper, wherever in the model it is wrapped.
+//! What torch's wrappers put into the names of a model's tensors, for every model alike: an optimised, a distributed or
+//! a checkpointed module is a part `_orig_mod`, `module`, ... of its wrapper, wherever in the model it is wrapped.
 
 use std::borrow::Cow;
 
-/// The parts under which wrappers hold what they wrap: data parallelism and averaging, `torch.compile`, fully sharded data
-/// parallelism, activation checkpoints.
+/// The parts under which wrappers hold what they wrap: data parallelism and averaging, `torch.compile`, fully sharded
+/// data parallelism, activation checkpoints.
 const WRAPPERS: [&str; 4] = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
 /// The counter that torch's averaged model keeps beside the averages.

@@ -1,8 +1,8 @@
 //! Common subexpressions: of several nodes that compute the same from the same operands one stays.
 //!
-//! Works within a region (regions are isolated). Operations with nested regions, host functions and effects are left alone;
-//! reading a state twice in a step gives the same value, so one reading is enough. What is repeated along a growing axis
-//! is as long as what it meets, so two of them are the same only if they meet values of one length.
+//! Works within a region (regions are isolated). Operations with nested regions, host functions and effects are left
+//! alone; reading a state twice in a step gives the same value, so one reading is enough. What is repeated along a
+//! growing axis is as long as what it meets, so two of them are the same only if they meet values of one length.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,7 +1,8 @@
 //! Dead code: nodes without effect whose results nobody uses, results of choices, scans and groups that nobody
 //! reads, and parameters of bodies that they do not look at.
 //!
-//! Weights and states stay declared (a checkpoint still has them; `inspect` still lists them); the report counts those that no entry uses.
+//! Weights and states stay declared (a checkpoint still has them; `inspect` still lists them); the report counts those
+//! that no entry uses.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -69,10 +70,11 @@ pub fn sweep(region: &mut Region) -> usize {
     gone.len()
 }
 
-/// Removes what nobody reads from a region and those nested in it, and says how many nodes, results and captures that were.
+/// Removes what nobody reads from a region and those nested in it, and says how many nodes, results and captures that
+/// were.
 ///
-/// One walk from the last node to the first: what a node reads is known once those after it are done with, and what its own
-/// regions read once they are.
+/// One walk from the last node to the first: what a node reads is known once those after it are done with, and what its
+/// own regions read once they are.
 fn region(region: &mut Region) -> usize {
     let mut used: FxHashSet<Value> = region.results().iter().copied().collect();
     let mut keep: FxHashSet<NodeId> = FxHashSet::default();

@@ -1,7 +1,7 @@
 //! Elementwise neighbours that no other group took become one sweep.
 //!
-//! A group has one shape `[T, .., n]`. Operations on that shape belong to it, reductions of its last axis, and what is computed
-//! from those on `[T, ..]`. A node joins the group of one that it reads from.
+//! A group has one shape `[T, .., n]`. Operations on that shape belong to it, reductions of its last axis, and what is
+//! computed from those on `[T, ..]`. A node joins the group of one that it reads from.
 
 use rustc_hash::FxHashMap;
 

@@ -1,7 +1,8 @@
 //! Elementwise operations on the rows of a linear join it: bias, residual, activation, gates.
 //!
-//! An operation joins if it works on rows `[T, m]` like those of the linear, reads at least one value of the group, and reads
-//! from outside only what does not depend on the group. Broadcasts are repeated inside, so a bias, a scalar per row or a constant costs no row.
+//! An operation joins if it works on rows `[T, m]` like those of the linear, reads at least one value of the group, and
+//! reads from outside only what does not depend on the group. Broadcasts are repeated inside, so a bias, a scalar per
+//! row or a constant costs no row.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 

@@ -1,7 +1,8 @@
 //! A norm and the quantiser that reads it become one sweep over the row.
 //!
-//! A norm has no name here. Walking back from a quantiser over elementwise operations, broadcasts and reductions of the last axis, the group is what depends on
-//! one of those reductions, and what feeds nothing but them. So the value that is normalised stays outside, with whatever made it.
+//! A norm has no name here. Walking back from a quantiser over elementwise operations, broadcasts and reductions of the
+//! last axis, the group is what depends on one of those reductions, and what feeds nothing but them. So the value that
+//! is normalised stays outside, with whatever made it.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 

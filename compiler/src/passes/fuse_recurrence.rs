@@ -1,8 +1,8 @@
 //! Gates and a state update become one sweep over the rows.
 //!
-//! A scan that is elementwise on `[m]` joins the linear epilogue that makes its gates, with what reads the new state. One
-//! without such a linear, or with a matrix for a state, becomes a recurrence group with its elementwise neighbours. Scans along a
-//! growing axis, and those with control flow, stay alone: they are kernels of their own kind.
+//! A scan that is elementwise on `[m]` joins the linear epilogue that makes its gates, with what reads the new state.
+//! One without such a linear, or with a matrix for a state, becomes a recurrence group with its elementwise neighbours.
+//! Scans along a growing axis, and those with control flow, stay alone: they are kernels of their own kind.
 
 use rustc_hash::FxHashMap;
 

@@ -1,4 +1,5 @@
-//! Linears that read the same input become one with several weights, so that the input is read once and the work is split once.
+//! Linears that read the same input become one with several weights, so that the input is read once and the work is
+//! split once.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! What an inner entry computes from outputs of the outer one and weights alone is the same in all its steps: it moves to the
-//! outer entry, which gives it as a further output.
+//! What an inner entry computes from outputs of the outer one and weights alone is the same in all its steps: it moves
+//! to the outer entry, which gives it as a further output.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 

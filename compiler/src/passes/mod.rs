@@ -1,17 +1,21 @@
 //! Rewriting of the IR: the list of passes, in their order, and the driver that runs them.
 //!
-//! Every pass takes a verified module to a verified module that means the same bits, and says in one line what it did. The verifier runs after each.
-//! What the later stages may rely on once all have run:
+//! Every pass takes a verified module to a verified module that means the same bits, and says in one line what it did.
+//! The verifier runs after the last of a row, and after each where assertions are on. What the later stages may rely on
+//! once all have run:
 //!
 //! - Leaves (constants, weights, iota) and broadcasts are repeated inside the bodies that use them, so a linear
 //!   operation's weights are `weight` nodes of its own region.
 //! - States, and anything with a growing axis, are inside `scan` bodies, in step form.
-//! - `fused(linear_epilogue)`: one `linear_int8` or `linear` (possibly of several weights; its quantiser is outside), elementwise operations and broadcasts on rows `[T, m]` of the
-//!   linear's results, and scans whose bodies are elementwise on `[m]`. Results of the linear that are combined have equal m; others may differ.
-//!   Every other operand is a row `[T, m]` or a smaller value that a broadcast in the body fills it with.
-//! - `fused(norm_quant)`: one `quantize_input` with the elementwise operations, broadcasts and reductions of the last axis before it; values in between may be results too.
+//! - `fused(linear_epilogue)`: one `linear_int8` or `linear` (possibly of several weights; its quantiser is outside),
+//!   elementwise operations and broadcasts on rows `[T, m]` of the linear's results, and scans whose bodies are
+//!   elementwise on `[m]`. Results of the linear that are combined have equal m; others may differ. Every other operand
+//!   is a row `[T, m]` or a smaller value that a broadcast in the body fills it with.
+//! - `fused(norm_quant)`: one `quantize_input` with the elementwise operations, broadcasts and reductions of the last
+//!   axis before it; values in between may be results too.
 //! - `fused(recurrence)`: one scan without growing axes or control flow, with elementwise neighbours.
-//! - `fused(elementwise)`: elementwise operations, broadcasts and reductions of the last axis, over one shape `[T, .., n]` and `[T, ..]`.
+//! - `fused(elementwise)`: elementwise operations, broadcasts and reductions of the last axis, over one shape
+//!   `[T, .., n]` and `[T, ..]`.
 //! - Groups are convex: nothing outside lies on a way between two nodes of a group.
 
 mod cse;
@@ -136,34 +140,38 @@ pub fn names() -> Vec<&'static str> {
 
 /// Runs one pass by name, and the verifier after it.
 pub fn run_pass(module: &mut Module, name: &str) -> Result<Report, PassError> {
-    match PASSES.iter().find(|p| p.name == name) {
-        Some(pass) => run(module, pass, &mut Context::default()),
-        None => Err(PassError::Unknown { name: name.to_string() }),
-    }
+    let at = place(name)?;
+    Ok(run(module, &PASSES[at..=at])?.remove(0).1)
 }
 
 /// Runs the passes in order, all of them or until the one named (which is run), and gives each one's report.
 pub fn run_pipeline(module: &mut Module, until: Option<&str>) -> Result<Vec<(&'static str, Report)>, PassError> {
-    if let Some(name) = until
-        && !PASSES.iter().any(|p| p.name == name)
-    {
-        return Err(PassError::Unknown { name: name.to_string() });
+    match until {
+        Some(name) => run(module, &PASSES[..=place(name)?]),
+        None => run(module, PASSES),
     }
-    let mut context = Context::default();
-    let mut reports = Vec::new();
-    for pass in PASSES {
-        reports.push((pass.name, run(module, pass, &mut context)?));
-        if until == Some(pass.name) {
-            break;
-        }
-    }
-    Ok(reports)
 }
 
-fn run(module: &mut Module, pass: &Pass, context: &mut Context) -> Result<Report, PassError> {
-    let report = (pass.run)(module, context)?;
-    match verify(module) {
-        Ok(()) => Ok(report),
-        Err(error) => Err(PassError::Invalid { pass: pass.name, error }),
+/// Runs the passes behind the one named.
+pub fn run_after(module: &mut Module, name: &str) -> Result<Vec<(&'static str, Report)>, PassError> {
+    run(module, &PASSES[place(name)? + 1..])
+}
+
+fn place(name: &str) -> Result<usize, PassError> {
+    PASSES.iter().position(|p| p.name == name).ok_or_else(|| PassError::Unknown { name: name.to_string() })
+}
+
+/// Runs passes in a row. What the last one leaves is always verified; what each leaves where assertions are on, since a
+/// seventh of the time of a large model would go into what can only be a mistake of ours.
+fn run(module: &mut Module, passes: &[Pass]) -> Result<Vec<(&'static str, Report)>, PassError> {
+    let mut context = Context::default();
+    let mut reports = Vec::new();
+    for (number, pass) in passes.iter().enumerate() {
+        let report = (pass.run)(module, &mut context)?;
+        if cfg!(debug_assertions) || number + 1 == passes.len() {
+            verify(module).map_err(|error| PassError::Invalid { pass: pass.name, error })?;
+        }
+        reports.push((pass.name, report));
     }
+    Ok(reports)
 }

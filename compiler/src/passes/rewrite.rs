@@ -269,8 +269,9 @@ pub struct Extracted {
     pub origin: OriginId,
 }
 
-/// Copies `members` (in the region's order, together convex) into a body. Leaves and broadcasts outside that they read are
-/// repeated inside, where `loose` says that they are in no group of their own; fused groups among the members are dissolved.
+/// Copies `members` (in the region's order, together convex) into a body. Leaves and broadcasts outside that they read
+/// are repeated inside, where `loose` says that they are in no group of their own; fused groups among the members are
+/// dissolved.
 pub fn extract(region: &Region, members: &[NodeId], loose: &dyn Fn(NodeId) -> bool) -> Extracted {
     let set: FxHashSet<NodeId> = members.iter().copied().collect();
     let mut copy = Copy::of_few(region);

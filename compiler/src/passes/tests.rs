@@ -102,8 +102,9 @@ fn tokens(text: &str) -> Vec<&str> {
     out
 }
 
-/// One character of a module's text is replaced, added or lost: the reader or the verifier notices, or it means the same. What they
-/// cannot notice is another valid module: a different number in a constant, a different operation of the same types.
+/// One character of a module's text is replaced, added or lost: the reader or the verifier notices, or it means the
+/// same. What they cannot notice is another valid module: a different number in a constant, a different operation of
+/// the same types.
 #[test]
 fn broken_text_is_noticed() {
     use rand_core::Rng;

@@ -1,5 +1,5 @@
-//! A region's nodes on their way into groups: which may become one, in which order they then stand, and the region with the
-//! groups made.
+//! A region's nodes on their way into groups: which may become one, in which order they then stand, and the region with
+//! the groups made.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -22,8 +22,8 @@ const GAP: u64 = 1 << 32;
 
 /// A region's nodes as units that a pass merges; it stays possible to put the units in an order.
 ///
-/// The units have such an order at any time, as labels that ascend from definitions to uses. So whether some can become one
-/// is answered by a look at what lies between them in that order, from the side on which there is less.
+/// The units have such an order at any time, as labels that ascend from definitions to uses. So whether some can become
+/// one is answered by a look at what lies between them in that order, from the side on which there is less.
 pub struct Units<'r> {
     pub region: &'r Region,
     ids: Vec<NodeId>,
@@ -135,8 +135,8 @@ impl<'r> Units<'r> {
         self.members[unit].iter().flat_map(|&i| &self.edges[Way::Uses as usize][i]).map(|&i| self.unit[i])
     }
 
-    /// Makes the units one if no way leads from them through others back to them, and gives that one; else a unit on such
-    /// a way.
+    /// Makes the units one if no way leads from them through others back to them, and gives that one; else a unit on
+    /// such a way.
     pub fn try_merge(&mut self, units: &[usize]) -> Result<usize, usize> {
         let set: FxHashSet<usize> = units.iter().copied().collect();
         let labels: Vec<u64> = set.iter().map(|&u| self.labels[u]).collect();

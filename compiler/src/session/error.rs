@@ -50,14 +50,15 @@ pub enum SessionError {
     /// A text that the model cannot take.
     #[error("{0}")]
     Text(String),
-    /// Logits by which nothing can be chosen or measured, of a stream of these elements that begins at element `within` of a
-    /// text; with the first value that was not finite, where it was sought.
+    /// Logits by which nothing can be chosen or measured, of a stream of these elements that begins at element `within`
+    /// of a text; with the first value that was not finite, where it was sought.
     #[error("{source}{}{}", beginning(*within), source_of(first.as_deref()))]
     NotFinite {
         source: sterna_runtime::Error,
         within: usize,
         elements: Vec<u32>,
-        /// Whether the stream began with a prompt; what follows an empty one is another stream than the same as a prompt.
+        /// Whether the stream began with a prompt; what follows an empty one is another stream than the same as a
+        /// prompt.
         prompted: bool,
         first: Option<Box<NotFinite>>,
     },

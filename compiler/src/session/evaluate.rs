@@ -27,8 +27,9 @@ impl Evaluation {
     }
 }
 
-/// Evaluates windows of `window` elements, each a stream of its own (0: the whole text is one; see [`super::window`]), and
-/// tells `progress` of every predicted element. `check` is asked about all logits that count, with the step that gave them.
+/// Evaluates windows of `window` elements, each a stream of its own (0: the whole text is one; see [`super::window`]),
+/// and tells `progress` of every predicted element. `check` is asked about all logits that count, with the step that
+/// gave them.
 ///
 /// # Errors
 /// An element outside of the vocabulary, a text longer than the caches, a failing check of the graph, and what `check`

@@ -16,8 +16,8 @@ pub(super) struct Placement<'s> {
 }
 
 impl Session {
-    /// The placement of the weights over the checkpoint's file; none where the file has nothing in the form that kernels
-    /// read, or where a copy in huge pages serves better.
+    /// The placement of the weights over the checkpoint's file; none where the file has nothing in the form that
+    /// kernels read, or where a copy in huge pages serves better.
     pub(super) fn placement(&self) -> Result<Option<Placement<'_>>> {
         let Held::Checkpoint { checkpoint, renames, memory, .. } = &self.held else { return Ok(None) };
         let copied = match memory {

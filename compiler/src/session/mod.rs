@@ -274,11 +274,8 @@ impl Session {
         hosts::absent(&mut module);
         if unskipped {
             passes::unskip::unskip(&mut module);
-            crate::ir::verify::verify(&module)?;
         }
-        for &name in passes::names().iter().skip_while(|n| **n != PREPARED).skip(1) {
-            passes::run_pass(&mut module, name)?;
-        }
+        passes::run_after(&mut module, PREPARED)?;
         Ok(module)
     }
 
@@ -294,8 +291,8 @@ impl Session {
         Ok(self.memory_weights.get_or_init(|| Arc::new(weights)).clone())
     }
 
-    /// The weights as kernels read them: the package in place where it has all of them, and a checkpoint's file where the
-    /// program was compiled for what it has in place.
+    /// The weights as kernels read them: the package in place where it has all of them, and a checkpoint's file where
+    /// the program was compiled for what it has in place.
     fn image(&self, lowered: &Lowered) -> Result<Arc<dyn Weights>> {
         if let Held::Package { package, .. } = &self.held
             && lowered.weights.literals.is_empty()

@@ -1,5 +1,6 @@
-//! How long a stream may be. A cache that keeps all entries has room for so many, by the graph or by the options, or the
-//! graph checks that positions lie below a bound. A text that is longer is read in windows, and generation ends there.
+//! How long a stream may be. A cache that keeps all entries has room for so many, by the graph or by the options, or
+//! the graph checks that positions lie below a bound. A text that is longer is read in windows, and generation ends
+//! there.
 
 use std::collections::HashMap;
 

@@ -69,10 +69,10 @@ pub fn preset_sizes(model: &str, graphs: Option<&Path>) -> Result<Vec<PresetSize
     Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
-/// The size of the compact checkpoint file of a model, as `torch.save` writes it into a stream: a ternary matrix has rows
-/// of ceil(columns / 4) bytes and 2 bytes for each scale, every other weight has 2 bytes; the rest is the archive and
-/// the pickle, which has the config with its defaults, and step 0. Signs, for which there is no such file, are counted
-/// as rows of ceil(columns / 8) bytes with their scales.
+/// The size of the compact checkpoint file of a model, as `torch.save` writes it into a stream: a ternary matrix has
+/// rows of ceil(columns / 4) bytes and 2 bytes for each scale, every other weight has 2 bytes; the rest is the archive
+/// and the pickle, which has the config with its defaults, and step 0. Signs, for which there is no such file, are
+/// counted as rows of ceil(columns / 8) bytes with their scales.
 fn compact_file(module: &Module) -> ArchiveBytes {
     let tensors = module.stored().map(|(name, encoding, shape)| {
         let matrix = MatrixShape::of(shape);

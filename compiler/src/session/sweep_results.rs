@@ -48,7 +48,8 @@ pub struct Results {
 }
 
 impl Results {
-    /// Opens or makes the file of a shard; a line that an interruption cut short is taken away. The sweep reads `inputs`.
+    /// Opens or makes the file of a shard; a line that an interruption cut short is taken away. The sweep reads
+    /// `inputs`.
     ///
     /// # Errors
     /// The folder or the file cannot be made or read, or a line is no record; a file that would be written is a link, a
@@ -89,8 +90,8 @@ impl Results {
         Ok(self.done.iter().any(|r| r.checkpoint == checkpoint && r.error.is_none()))
     }
 
-    /// Adds a record, on the disk before anything else is done. A checkpoint that failed before, and fails again for the
-    /// same reason, has its line already.
+    /// Adds a record, on the disk before anything else is done. A checkpoint that failed before, and fails again for
+    /// the same reason, has its line already.
     ///
     /// # Errors
     /// The file cannot be written.

@@ -121,8 +121,8 @@ impl Checkpoint {
         &self.contents.metadata
     }
 
-    /// Plain values beside the weights that the training wrote, by key; null says nothing. Formats whose values beside the
-    /// weights are free text have none.
+    /// Plain values beside the weights that the training wrote, by key; null says nothing. Formats whose values beside
+    /// the weights are free text have none.
     pub fn saved_values(&self) -> impl Iterator<Item = (&String, &Value)> {
         let typed = matches!(self.format(), Format::TorchCompact | Format::TorchTraining | Format::TorchStateDict);
         self.metadata().iter().filter(move |(_, value)| typed && !value.is_null())

@@ -1,5 +1,5 @@
-//! Checkpoints in several files: an index says which file holds which tensor, as Hugging Face's `save_pretrained` writes it
-//! beside the files.
+//! Checkpoints in several files: an index says which file holds which tensor, as Hugging Face's `save_pretrained`
+//! writes it beside the files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};

@@ -1,5 +1,5 @@
-//! What happens when a mapped file shrinks while it is in use: the system sends a signal to whoever touches the pages that
-//! are gone, and nothing can be computed any more. A program may ask for a sentence that names the file.
+//! What happens when a mapped file shrinks while it is in use: the system sends a signal to whoever touches the pages
+//! that are gone, and nothing can be computed any more. A program may ask for a sentence that names the file.
 
 use std::ops::Range;
 use std::path::Path;
@@ -23,8 +23,8 @@ impl Drop for Watched {
     }
 }
 
-/// From now on, if a mapped file shrinks while it is in use, the process ends with exit code 1 and a sentence on stderr.
-/// For programs, not for libraries: it handles a signal of the whole process.
+/// From now on, if a mapped file shrinks while it is in use, the process ends with exit code 1 and a sentence on
+/// stderr. For programs, not for libraries: it handles a signal of the whole process.
 pub fn explain_shrunken_files() {
     table::install();
 }

@@ -1,5 +1,5 @@
-//! Makes hostile inputs and tries each (see `sterna_tests::mutate`). Exit code 3 if any of them panics, dies, hangs, needs too
-//! much memory, or gives other bits compiled than interpreted; what is refused is counted by reason.
+//! Makes hostile inputs and tries each (see `sterna_tests::mutate`). Exit code 3 if any of them panics, dies, hangs,
+//! needs too much memory, or gives other bits compiled than interpreted; what is refused is counted by reason.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! ZIP archives as torch writes them, taken apart and put together, so that what is changed inside has right checksums and
-//! places; and edits of the fields that say where members lie.
+//! ZIP archives as torch writes them, taken apart and put together, so that what is changed inside has right checksums
+//! and places; and edits of the fields that say where members lie.
 
 use std::io::Read;
 
@@ -57,8 +57,11 @@ pub fn archive(members: &[Member]) -> Vec<u8> {
     out
 }
 
-/// The fields of a record, by its signature: where they start and how long they are.
-const RECORDS: [(&[u8], &[(usize, usize)]); 5] = [
+/// Where the fields of a record start, and how long they are.
+type Fields = &'static [(usize, usize)];
+
+/// The fields of records, by their signatures.
+const RECORDS: [(&[u8], Fields); 5] = [
     (b"PK\x03\x04", &[(4, 2), (6, 2), (8, 2), (14, 4), (18, 4), (22, 4), (26, 2), (28, 2)]),
     (b"PK\x01\x02", &[(8, 2), (10, 2), (16, 4), (20, 4), (24, 4), (28, 2), (30, 2), (32, 2), (42, 4)]),
     (b"PK\x05\x06", &[(8, 2), (10, 2), (12, 4), (16, 4), (20, 2)]),
@@ -68,7 +71,7 @@ const RECORDS: [(&[u8], &[(usize, usize)]); 5] = [
 
 /// A number in the place of a field of some record.
 pub fn edit_field(archive: &mut [u8], dice: &mut Dice) {
-    let records: Vec<(usize, &[(usize, usize)])> = (0..archive.len().saturating_sub(3))
+    let records: Vec<(usize, Fields)> = (0..archive.len().saturating_sub(3))
         .filter_map(|at| {
             let (_, fields) = RECORDS.iter().find(|(signature, _)| archive[at..].starts_with(signature))?;
             Some((at, *fields))

@@ -1,5 +1,5 @@
-//! Mutants of checkpoints in every format, edited at what their readers go by: the opcodes of pickles, the fields of archives,
-//! the JSON of headers and of indexes, behind right checksums where there are some.
+//! Mutants of checkpoints in every format, edited at what their readers go by: the opcodes of pickles, the fields of
+//! archives, the JSON of headers and of indexes, behind right checksums where there are some.
 
 use super::archive::{self, Member};
 use super::{Files, Load, Mutant, Subject, bytes, corpus, json, pickle};

@@ -1,5 +1,5 @@
-//! What mutants are made of: small models of every kind in the project's own tests, as graph and config, as packages, and as
-//! checkpoints in every format that is read. All of it is made once in a process, when it is first asked for.
+//! What mutants are made of: small models of every kind in the project's own tests, as graph and config, as packages,
+//! and as checkpoints in every format that is read. All of it is made once in a process, when it is first asked for.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -99,7 +99,7 @@ pub fn models() -> &'static [Model] {
             }
         }
         let configs = references().into_iter().map(|folder| folder.join("config.json"));
-        for path in configs.chain([file("configs/small_chimera.json")]) {
+        for path in configs.chain([file("mutated/small_chimera.json")]) {
             let Some(config) = text(&path) else { continue };
             let Some(name) = owner(&config) else { continue };
             if let Some(graph) = text(&root().join("graphs").join(format!("{name}.graph"))) {

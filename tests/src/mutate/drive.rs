@@ -30,7 +30,7 @@ const RUN: usize = 64 << 20;
 /// Elements that a step of a model computes that is run, and of one that is interpreted; weights of that likewise.
 const WORK: usize = 1 << 24;
 const INTERPRETED: usize = 1 << 21;
-/// Nodes of a model of which all mutants are compiled.
+/// Nodes of a small model.
 const SMALL: usize = 250;
 /// Elements of all inputs of a step.
 const INPUTS: usize = 1 << 14;
@@ -153,8 +153,9 @@ fn run(session: &Session, dice: &mut Dice) -> Result<Outcome, SessionError> {
     let levels: Vec<Cpu> = Cpu::NAMES.map(|(_, level)| level).into_iter().filter(|level| level.runs_here()).collect();
     let max_rows = dice.pick(&[1, 2, 3, 5, 16]);
     let options = compiling(dice.pick(&levels), max_rows);
-    // Code of many kernels takes longest by far: of what is not small, some is made, and all is lowered and proven.
-    if nodes(session.module()) > SMALL && dice.chance(75) {
+    // Code takes longest by far: some is made, less of what is not small, and all is lowered and proven.
+    let made = if nodes(session.module()) > SMALL { 10 } else { 35 };
+    if !dice.chance(made) {
         session.planned(&options)?;
         return Ok(Outcome::Planned);
     }

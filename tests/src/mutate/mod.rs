@@ -1,11 +1,12 @@
-//! Hostile inputs, and what is done with them: whatever is read of one, an error is fine, and so is a model that runs with the
-//! bits of the interpreter. A panic, a signal, an answer that takes too long and memory beyond the limit are faults.
+//! Hostile inputs, and what is done with them: whatever is read of one, an error is fine, and so is a model that runs
+//! with the bits of the interpreter. A panic, a signal, an answer that takes too long and memory beyond the limit are
+//! faults.
 //!
-//! A mutant is an input that works ([`corpus`]) with a few edits, all drawn from one seed. Edits know the form of what they
-//! change ([`words`], [`json`], [`pickle`], [`archive`], [`bytes`]), and checksums are made right behind them, so that many
-//! mutants pass the first readers. There is one file per kind of input ([`package`], [`printed`], [`graph`], [`config`],
-//! [`checkpoint`], [`tokenizer`]). A process of its own tries them ([`worker`], [`drive`]) while another watches
-//! ([`supervise`]); [`search`] does so with many, and undoes the edits that a fault does not need.
+//! A mutant is an input that works ([`corpus`]) with a few edits, all drawn from one seed. Edits know the form of what
+//! they change ([`words`], [`json`], [`pickle`], [`archive`], [`bytes`]), and checksums are made right behind them, so
+//! that many mutants pass the first readers. There is one file per kind of input ([`package`], [`printed`], [`graph`],
+//! [`config`], [`checkpoint`], [`tokenizer`]). A process of its own tries them ([`worker`], [`drive`]) while another
+//! watches ([`supervise`]); [`search`] does so with many, and undoes the edits that a fault does not need.
 
 pub mod archive;
 pub mod bytes;

@@ -1,5 +1,6 @@
-//! Mutants of printed graphs, as packages have them. Where the text still reads and verifies, a package with the weights
-//! that it now declares is made around it, so that more of them run than of packages whose table is left as it was.
+//! Mutants of printed graphs, as packages have them. Where the text still reads and verifies, a package with the
+//! weights that it now declares is made around it, so that more of them run than of packages whose table is left as it
+//! was.
 
 use std::sync::OnceLock;
 

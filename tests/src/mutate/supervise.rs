@@ -1,4 +1,5 @@
-//! The other side of a worker: starts it with limits, gives it runs of mutants, and notices at which one it dies or stays.
+//! The other side of a worker: starts it with limits, gives it runs of mutants, and notices at which one it dies or
+//! stays.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -57,8 +58,8 @@ impl Worker {
         Ok(Running { child, input, answers, tried: 0 })
     }
 
-    /// Tries all mutants of a job. One that does not answer in time is given five times as long once more, alone in a new
-    /// process, since the machine may have been busy; what counts then is the time of the processor.
+    /// Tries all mutants of a job. One that does not answer in time is given five times as long once more, alone in a
+    /// new process, since the machine may have been busy; what counts then is the time of the processor.
     ///
     /// # Errors
     /// The worker cannot be started, or answers what is no answer.

@@ -1,5 +1,5 @@
-//! Edits of texts by their words: names, numbers, quoted texts and single signs, as graph files, printed graphs and JSON
-//! have them. Most of them leave a text that still parses.
+//! Edits of texts by their words: names, numbers, quoted texts and single signs, as graph files, printed graphs and
+//! JSON have them. Most of them leave a text that still parses.
 
 use std::ops::Range;
 

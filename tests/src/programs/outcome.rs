@@ -8,7 +8,7 @@ pub enum Thorough {
     /// On all processor levels that this machine can run, each time in the kernel interpreter too.
     #[default]
     Whole,
-    /// On the best level and one of the others, in turn; one program of four in the kernel interpreter.
+    /// On the best level and one of the others, in turn; one program of eight in the kernel interpreter.
     Quick,
 }
 

@@ -48,8 +48,8 @@ impl Worker {
         Ok(Running { child, input, answers })
     }
 
-    /// What becomes of a program. One that does not answer in time is given five times as long once more, alone in a new
-    /// process, since the machine may have been busy.
+    /// What becomes of a program. One that does not answer in time is given five times as long once more, alone in a
+    /// new process, since the machine may have been busy.
     ///
     /// # Errors
     /// The worker cannot be started, or answers what is no outcome.

@@ -1,6 +1,6 @@
 //! Programs as trees: what the generator makes, the shrinker cuts down and [`super::render`] writes as text. Every
-//! expression knows its type, so that another of the type can stand in its place; names are unique in a program, so that
-//! they can be counted and replaced without scopes.
+//! expression knows its type, so that another of the type can stand in its place; names are unique in a program, so
+//! that they can be counted and replaced without scopes.
 
 /// Elements of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,8 @@ impl Expr {
 }
 
 impl Expr {
-    /// The same, but for sure no bare list: what a static index leaves out of one would be something that nothing reads.
+    /// The same, but for sure no bare list: what a static index leaves out of one would be something that nothing
+    /// reads.
     pub fn solid(self) -> Expr {
         if self.form.starts_with('[') { self.worked() } else { self }
     }

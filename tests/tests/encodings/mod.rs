@@ -1,5 +1,5 @@
-//! Every encoding in every use: small graphs that are made here, one for each encoding and pair of widths, in which each block uses
-//! weights of that encoding in one way. Interpreted and compiled they must give equal bits.
+//! Every encoding in every use: small graphs that are made here, one for each encoding and pair of widths, in which
+//! each block uses weights of that encoding in one way. Interpreted and compiled they must give equal bits.
 
 use sterna_tests::{failure, stdout, text};
 
@@ -117,7 +117,8 @@ fn verify(graph: &str, options: &[&str]) {
     assert!(stdout(&arguments).starts_with("equal bits"), "{graph}");
 }
 
-/// Encodings with the widths that they are tried at: whole strips, odd ones, less than a strip, more than a block of codes.
+/// Encodings with the widths that they are tried at: whole strips, odd ones, less than a strip, more than a block of
+/// codes.
 fn encodings() -> Vec<(String, usize, usize)> {
     let mut found: Vec<(String, usize, usize)> =
         ["f32", "bf16", "f16"].iter().flat_map(|e| [(e.to_string(), 12, 20), (e.to_string(), 40, 33)]).collect();

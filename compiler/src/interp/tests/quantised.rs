@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::ir::Group;
+use crate::ir::{Data, Group};
 use crate::numerics::narrow;
 use crate::numerics::reduce::{lane_dot, lane_sum};
 use serde_json::Value as Json;

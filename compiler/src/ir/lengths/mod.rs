@@ -1,10 +1,10 @@
 //! How many entries growing values have: which values along one growing axis are of one length at every step.
 //!
-//! A growing state has as many entries as the step found, until the step pushes one. Whether it pushes may depend on a choice.
-//! So the length of a value is a small term: what the step found, one more than another length, or one of two lengths
-//! by a choice. Equal terms are equal lengths; other lengths are taken to differ. Values that meet must have one length; that
-//! of a repeated scalar is the length of what it meets. The walk also follows which values are a state's own entries,
-//! since only those lie in the state's memory and can be pushed to or looked back in.
+//! A growing state has as many entries as the step found, until the step pushes one. Whether it pushes may depend on a
+//! choice. So the length of a value is a small term: what the step found, one more than another length, or one of two
+//! lengths by a choice. Equal terms are equal lengths; other lengths are taken to differ. Values that meet must have
+//! one length; that of a repeated scalar is the length of what it meets. The walk also follows which values are a
+//! state's own entries, since only those lie in the state's memory and can be pushed to or looked back in.
 
 mod control;
 #[cfg(test)]
@@ -56,8 +56,8 @@ pub struct LengthViolation {
 #[derive(Debug, Default)]
 pub struct Lengths {
     pub violations: Vec<LengthViolation>,
-    /// Per entry, the lengths that its step leaves the growing states with that it pushes. States of one axis were pushed at
-    /// the same places of the entry exactly if their lengths are equal.
+    /// Per entry, the lengths that its step leaves the growing states with that it pushes. States of one axis were
+    /// pushed at the same places of the entry exactly if their lengths are equal.
     pub left: Vec<FxHashMap<StateId, Length>>,
 }
 

@@ -1,8 +1,8 @@
 use super::{LengthFault, lengths};
 use crate::ir::read::read_module;
 
-/// The faults of a step over two states of one axis. The body is given x: f32[2], position: i32 and a condition, and the states
-/// as found, `%3` and `%4`.
+/// The faults of a step over two states of one axis. The body is given x: f32[2], position: i32 and a condition, and
+/// the states as found, `%3` and `%4`.
 fn faults(body: &str) -> Vec<LengthFault> {
     let text = format!(
         "module \"t\" \"\"

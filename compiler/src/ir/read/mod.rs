@@ -1,8 +1,8 @@
 //! Reads the printed form of a module (spec/ir.md) back to the same graph.
 //!
 //! The text may come from anywhere: nesting and the sizes of constants are bounded, errors have a line and a column,
-//! and what is read is still to be verified. `lexer` cuts the text, `declaration` and `region` follow the grammar, `operation`
-//! has the attributes of each operation and `value` types and literals.
+//! and what is read is still to be verified. `lexer` cuts the text, `declaration` and `region` follow the grammar,
+//! `operation` has the attributes of each operation and `value` types and literals.
 
 mod declaration;
 mod lexer;

@@ -1,5 +1,6 @@
-//! What a graph from outside may cost: its size, what it computes and what it keeps. The verifier's other rules say what a
-//! graph means; these say that it ends. The language counts the same while it elaborates, with places of its own.
+//! What a graph from outside may cost: its size, what it computes and what it keeps. The verifier's other rules say
+//! what a graph means; these say that it ends. The language counts the same while it elaborates, with places of its
+//! own.
 
 use rustc_hash::FxHashMap;
 
@@ -55,8 +56,9 @@ pub fn state_bytes(module: &Module, state: &StateDecl) -> usize {
     [elements(&state.ty), entries, instances].into_iter().fold(4, usize::saturating_mul)
 }
 
-/// How many elements of weights the values of a region come from: those of the largest weight, or of all that are put side by side. What
-/// is computed of weights alone, and no larger than they are, is computed once, at load, and costs no more than they do.
+/// How many elements of weights the values of a region come from: those of the largest weight, or of all that are put
+/// side by side. What is computed of weights alone, and no larger than they are, is computed once, at load, and costs
+/// no more than they do.
 #[derive(Debug, Default)]
 pub struct OfWeights {
     known: FxHashMap<Value, usize>,

@@ -19,13 +19,14 @@
 //!    time. The position is i32, the stream u32 or u8\[P\], and both occur at most once; outer parameters name an
 //!    output of the entry it is within, of its type per step. A start is one step of the stream.
 //! 8. A state is written and pushed at most once on any way through a step; it is read and written inside exactly
-//!    the repeats that its `instances` name (held states: anywhere). What is pushed to, looked back in, asked for positions or
-//!    left in a growing state is that state's newest entries, and growing values that meet have one length
-//!    ([`super::lengths`]). What is pushed is written. A state is not read after an inner region has changed it; regions
-//!    of experts have none. `recent` looks back among the entries kept.
-//! 9. In a lifted entry states are used, and types grow, only inside `scan`. A scan is not inside a scan, and no type inside it has time.
-//! 10. States on one growing axis are those of one group of entries, have the same instances, and are pushed together, at one
-//!     position. Entries from before a push and from after it do not meet in one operation.
+//!    the repeats that its `instances` name (held states: anywhere). What is pushed to, looked back in, asked for
+//!    positions or left in a growing state is that state's newest entries, and growing values that meet have one length
+//!    ([`super::lengths`]). What is pushed is written. A state is not read after an inner region has changed it;
+//!    regions of experts have none. `recent` looks back among the entries kept.
+//! 9. In a lifted entry states are used, and types grow, only inside `scan`. A scan is not inside a scan, and no type
+//!    inside it has time.
+//! 10. States on one growing axis are those of one group of entries, have the same instances, and are pushed together,
+//!     at one position. Entries from before a push and from after it do not meet in one operation.
 //! 11. An integer product takes codes and maxima of one quantiser of its kind.
 //! 12. A fused group contains no fused group, and no control flow but scans; a linear epilogue has exactly one linear
 //!     operation, a norm_quant a quantiser.

@@ -1,5 +1,5 @@
-//! Invariants of states that growing axes and the order of a step ask for: states on one axis are pushed together, what is
-//! pushed is written, values of one length meet, nothing is read after an inner region has changed it.
+//! Invariants of states that growing axes and the order of a step ask for: states on one axis are pushed together, what
+//! is pushed is written, values of one length meet, nothing is read after an inner region has changed it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

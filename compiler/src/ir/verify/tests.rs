@@ -145,7 +145,7 @@ fn a_state_is_not_read_after_an_inner_region_has_changed_it() {
 fn a_neutral_value_lies_in_the_range_of_its_input() {
     let with = |range: &str| {
         faults_of(&format!(
-            "module \"m\" \"t\" entry e0 \"step\" {{ in \"x\" input(f32[2] 0.5, 3) {range} : f32[2] out \"y\" : f32[2]
+            "module \"m\" \"t\" entry e0 \"step\" {{ in \"x\" input(f32[2] [0.5, 3]) {range} : f32[2] out \"y\" : f32[2]
              body(%0: f32[2]) {{ yield %0 }} }}"
         ))
     };

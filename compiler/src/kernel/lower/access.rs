@@ -168,7 +168,8 @@ impl Buffer {
         Some(Buffer { strides, ..self.clone() })
     }
 
-    /// In another shape with the same growing axis, if strides can say it: what is in front of that axis stays in front.
+    /// In another shape with the same growing axis, if strides can say it: what is in front of that axis stays in
+    /// front.
     pub fn reshaped_beside(&self, from: &[Dim], to: &[Dim]) -> Option<Buffer> {
         let along = |shape: &[Dim]| shape.iter().position(|dim| dim.constant().is_none());
         let (Some(a), Some(z)) = (along(from), along(to)) else {

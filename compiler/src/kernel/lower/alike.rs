@@ -58,7 +58,8 @@ pub struct Described {
 
 /// The kernels of a launch, to launch them again.
 pub struct Alike {
-    /// Bytes of the counts between pushes and reads, where there are both. Where these lie comes after all other sources.
+    /// Bytes of the counts between pushes and reads, where there are both. Where these lie comes after all other
+    /// sources.
     pub count_bytes: Option<u64>,
     /// In order; none for one that must be made anew.
     pub kernels: Vec<Option<Made>>,

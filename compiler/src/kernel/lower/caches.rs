@@ -1,10 +1,11 @@
-//! Scans over caches, such as attention: first every row of a call pushes its entries, one after the other, then any thread reads
-//! them for any row and head, each row with the number of entries that was there after its own push.
+//! Scans over caches, such as attention: first every row of a call pushes its entries, one after the other, then any
+//! thread reads them for any row and head, each row with the number of entries that was there after its own push.
 //!
 //! [`split`] finds what can be taken apart so. The kernel of the pushes is an ordinary one that also notes the
-//! counts; the kernel of the reads works on one head and on [`QUERIES`] rows of a stream at a time: products of all of them with the
-//! entries ([`super::entry_products`]) read each entry once, and what lies between the products, a softmax for instance, is
-//! emitted row by row like any other graph. How rows and heads are grouped never changes a sum's order.
+//! counts; the kernel of the reads works on one head and on [`QUERIES`] rows of a stream at a time: products of all of
+//! them with the entries ([`super::entry_products`]) read each entry once, and what lies between the products, a
+//! softmax for instance, is emitted row by row like any other graph. How rows and heads are grouped never changes a
+//! sum's order.
 
 use rustc_hash::FxHashSet;
 

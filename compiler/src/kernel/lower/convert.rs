@@ -70,8 +70,8 @@ fn from_u32(b: &mut Builder, x: Value) -> Value {
     b.add(high, low)
 }
 
-/// The nearest float: low bits beyond the first 32 only say whether there are any, in the lowest that is left. A float has
-/// 24, so that rounds alike.
+/// The nearest float: low bits beyond the first 32 only say whether there are any, in the lowest that is left. A float
+/// has 24, so that rounds alike.
 fn from_u64(b: &mut Builder, x: Value) -> Value {
     let (mut x, mut scale) = (x, b.const_s(1.0));
     for step in [16u8, 8, 4, 2, 1, 1] {

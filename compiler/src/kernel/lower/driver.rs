@@ -1,4 +1,5 @@
-//! The driver of each entry: one launch per node that computes, in the order of the region.
+//! The driver of each entry: one launch per node that computes, in the order of the region. What a launch needs is in
+//! `launch`.
 //!
 //! Views, constants and weights launch nothing: they are copied into the graphs of the kernels that read them.
 
@@ -8,18 +9,17 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use super::access::array_bytes;
-use super::alike::{self, Alike, Described, Made};
-use super::caches::Split;
+use super::alike::{self, Alike};
 use super::graph::{Act, Graph, V};
 use super::import::{Found, Import, is_virtual};
-use super::kernels::{self, Built, Context, Form, Place, Spec};
+use super::kernels::{self, Context, Place};
 use super::plan::{self, Plan, Slot};
 use super::state::StateLayout;
 use super::weights::WeightLayout;
 use super::{Choice, Lowered, NotCompiled, Options, Port};
 use crate::ir::{Elem, Entry, Module, NodeId, Op, OriginId, ParamKind, Region, Type, Value};
 use crate::kernel::ir::Kernel;
-use crate::kernel::program::{Arg, Base, Driver, KernelId, LoopVar, Program, RowsId, Step, TALLIES, Work};
+use crate::kernel::program::{Base, Driver, KernelId, LoopVar, Program, RowsId, Step, TALLIES};
 use crate::limits::Limits;
 use crate::weights::Section;
 use sterna_runtime::abi::row_stride;
@@ -58,9 +58,9 @@ pub struct Maker<'m> {
     /// For each weight, what it is to a kernel.
     pub classes: Vec<u32>,
     /// Launches whose kernels were made for them.
-    made: usize,
+    pub made: usize,
     /// The kernels of launches by what these were made from.
-    alike: HashMap<Vec<u64>, Rc<Alike>>,
+    pub alike: HashMap<Vec<u64>, Rc<Alike>>,
     pub row_counts: u32,
     pub loop_vars: u32,
     pub loops: Vec<LoopVar>,
@@ -71,7 +71,7 @@ pub struct Maker<'m> {
     /// The choices of the entry so far; each has two tallies.
     pub choices: Vec<Choice>,
     /// The node that is being lowered.
-    origin: OriginId,
+    pub origin: OriginId,
     /// The largest piece of the arena, with the node that wants it.
     largest: (u64, OriginId),
     /// Results of the entry's region that may be computed right into an output.
@@ -113,7 +113,7 @@ pub fn lower(module: &Module, options: &Options, section: Section) -> Result<Low
     let mut scratch_bytes = 0;
     let mut entries = Vec::new();
     for (entry, &group) in module.entries.iter().zip(&states.entry_group) {
-        let (inputs, outputs) = ports(module, entry)?;
+        let (inputs, outputs) = ports(entry)?;
         let mut steps = maker.entry(entry, &inputs, &outputs)?;
         let choices = std::mem::take(&mut maker.choices);
         let tallies = 2 * choices.len() as u32;
@@ -156,7 +156,7 @@ fn port_stride(elem: Elem, shape: &[usize]) -> u64 {
 }
 
 /// The inputs and outputs of an entry.
-fn ports(module: &Module, entry: &Entry) -> Result<(Vec<Port>, Vec<Port>), NotCompiled> {
+fn ports(entry: &Entry) -> Result<(Vec<Port>, Vec<Port>), NotCompiled> {
     let port = |ty: &Type| {
         let ty = ty.step();
         let shape = ty.constant_shape();
@@ -168,7 +168,6 @@ fn ports(module: &Module, entry: &Entry) -> Result<(Vec<Port>, Vec<Port>), NotCo
             }),
         }
     };
-    let _ = module;
     let inputs: Result<Vec<Port>, _> = entry.params.iter().map(|p| port(&p.ty)).collect();
     let outputs: Result<Vec<Port>, _> = entry.outputs.iter().map(|o| port(&o.ty)).collect();
     let mut inputs = inputs?;
@@ -323,198 +322,9 @@ impl<'m> Maker<'m> {
         Err(NotCompiled { origin: self.largest.1, what })
     }
 
-    /// Refuses kernels whose compilation would take too long.
-    fn kernel_fits(&self, size: usize, most: usize, of: &str) -> Result<(), NotCompiled> {
-        if size <= most {
-            return Ok(());
-        }
-        Err(NotCompiled { origin: self.origin, what: format!("a kernel of {size} {of}, at most {most}") })
-    }
-
     /// A slot of bytes.
     pub fn bytes(&mut self, bytes: u64) -> Slot {
         self.plan.slot(bytes)
-    }
-
-    /// Launches the kernel of a graph.
-    pub fn launch(
-        &mut self,
-        scope: usize,
-        name: &str,
-        import: Import,
-        outputs: Vec<(V, Place)>,
-    ) -> Result<(), NotCompiled> {
-        let effects = import.steps.iter().any(|&id| {
-            matches!(
-                import.graph.steps[id].act,
-                Act::Op(Op::StateWrite(_) | Op::Push { .. } | Op::Check { .. })
-                    | Act::If { .. }
-                    | Act::Repeat { .. }
-                    | Act::Experts { .. }
-            )
-        });
-        if outputs.is_empty() && !effects {
-            return Ok(());
-        }
-        self.kernel_fits(import.graph.steps.len(), Limits::DEFAULT.steps, "steps")?;
-        let spec = Spec {
-            name: name.to_string(),
-            graph: import.graph,
-            body: super::graph::Body {
-                params: Vec::new(),
-                steps: import.steps,
-                results: outputs.iter().map(|(v, _)| *v).collect(),
-            },
-            inputs: import.inputs,
-            outputs,
-            row_index: self.scopes[scope].row_index.clone(),
-            rows: self.scopes[scope].rows,
-            loops: self.loops.clone(),
-            frozen: false,
-        };
-        let described = self.describe(&spec);
-        if let Some(like) = described.as_ref().and_then(|described| self.alike.get(&described.key)) {
-            let like = like.clone();
-            return self.launch_like(&spec, &like, described.map_or_else(Vec::new, |described| described.sources));
-        }
-        self.made += 1;
-        let split = super::caches::split(&spec, &self.context);
-        let count_bytes = split.as_ref().map(|split| split.count_bytes(self.context.max_rows));
-        let counts = count_bytes.map_or(0, |bytes| self.plan.slot(bytes).offset());
-        let builts = self.build(&spec, split.as_ref(), counts)?;
-        let Some(Described { key, mut sources, reports }) = described else {
-            builts.into_iter().for_each(|built| drop(self.push_built(built, spec.rows, &[])));
-            return Ok(());
-        };
-        sources.push(Arg::at(Base::Scratch, counts));
-        let made = builts.into_iter().map(|built| self.push_built(built, spec.rows, &sources));
-        let mut kernels: Vec<Option<Made>> = made.collect();
-        // Pushes come first, and only they report a failure.
-        kernels[0] = kernels[0].take().filter(|_| !reports);
-        if kernels.iter().any(|made| made.is_some()) {
-            self.alike.insert(key, Rc::new(Alike { count_bytes, kernels }));
-        }
-        Ok(())
-    }
-
-    /// The kernels of a launch; `counts` is where those of a split have their numbers of entries.
-    fn build(&mut self, spec: &Spec, split: Option<&Split>, counts: u64) -> Result<Vec<Built>, NotCompiled> {
-        if let Some(split) = split {
-            let pushes = split.pushes(&self.context, &mut self.messages, counts)?;
-            return Ok(vec![pushes, split.reads(&self.context, &mut self.messages, counts)?]);
-        }
-        let built = match super::linear::build(spec, &self.context, &mut self.messages)? {
-            Some(built) => built,
-            None => kernels::build(spec, &self.context, &mut self.messages)?,
-        };
-        self.kernel_fits(built.kernel.values.len(), Limits::DEFAULT.instructions, "instructions")?;
-        Ok(vec![built])
-    }
-
-    /// A launch whose kernels were made before, but for those that must be made anew.
-    fn launch_like(&mut self, spec: &Spec, like: &Alike, mut sources: Vec<Arg>) -> Result<(), NotCompiled> {
-        let counts = like.count_bytes.map_or(0, |bytes| self.plan.slot(bytes).offset());
-        sources.push(Arg::at(Base::Scratch, counts));
-        if cfg!(debug_assertions) {
-            self.is_like(spec, like, &sources, counts)?;
-        }
-        for made in &like.kernels {
-            match made {
-                Some(made) => {
-                    let args = made.args_for(&sources, spec.rows);
-                    self.push_made(made.kernel, args, (made.scratch, made.scratch_bytes), made.form, spec.rows);
-                }
-                // What is not alone and reports a failure are pushes.
-                None => {
-                    if let Some(split) = super::caches::split(spec, &self.context) {
-                        let pushes = split.pushes(&self.context, &mut self.messages, counts)?;
-                        self.push_built(pushes, spec.rows, &sources);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Asserts that a launch needs no other kernels and arguments than those that were made before.
-    fn is_like(&mut self, spec: &Spec, like: &Alike, sources: &[Arg], counts: u64) -> Result<(), NotCompiled> {
-        let messages = self.messages.clone();
-        let split = super::caches::split(spec, &self.context);
-        let builts = self.build(spec, split.as_ref(), counts)?;
-        self.messages = messages;
-        for (mut built, made) in builts.into_iter().zip(&like.kernels) {
-            let Some(made) = made else { continue };
-            built.kernel.name.clear();
-            assert_eq!(self.known.get(&built.kernel), Some(&made.kernel), "{}", spec.name);
-            assert_eq!(built.args, made.args_for(sources, spec.rows), "{}", spec.name);
-            assert_eq!((built.scratch_bytes, built.form), (made.scratch_bytes, made.form), "{}", spec.name);
-        }
-        Ok(())
-    }
-
-    /// Adds a kernel, or finds one that is the same.
-    pub fn kernel(&mut self, mut kernel: Kernel) -> KernelId {
-        let name = std::mem::take(&mut kernel.name);
-        if let Some(id) = self.known.get(&kernel) {
-            return *id;
-        }
-        let id = KernelId(self.kernels.len() as u32);
-        self.known.insert(kernel.clone(), id);
-        kernel.name = format!("k{}_{name}", id.0);
-        self.kernels.push(kernel);
-        id
-    }
-
-    /// Appends the launch of a finished kernel; gives what it takes to launch it again with other sources.
-    fn push_built(&mut self, built: Built, rows: RowsId, sources: &[Arg]) -> Option<Made> {
-        let Built { kernel, args, scratch, scratch_bytes, form } = built;
-        let kernel = self.kernel(kernel);
-        let weights_end = self.context.weights.section.bytes as u64;
-        let args_of = Made::given(&args, sources, rows, weights_end);
-        self.push_made(kernel, args, (scratch, scratch_bytes), form, rows);
-        Some(Made { kernel, args: args_of?, scratch, scratch_bytes, form })
-    }
-
-    /// Appends the launch of a kernel, with memory of its own if it needs any.
-    fn push_made(
-        &mut self,
-        kernel: KernelId,
-        mut args: Vec<Arg>,
-        (scratch, scratch_bytes): ((usize, usize), u64),
-        form: Form,
-        rows: RowsId,
-    ) {
-        let (work, units) = match form {
-            Form::Heads { heads, grain } => {
-                let pieces = super::caches::PIECES;
-                (Work::in_pieces(heads, Some(rows), grain, pieces), pieces as usize)
-            }
-            Form::Serial => (Work::once(), 1),
-            Form::Rows => (Work::parallel(1, Some(rows), 4), self.context.max_rows),
-            // Four pieces for each of two threads, if there are so many groups.
-            Form::Units(n) => (Work::parallel(n, None, n.div_ceil(8).max(1)), 1),
-        };
-        if scratch_bytes > 0 {
-            let size = scratch_bytes.next_multiple_of(64);
-            let slot = self.plan.slot(size * units as u64 + 64);
-            args[scratch.0] = Arg::at(Base::Scratch, slot.offset());
-            args[scratch.1] = Arg::constant(size as i64);
-        }
-        self.push_launch(kernel, args, work);
-    }
-
-    /// Appends a launch.
-    pub fn push_launch(&mut self, kernel: KernelId, args: Vec<Arg>, work: Work) {
-        self.plan.launch(&args);
-        self.push_step(Step::Launch { kernel, args, work });
-    }
-
-    /// Appends a step to the innermost list.
-    pub fn push_step(&mut self, step: Step) {
-        if let Step::LoadRows { offset, .. } = &step {
-            self.plan.touch(*offset);
-        }
-        self.steps.last_mut().expect("a list is open").push(step);
     }
 }
 

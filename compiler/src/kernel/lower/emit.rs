@@ -10,8 +10,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::NotCompiled;
 use super::access::Buffer;
-use super::cache::Grow;
 use super::graph::{Act, Body, Graph, Step, StepId, V};
+use super::growing::Grow;
 use super::heads::Heads;
 use super::index::Ix;
 use super::state::StateLayout;

@@ -1,8 +1,10 @@
-//! Products of the entries of a cache with vectors of several rows: the dot product of each entry with a row's vector (scores),
-//! and the sum of the entries weighted by a row's numbers (a mixture). Rows that see the same entries share each load of one.
+//! Products of the entries of a cache with vectors of several rows: the dot product of each entry with a row's vector
+//! (scores), and the sum of the entries weighted by a row's numbers (a mixture). Rows that see the same entries share
+//! each load of one.
 //!
-//! Orders of summation are those of `matmul` (spec/numerics.md): 16 partials by lane for a dot product, entries ascending for a
-//! mixture. Entries are counted absolutely here; a row's numbers lie where the dense places of [`super::cache`] say.
+//! Orders of summation are those of `matmul` (spec/numerics.md): 16 partials by lane for a dot product, entries
+//! ascending for a mixture. Entries are counted absolutely here; a row's numbers lie where the dense places of
+//! [`super::cache`] say.
 
 use super::NotCompiled;
 use super::access::{Buffer, mem};
@@ -237,7 +239,8 @@ struct Entries {
     places: i32,
 }
 
-/// Where a run of entries meets a row: the vector and the results, each at the run's first entry if it has one number per entry.
+/// Where a run of entries meets a row: the vector and the results, each at the run's first entry if it has one number
+/// per entry.
 type Meeting = (Value, Value);
 
 impl Entries {

@@ -242,8 +242,8 @@ impl Emit<'_> {
                 (self.places(b, &grow), Some(grow))
             }
         };
-        // Numbers from data, and lanes behind the last element, may be anything: they must not leave the table. u32 from
-        // 2^31 on is negative here, and outside too.
+        // Numbers from data, and lanes behind the last element, may be anything: they must not leave the table. u32
+        // from 2^31 on is negative here, and outside too.
         let (reached, inside) = (b.le(zero, chosen), b.lt(chosen, length));
         let present = b.and(reached, inside);
         let last = b.sub(length, one);

@@ -76,7 +76,8 @@ impl<'m> Maker<'m> {
 /// What [`Maker::find`] found.
 pub enum Found<'m> {
     Stored(Stored),
-    /// A node that is copied into the graphs of its readers, with its result as the node's own scope and region have it.
+    /// A node that is copied into the graphs of its readers, with its result as the node's own scope and region have
+    /// it.
     Node(usize, &'m Region, NodeId, Value),
 }
 

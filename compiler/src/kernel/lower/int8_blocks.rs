@@ -1,6 +1,6 @@
-//! Exact products of int8 codes whose scales change along a row: one integer sum for each stretch of inputs that shares a block of
-//! the input and a scale of the weight, then the terms added up, ascending. Row by row; whole rows of one scale are
-//! [`super::quantised`].
+//! Exact products of int8 codes whose scales change along a row: one integer sum for each stretch of inputs that shares
+//! a block of the input and a scale of the weight, then the terms added up, ascending. Row by row; whole rows of one
+//! scale are [`super::quantised`].
 
 use super::NotCompiled;
 use super::elementwise::Math;

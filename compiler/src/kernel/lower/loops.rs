@@ -2,8 +2,8 @@
 
 use super::NotCompiled;
 use super::access::Tail;
-use super::cache::Grow;
 use super::emit::Emit;
+use super::growing::Grow;
 use super::index::Ix;
 use crate::ir::Dim;
 use crate::kernel::build::Builder;

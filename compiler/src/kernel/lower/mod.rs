@@ -1,10 +1,11 @@
 //! The lowering: from a module whose entries are lifted over time to a program of kernels.
 //!
-//! [`driver`] walks an entry and turns each node into a launch, or into the compaction, gathering and scattering
-//! that control over many rows needs ([`control`]). A kernel's graph is made in step form ([`graph`]) and emitted
-//! row by row ([`kernels`], [`emit`], or for linear layers strip by strip, [`linear`]): elementwise steps and views are evaluated where they are used ([`eval`],
-//! [`elementwise`]), the others each in their file. [`state`] and [`weights`] say where things lie, [`plan`] reuses the
-//! arena by liveness. What has no kernel form yet is an error with the node's origin, never a wrong result.
+//! [`driver`] walks an entry and turns each node into a launch ([`launch`]), or into the compaction, gathering and
+//! scattering that control over many rows needs ([`control`]). A kernel's graph is made in step form ([`graph`]) and
+//! emitted row by row ([`kernels`], [`emit`], or for linear layers strip by strip, [`linear`]): elementwise steps and
+//! views are evaluated where they are used ([`eval`], [`elementwise`]), the others each in their file. [`state`] and
+//! [`weights`] say where things lie, [`plan`] reuses the arena by liveness. What has no kernel form yet is an error
+//! with the node's origin, never a wrong result.
 
 mod access;
 mod alike;
@@ -20,12 +21,14 @@ mod entry_products;
 mod eval;
 mod float_rows;
 mod graph;
+mod growing;
 mod heads;
 mod import;
 mod index;
 mod inline;
 mod int8_blocks;
 mod kernels;
+mod launch;
 mod linear;
 mod loops;
 mod plan;

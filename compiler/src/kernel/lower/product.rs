@@ -128,8 +128,8 @@ impl<'a> Emit<'a> {
         }
     }
 
-    /// The terms of runs of `n` of `columns` places, added up ascending, the first as it is. `term` gives `count` of them for
-    /// the run that starts at a place and has so many. Many runs are a loop.
+    /// The terms of runs of `n` of `columns` places, added up ascending, the first as it is. `term` gives `count` of
+    /// them for the run that starts at a place and has so many. Many runs are a loop.
     pub fn sum_of_runs(
         &mut self,
         b: &mut Builder,
@@ -175,7 +175,8 @@ impl<'a> Emit<'a> {
         }
     }
 
-    /// 16 products added to the sums that [`Emit::product_total`] ends: one sum, and for `signs` a second of the vector.
+    /// 16 products added to the sums that [`Emit::product_total`] ends: one sum, and for `signs` a second of the
+    /// vector.
     pub fn add_product(
         &mut self,
         b: &mut Builder,
@@ -196,7 +197,8 @@ impl<'a> Emit<'a> {
         vec![b.add(sums[0], product)]
     }
 
-    /// The product that the sums of [`Emit::add_product`] give: for signs twice that of the elements with +1, less that of all.
+    /// The product that the sums of [`Emit::add_product`] give: for signs twice that of the elements with +1, less that
+    /// of all.
     pub fn product_total(&mut self, b: &mut Builder, signs: bool, sums: &[Value]) -> Value {
         let sum = b.red_add(sums[0]);
         if !signs {

@@ -1,8 +1,9 @@
 //! Where states lie in a stream's block, and what makes a used block new again.
 //!
 //! Entries that share states form a group with one block. A growing axis keeps the number of entries pushed so
-//! far and, if the graph reads them, the positions of the entries; its states lie as their types say, with room for as many
-//! entries as there are slots, so that the entries of one head are neighbours. Resetting a block need not touch entries at all.
+//! far and, if the graph reads them, the positions of the entries; its states lie as their types say, with room for as
+//! many entries as there are slots, so that the entries of one head are neighbours. Resetting a block need not touch
+//! entries at all.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -266,8 +267,8 @@ pub fn reach(module: &Module, axis: AxisId, max_context: usize) -> usize {
     }
 }
 
-/// Entries that an axis has room for. Where entries are `looked_at` beyond single recent ones, all rows of a call push before
-/// the first of them reads, so a ring keeps what the first row sees until the last has pushed.
+/// Entries that an axis has room for. Where entries are `looked_at` beyond single recent ones, all rows of a call push
+/// before the first of them reads, so a ring keeps what the first row sees until the last has pushed.
 fn slots(module: &Module, axis: AxisId, looked_at: bool, options: &Options) -> usize {
     let reach = reach(module, axis, options.max_context);
     match module.axis(axis).capacity {

@@ -130,7 +130,8 @@ pub fn scale_group(layout: Layout) -> Group {
 }
 
 impl Emit<'_> {
-    /// Code times scale of a packed weight at a place, or at 16 along its last axis. The axes before the last make the row.
+    /// Code times scale of a packed weight at a place, or at 16 along its last axis. The axes before the last make the
+    /// row.
     pub fn decode(&mut self, b: &mut Builder, weight: WeightId, at: &[Ix], wide: bool) -> Result<Value, NotCompiled> {
         let shape = &self.module.weight(weight).shape;
         let leading = at.len().saturating_sub(1);

@@ -447,8 +447,8 @@ pub(super) fn union<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> Vec<usize>
     leads
 }
 
-/// The element of values that must have one in common: that of the first which has one, else the one wanted around them.
-/// Literals alone are f32 if one of them is written as a float, else by their nature (none is given).
+/// The element of values that must have one in common: that of the first which has one, else the one wanted around
+/// them. Literals alone are f32 if one of them is written as a float, else by their nature (none is given).
 pub(super) fn common_elem<'v, 'a: 'v>(
     values: impl IntoIterator<Item = &'v Val<'a>, IntoIter: Clone>,
     hint: Option<Elem>,

@@ -145,7 +145,8 @@ impl<'a> Elaborator<'a> {
         if failed { Err(Reported) } else { Ok(out) }
     }
 
-    /// Arguments that have one element in common, all but the first `others`: literals in one take that of those before it.
+    /// Arguments that have one element in common, all but the first `others`: literals in one take that of those before
+    /// it.
     fn evaluate_alike(&mut self, args: &'a [Arg], others: usize, hint: Option<Elem>) -> R<Vec<Given<'a>>> {
         let mut out: Vec<Given<'a>> = Vec::new();
         let mut failed = false;

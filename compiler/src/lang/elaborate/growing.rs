@@ -1,7 +1,8 @@
 //! Growing axes: which states share one, what a push must keep to, and what is said of values whose entries do not fit.
 //!
-//! Two states of one block with the same kind of axis are taken to share it. Whether they do is known at the end, when all
-//! pushes are: states that were not pushed at the same places get axes of their own, and the model is elaborated again.
+//! Two states of one block with the same kind of axis are taken to share it. Whether they do is known at the end, when
+//! all pushes are: states that were not pushed at the same places get axes of their own, and the model is elaborated
+//! again.
 
 use std::collections::HashMap;
 
@@ -102,7 +103,8 @@ impl<'a> Elaborator<'a> {
         })
     }
 
-    /// Looks at the lengths of all growing values. Gives the states that must not share an axis, if it is not known yet.
+    /// Looks at the lengths of all growing values. Gives the states that must not share an axis, if it is not known
+    /// yet.
     pub(super) fn growing_values(&mut self) -> Option<Apart> {
         if self.diagnostics.has_errors() {
             return None;

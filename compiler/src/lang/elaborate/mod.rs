@@ -149,7 +149,8 @@ pub(super) fn elaborate(
     options: &Options,
 ) -> Result<(Module, Diagnostics), Diagnostics> {
     // Evaluation recurses over expressions, blocks and branches, each depth limited; the product
-    // of the limits is more than the stack of a test or main thread holds. A stack needs no thread, which may not be had.
+    // of the limits is more than the stack of a test or main thread holds. A stack needs no thread, which may not be
+    // had.
     const STACK: usize = 512 << 20;
     // What cannot be mapped now is an error; `grow` would panic.
     if let Err(error) = sterna_runtime::Buffer::zeroed(STACK) {

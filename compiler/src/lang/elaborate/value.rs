@@ -59,7 +59,8 @@ pub(super) enum Val<'a> {
     Poison,
 }
 
-/// A list, with what would need a walk over all that is in it: lists in lists may share, so that the walk would be long.
+/// A list, with what would need a walk over all that is in it: lists in lists may share, so that the walk would be
+/// long.
 pub(super) struct List<'a> {
     values: Vec<Val<'a>>,
     /// Elements that are no lists, those of inner lists included; lists without any count as one.

@@ -1,7 +1,7 @@
 //! The finished module against the verifier: what means nothing is refused at its place in the text.
 //!
-//! Most of it is refused while it is elaborated, with more to say. What is left is what only whole regions show, such as
-//! states along one axis of which one is not pushed.
+//! Most of it is refused while it is elaborated, with more to say. What is left is what only whole regions show, such
+//! as states along one axis of which one is not pushed.
 
 use std::collections::HashMap;
 

@@ -69,8 +69,8 @@ fn every_code_is_listed() {
     }
 }
 
-/// What a file is made of: a rule of the grammar within another, an operator, a function of the language; each with a place
-/// where it occurs. The header is not counted.
+/// What a file is made of: a rule of the grammar within another, an operator, a function of the language; each with a
+/// place where it occurs. The header is not counted.
 fn constructs(text: &str) -> BTreeMap<String, String> {
     fn collect(pair: Pair<'_, Rule>, found: &mut BTreeMap<String, String>) {
         let (rule, own) = (pair.as_rule(), pair.as_str());

@@ -70,7 +70,8 @@ fn foldable(region: &Region, node: &Node) -> bool {
     }
 }
 
-/// Whether the results are not much larger than the operands. A broadcast is never smaller than what it repeats: it stays.
+/// Whether the results are not much larger than the operands. A broadcast is never smaller than what it repeats: it
+/// stays.
 fn small(region: &Region, node: &Node) -> bool {
     if matches!(node.op, Op::Broadcast { .. }) {
         return false;

@@ -1,9 +1,9 @@
 //! Constants, and what depends on weights only, are computed before running.
 //!
-//! Four steps, each in its file: leaves move into the regions that use them (`sink`); operations that change nothing go, products of a
-//! weight with a vector become linears (`simplify`); operations on constants are evaluated by the interpreter (`evaluate`); float
-//! expressions of weights become computed weights, evaluated once at load (`weights`), and so do the values of weights that states of
-//! another type start from.
+//! Four steps, each in its file: leaves move into the regions that use them (`sink`); operations that change nothing
+//! go, products of a weight with a vector become linears (`simplify`); operations on constants are evaluated by the
+//! interpreter (`evaluate`); float expressions of weights become computed weights, evaluated once at load (`weights`),
+//! and so do the values of weights that states of another type start from.
 
 mod evaluate;
 mod simplify;

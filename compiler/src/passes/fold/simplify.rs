@@ -34,7 +34,8 @@ fn is_identity(region: &Region, node: &Node) -> bool {
     }
 }
 
-/// `W @ x` with a float weight and a vector is the linear layer of that weight, with the same sums; says how many there were.
+/// `W @ x` with a float weight and a vector is the linear layer of that weight, with the same sums; says how many there
+/// were.
 pub(super) fn products(module: &Module, region: &mut Region) -> Result<usize, PassError> {
     let is_linear = |region: &Region, node: &Node| {
         let Op::MatMul { batch: 0 } = node.op else {

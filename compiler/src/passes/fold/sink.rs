@@ -1,4 +1,5 @@
-//! Leaves move into the regions that use them, where they can be seen: a linear's weight is then a node of its own region.
+//! Leaves move into the regions that use them, where they can be seen: a linear's weight is then a node of its own
+//! region.
 
 use rustc_hash::FxHashMap;
 

@@ -59,8 +59,8 @@ impl Computed {
     }
 }
 
-/// States start from weights of their own type: what is stored otherwise, or the same for each place of leading axes, is
-/// computed from the weight that the model names.
+/// States start from weights of their own type: what is stored otherwise, or the same for each place of leading axes,
+/// is computed from the weight that the model names.
 pub(super) fn starts(module: &mut Module, computed: &mut Computed) {
     for i in 0..module.states.len() {
         let (ty, origin) = (module.states[i].ty.clone(), module.states[i].origin);
@@ -193,8 +193,8 @@ impl Reads {
     }
 }
 
-/// Whether a value that depends on weights only is to be kept as a weight: also a large one, since a step that computed it
-/// anew would read as much and compute besides.
+/// Whether a value that depends on weights only is to be kept as a weight: also a large one, since a step that computed
+/// it anew would read as much and compute besides.
 fn worth(region: &Region, value: Value, reads: &Reads) -> bool {
     let Some(id) = region.producer(value) else {
         return false;

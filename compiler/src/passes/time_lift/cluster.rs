@@ -1,7 +1,7 @@
 //! Finds the recurrences of a region: the nodes that must run step by step, in one sweep.
 //!
-//! All uses of one state belong together, and so does everything along one growing axis, for each step must see its own length
-//! of it. What lies between such nodes belongs to them too. A choice or repeat that has a state all to itself is
+//! All uses of one state belong together, and so does everything along one growing axis, for each step must see its own
+//! length of it. What lies between such nodes belongs to them too. A choice or repeat that has a state all to itself is
 //! no recurrence here: it is lifted, and the state's uses are found again in its body.
 
 use rustc_hash::{FxHashMap, FxHashSet};

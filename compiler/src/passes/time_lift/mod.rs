@@ -1,8 +1,8 @@
 //! From the graph of one step to the graph of all steps of a call (spec/language.md, "Time lifting").
 //!
-//! What depends on the step gets a leading time axis; what does not stays as it is. Recurrences (`cluster` finds them) become `scan`
-//! nodes whose bodies stay in step form. `If`, `repeat` and `experts` keep their form with lifted bodies, unless they are part
-//! of a recurrence. Each operation's own rule is in `lift`.
+//! What depends on the step gets a leading time axis; what does not stays as it is. Recurrences (`cluster` finds them)
+//! become `scan` nodes whose bodies stay in step form. `If`, `repeat` and `experts` keep their form with lifted bodies,
+//! unless they are part of a recurrence. Each operation's own rule is in `lift`.
 
 mod cluster;
 mod lift;

@@ -2,9 +2,9 @@
 //! observes, and the state after each step.
 //!
 //! The first way, the graph as elaborated and interpreted step by step, is what the model means ([`reference`]). The
-//! others must find the same ([`against`]); [`compare`] does both for one session. A [`Script`] says what the model is run
-//! on, [`record`] notes what a way finds, [`snapshots`] reads states out of an engine, [`kernels`] runs a program in the
-//! kernel interpreter.
+//! others must find the same ([`against`]); [`compare`] does both for one session. A [`Script`] says what the model is
+//! run on, [`record`] notes what a way finds, [`snapshots`] reads states out of an engine, [`kernels`] runs a program
+//! in the kernel interpreter.
 
 mod difference;
 mod kernels;

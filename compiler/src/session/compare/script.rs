@@ -35,7 +35,8 @@ pub trait Script {
 pub struct Elements {
     /// The elements, see [`draw`].
     pub elements: Vec<u32>,
-    /// Most steps of one call, for each way to run in batches; a call never has more rows than the model was compiled for.
+    /// Most steps of one call, for each way to run in batches; a call never has more rows than the model was compiled
+    /// for.
     pub batches: Vec<usize>,
 }
 
@@ -62,8 +63,8 @@ impl Script for Elements {
     }
 }
 
-/// Elements that look random, the same for each seed, from the range that the stream declares, or from those that can be
-/// predicted if it declares none.
+/// Elements that look random, the same for each seed, from the range that the stream declares, or from those that can
+/// be predicted if it declares none.
 ///
 /// # Errors
 /// The model has no stream with logits.

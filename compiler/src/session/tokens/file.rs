@@ -1,5 +1,6 @@
-//! What a tokenizer file may ask for. The library that reads it allocates and recurses as the file says, so what no process
-//! could bear is refused here, before the library sees it; and what belongs to training is noted, since it never acts.
+//! What a tokenizer file may ask for. The library that reads it allocates and recurses as the file says, so what no
+//! process could bear is refused here, before the library sees it; and what belongs to training is noted, since it
+//! never acts.
 
 use std::fmt;
 
@@ -11,8 +12,9 @@ use serde_json::Value;
 
 /// Bytes of one token: one level of a tree each.
 const MAX_TOKEN: usize = 4096;
-/// How many times as long a text may become before it is cut into tokens. Real files stay below 10,000: their bounds for
-/// compatibility forms (11), tables of characters (33) and marks of words (4) multiply, though no text is at all of them.
+/// How many times as long a text may become before it is cut into tokens. Real files stay below 10,000: their bounds
+/// for compatibility forms (11), tables of characters (33) and marks of words (4) multiply, though no text is at all of
+/// them.
 const MAX_GROWTH: f64 = 65536.0;
 /// Parts within parts.
 const MAX_DEPTH: usize = 16;

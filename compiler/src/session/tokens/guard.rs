@@ -1,5 +1,5 @@
-//! Calls into a library that panics over input it did not expect. The panic becomes an error in its own words and prints
-//! nothing. What would end the process (memory, stack) no guard can catch: `file` refuses it before.
+//! Calls into a library that panics over input it did not expect. The panic becomes an error in its own words and
+//! prints nothing. What would end the process (memory, stack) no guard can catch: `file` refuses it before.
 
 use std::any::Any;
 use std::cell::Cell;

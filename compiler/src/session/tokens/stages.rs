@@ -1,8 +1,9 @@
 //! Decoders of tokenizers, piece by piece: what each may give out before the tokens that follow are known.
 //!
-//! A decoder of the library maps all tokens of a text at once. Here a token comes in pieces, and a stage passes on what no
-//! later piece can change: a decoder that joins all tokens makes one token of them that ends with the text, and those
-//! behind it work on a token that grows. Where a decoder needs a whole token its stage collects it, and asks the library.
+//! A decoder of the library maps all tokens of a text at once. Here a token comes in pieces, and a stage passes on what
+//! no later piece can change: a decoder that joins all tokens makes one token of them that ends with the text, and
+//! those behind it work on a token that grows. Where a decoder needs a whole token its stage collects it, and asks the
+//! library.
 
 use sterna_runtime::text::Utf8Stream;
 use tokenizers::decoders::DecoderWrapper;
@@ -287,8 +288,9 @@ fn characters(run: &mut Vec<u8>, out: &mut Pieces) {
     }
 }
 
-/// The bytes that a token of a byte-level vocabulary spells; one with other characters is taken as it is. Printable bytes
-/// of Latin-1 stand for themselves, the others for the characters from U+0100 on, in order (`bytes_to_unicode` of GPT-2).
+/// The bytes that a token of a byte-level vocabulary spells; one with other characters is taken as it is. Printable
+/// bytes of Latin-1 stand for themselves, the others for the characters from U+0100 on, in order (`bytes_to_unicode` of
+/// GPT-2).
 fn bytes_of(token: &str) -> Vec<u8> {
     let byte = |c: char| match u32::from(c) {
         code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => Some(code as u8),

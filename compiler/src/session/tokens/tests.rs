@@ -1,4 +1,5 @@
-//! Streams against the library's own decoding of all tokens at once, over every kind of decoder and awkward vocabularies.
+//! Streams against the library's own decoding of all tokens at once, over every kind of decoder and awkward
+//! vocabularies.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

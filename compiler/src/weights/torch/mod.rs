@@ -1,8 +1,8 @@
 //! Files that `torch.save` writes: a ZIP archive with a pickle and raw storages, or, from before, all of it in a row.
 //!
 //! `zip` and `legacy` give the storages as ranges of the mapped file, `pickle` reads the value into plain nodes without
-//! executing anything, and one file per layout (`compact`, `state`) makes a tensor table of them. Storages are looked up
-//! only for tensors that the layout lists: an optimizer's are never touched.
+//! executing anything, and one file per layout (`compact`, `state`) makes a tensor table of them. Storages are looked
+//! up only for tensors that the layout lists: an optimizer's are never touched.
 
 mod compact;
 mod legacy;

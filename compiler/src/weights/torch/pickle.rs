@@ -1,9 +1,9 @@
 //! The pickle machine: reads the pickles that torch writes, of protocols 2 to 5, and executes nothing.
 //!
 //! It knows a closed list of opcodes. A call is not made: a few names build a node (an empty dictionary, a tensor
-//! reference, see [`Global`]), everything else leaves an opaque node that says what it would have been. The stack, the memo
-//! and the arena hold indices, so a memo bomb is as small as its text; the number of nodes is at most the number of
-//! pickle bytes and at most [`MAX_NODES`]. There is no recursion. `tensors` has what torch's own names build.
+//! reference, see [`Global`]), everything else leaves an opaque node that says what it would have been. The stack, the
+//! memo and the arena hold indices, so a memo bomb is as small as its text; the number of nodes is at most the number
+//! of pickle bytes and at most [`MAX_NODES`]. There is no recursion. `tensors` has what torch's own names build.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! How large the file is that `torch.save` makes of a compact checkpoint. Its pickle is written as Python writes it, memo
-//! and all; of the storages and the archive around them only the bytes are counted, so that nothing grows with the
+//! How large the file is that `torch.save` makes of a compact checkpoint. Its pickle is written as Python writes it,
+//! memo and all; of the storages and the archive around them only the bytes are counted, so that nothing grows with the
 //! weights. Files are not made here.
 
 use std::collections::HashMap;

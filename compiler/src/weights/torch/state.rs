@@ -1,5 +1,6 @@
-//! Layout: a state dictionary, names to tensors. It is the whole value, or stands under one of the usual keys with a config,
-//! plain values and an optimizer beside it. Nothing of what stands beside it is read, not even the places of its storages.
+//! Layout: a state dictionary, names to tensors. It is the whole value, or stands under one of the usual keys with a
+//! config, plain values and an optimizer beside it. Nothing of what stands beside it is read, not even the places of
+//! its storages.
 
 use std::collections::HashSet;
 

@@ -51,8 +51,8 @@ impl Machine<'_> {
         (self.arena.text(tag) == Some("storage")).then_some(StorageRef { elements_are, key, elements, part })
     }
 
-    /// What a call would give, or a class of these arguments. Nothing is called, and nothing is copied: a shared argument
-    /// may stand in any number of calls.
+    /// What a call would give, or a class of these arguments. Nothing is called, and nothing is copied: a shared
+    /// argument may stand in any number of calls.
     pub(super) fn call(&mut self, callable: NodeId, arguments: NodeId) -> Step<()> {
         let Node::Tuple(items) = self.arena.node(arguments) else {
             return Err(self.kind("a tuple", arguments));
@@ -110,7 +110,8 @@ impl Machine<'_> {
     }
 
     fn tensor(&self, function: Global, arguments: &[NodeId]) -> Option<TensorRef> {
-        // four arguments in the first version, six later; metadata may follow, and in the third version the dtype before it
+        // four arguments in the first version, six later; metadata may follow, and in the third version the dtype
+        // before it
         let (&[storage, first, shape, strides], rest) = arguments.split_first_chunk::<4>()?;
         let Node::Storage(held) = self.arena.node(storage) else {
             return None;
