@@ -97,6 +97,10 @@ pub fn split(spec: &Spec, context: &Context<'_>) -> Option<Split> {
     };
     let outputs: Vec<V> = spec.outputs.iter().map(|(v, _)| *v).collect();
     let reads = needed(graph, &spec.body, &outputs, &FxHashSet::default(), true);
+    // A constant that is repeated along the entries has their number and reads none of them.
+    if !reads.iter().any(reading) {
+        return None;
+    }
     let part = |name: &str, steps: Vec<StepId>, outputs: Vec<(V, Place)>| {
         let used: FxHashSet<V> = steps.iter().flat_map(|&id| graph.steps[id].inputs.iter().copied()).collect();
         let yielded: FxHashSet<V> = outputs.iter().map(|(v, _)| *v).collect();
