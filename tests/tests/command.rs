@@ -164,6 +164,23 @@ fn usage_mistakes_are_two_and_input_mistakes_one() {
     assert_eq!(run(&["--version"]).status.code(), Some(0));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn messages_that_nobody_can_read_change_nothing() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let code = |arguments: &[&str]| sterna().args(arguments).stderr(full()).output().unwrap().status.code();
+    assert_eq!(code(&["check", "missing.json"]), Some(1));
+    assert_eq!(code(&["run", "-n", "2", "--stats"]), Some(0));
+}
+
+#[test]
+fn prompts_may_begin_with_a_hyphen() {
+    for prompt in ["- item", "-x", "--"] {
+        let shown = stdout(&["run", "-n", "4", "-p", prompt]);
+        assert!(shown.starts_with(prompt), "{shown}");
+    }
+}
+
 #[test]
 fn a_misspelt_key_is_underlined() {
     let scratch = tempfile::tempdir().unwrap();

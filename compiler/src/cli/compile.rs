@@ -37,6 +37,6 @@ pub fn write(session: &crate::session::Session, path: &std::path::Path) -> Outco
     let bytes = session.write_package(path, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     let parameters = session.module().parameters();
-    eprintln!("{}: {} parameters, {}", path.display(), output::grouped(parameters), output::bytes(bytes));
+    tell!("{}: {} parameters, {}", path.display(), output::grouped(parameters), output::bytes(bytes));
     Ok(())
 }

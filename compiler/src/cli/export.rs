@@ -74,6 +74,6 @@ pub fn run(arguments: Arguments) -> Outcome {
     let bytes = session.export_bit2(&arguments.output, options, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     let parameters = output::grouped(session.module().parameters());
-    eprintln!("{}: {parameters} parameters, {} bytes", arguments.output.display(), output::grouped(bytes));
+    tell!("{}: {parameters} parameters, {} bytes", arguments.output.display(), output::grouped(bytes));
     Ok(())
 }

@@ -76,7 +76,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     globs.extend(arguments.pointers.then(|| health::SURVIVORS.to_owned()));
     let session = options::observing(&arguments.model, Some(&arguments.weights), arguments.cache, globs)?;
     for (path, why) in session.hidden() {
-        eprintln!("warning: the probe `{path}` is left out: {why}");
+        tell!("warning: the probe `{path}` is left out: {why}");
     }
     let compile = arguments.engine.compile_options()?;
     match arguments.backend {

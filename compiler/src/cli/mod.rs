@@ -148,7 +148,7 @@ pub fn main() -> u8 {
         Ok(()) => 0,
         Err(failure) => {
             let (Failure::Input(text) | Failure::Usage(text) | Failure::Check(text)) = &failure;
-            eprintln!("{}", text.trim_end());
+            tell!("{}", text.trim_end());
             failure.code()
         }
     }

@@ -122,7 +122,7 @@ impl TokenizerArguments {
         let tokenizer = Tokenizer::open(&path, decoder.vocabulary())?;
         if !tokenizer.saved().is_empty() {
             let saved = tokenizer.saved().join(", ");
-            eprintln!("note: {}: {saved} saved in it: for training, nothing of it acts here", path.display());
+            tell!("note: {}: {saved} saved in it: for training, nothing of it acts here", path.display());
         }
         Ok(Some(tokenizer))
     }
@@ -225,7 +225,7 @@ pub fn observing(
         (None, None) => ModelSource::Bundled,
     };
     if let (Some(graphs), ModelSource::Bundled | ModelSource::Package(_)) = (&model.graphs, &source) {
-        eprintln!("note: --graphs {}: a package has its graph inside, so the folder is not read", graphs.display());
+        tell!("note: --graphs {}: a package has its graph inside, so the folder is not read", graphs.display());
     }
     let chosen = match (checkpoint, weights) {
         (Some(path), _) => WeightsSource::File(path.to_owned()),
@@ -252,7 +252,7 @@ pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Session, Sess
     bar.finish_and_clear();
     let warnings = session.rendered_warnings();
     if !warnings.is_empty() {
-        eprintln!("{}", warnings.trim_end());
+        tell!("{}", warnings.trim_end());
     }
     Ok(session)
 }

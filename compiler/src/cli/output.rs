@@ -10,13 +10,23 @@ macro_rules! say {
     ($($argument:tt)*) => { $crate::cli::output::text(&format!("{}\n", format_args!($($argument)*))) };
 }
 
+/// A line on stderr, formatted as by `eprintln!`. Where nobody can read it the command goes on, and keeps its exit code.
+macro_rules! tell {
+    ($($argument:tt)*) => { $crate::cli::output::told(&format!("{}\n", format_args!($($argument)*))) };
+}
+
+/// Writes to stderr, if that can be written; see `tell`.
+pub fn told(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// Writes a result to stdout. A reader that has seen enough closes the pipe: the command ends there, and well. Where
 /// stdout cannot be written otherwise (a full disk) it ends with an error.
 pub fn text(text: &str) {
     let mut stdout = std::io::stdout();
     if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         if error.kind() != ErrorKind::BrokenPipe {
-            eprintln!("error: cannot write to stdout: {error}");
+            tell!("error: cannot write to stdout: {error}");
         }
         std::process::exit(i32::from(error.kind() != ErrorKind::BrokenPipe));
     }

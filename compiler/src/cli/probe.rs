@@ -96,7 +96,7 @@ fn measure(session: &Session, engine: &mut impl Engine, arguments: &Arguments) -
     match sidecar(arguments) {
         Some(path) => {
             write(&path, &document)?;
-            eprintln!("wrote {}", path.display());
+            tell!("wrote {}", path.display());
             Ok(())
         }
         None => {

@@ -28,7 +28,7 @@ pub struct Arguments {
     #[command(flatten)]
     tokenizer: TokenizerArguments,
     /// The text to continue; for token models without a tokenizer a JSON array of ids. `-`: read from stdin.
-    #[arg(long, short, default_value = "", value_name = "TEXT")]
+    #[arg(long, short, default_value = "", value_name = "TEXT", allow_hyphen_values = true)]
     prompt: String,
     /// Continue the text of a file, all of it, a line feed at its end included. `-`: read from stdin.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
@@ -243,10 +243,10 @@ pub fn run(arguments: Arguments) -> Outcome {
     if let (End::Context, Some(room)) = (end, room) {
         let by = if room.by_options { ", by --context" } else { "" };
         let (of, made) = (arguments.max_new, elements.len());
-        eprintln!("the context is full after {} steps{by}: {made} of {of} {unit} were generated", room.steps);
+        tell!("the context is full after {} steps{by}: {made} of {of} {unit} were generated", room.steps);
     }
     if arguments.stats {
-        eprintln!(
+        tell!(
             "prompt: {} {unit} in {:.1} ms; generated {} {unit} in {seconds:.2} s, {:.0} {unit}/s on {} threads",
             prompt.len(),
             prefill.as_secs_f64() * 1e3,
@@ -254,11 +254,11 @@ pub fn run(arguments: Arguments) -> Outcome {
             elements.len() as f64 / seconds.max(1e-9),
             engine.pool().threads(),
         );
-        start.lines(resident).iter().for_each(|line| eprintln!("{line}"));
+        start.lines(resident).iter().for_each(|line| tell!("{line}"));
         if let Some(first_ms) = first_ms {
-            eprintln!("the first after {first_ms:.1} ms");
+            tell!("the first after {first_ms:.1} ms");
         }
-        skipping.iter().flat_map(Skipping::lines).for_each(|line| eprintln!("{line}"));
+        skipping.iter().flat_map(Skipping::lines).for_each(|line| tell!("{line}"));
     }
     Ok(())
 }

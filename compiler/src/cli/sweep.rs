@@ -98,7 +98,7 @@ pub fn run(arguments: Arguments) -> Outcome {
                 None => done += 1,
                 Some(error) => {
                     failed += 1;
-                    bar.suspend(|| eprintln!("{}: {error}", checkpoint.display()));
+                    bar.suspend(|| tell!("{}: {error}", checkpoint.display()));
                 }
             }
             results.add(&record)?;
@@ -107,7 +107,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     }
     bar.finish_and_clear();
     let all = results.report()?;
-    eprintln!(
+    tell!(
         "{done} evaluated with {} compiled architectures, {skipped} done before, {failed} failed; {all} in {}",
         sweep.compiled(),
         arguments.output.join("table.md").display()

@@ -11,7 +11,7 @@ use sterna_runtime::{Decoder, Engine, Pool};
 use super::agreement::open_values;
 use super::{
     CompileOptions, Compiled, LoadOptions, ModelSource, Result, Session, SessionError, Tokenizer, WeightsSource,
-    config_of_checkpoint, elements, evaluate, find_tokenizer, unchecked, window,
+    config_of_checkpoint, elements, evaluate, find_tokenizer, window,
 };
 use crate::input_file;
 use crate::weights::{self, Checkpoint};
@@ -47,7 +47,7 @@ pub struct Record {
     pub level: String,
     /// Elements predicted.
     pub predicted: usize,
-    /// Nats per element; absent if it is not finite.
+    /// Nats per element; absent where the evaluation failed, which it does where a logit is not finite.
     pub loss: Option<f64>,
     /// e to the loss.
     pub perplexity: Option<f64>,
@@ -139,8 +139,8 @@ impl Sweep {
         let room = architecture.session.room(&self.options.compile);
         let window = window(room, &decoder, self.options.window, elements.len())?;
         record.cut_to = Some(window).filter(|&w| w != self.options.window);
-        // A checkpoint that has diverged is a result too: its loss is no number.
-        let found = evaluate(&mut engine, &elements, window, unchecked, || {})?;
+        let found = evaluate(&mut engine, &elements, window, sterna_runtime::sample::finite, || {})
+            .map_err(|error| architecture.session.explained(error, &self.options.compile))?;
         if found.predicted == 0 {
             return Err(SessionError::Text("the text has no element to predict".into()));
         }

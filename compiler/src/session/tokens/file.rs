@@ -2,17 +2,18 @@
 //! process could bear is refused here, before the library sees it; and what belongs to training is noted, since it
 //! never acts.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 /// Bytes of one token: one level of a tree each.
 const MAX_TOKEN: usize = 4096;
-/// How many times as long a text may become before it is cut into tokens. Real files stay below 10,000: their bounds
+/// How many times as long a text may become before it is cut into tokens, and a token before it is shown. Real files stay below 10,000: their bounds
 /// for compatibility forms (11), tables of characters (33) and marks of words (4) multiply, though no text is at all of
 /// them.
 const MAX_GROWTH: f64 = 65536.0;
@@ -62,9 +63,16 @@ impl<'de> Deserialize<'de> for Longest {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Longest, A::Error> {
-                let mut longest = 0;
-                while let Some((token, _)) = map.next_entry::<String, IgnoredAny>()? {
+                let (mut longest, mut tokens, mut ids) = (0, HashSet::new(), HashSet::new());
+                while let Some((token, id)) = map.next_entry::<String, u32>()? {
                     longest = longest.max(token.len());
+                    // Which of two would be read is left to chance.
+                    if !ids.insert(id) {
+                        return Err(A::Error::custom(format!("two tokens have the id {id}")));
+                    }
+                    if let Some(token) = tokens.replace(token) {
+                        return Err(A::Error::custom(format!("the token {token:?} stands twice")));
+                    }
                 }
                 Ok(Longest(longest))
             }
@@ -112,6 +120,16 @@ pub(super) fn check(bytes: &[u8]) -> Result<Checked, String> {
     if growth > MAX_GROWTH {
         return Err(format!(
             "normalizer: a text may become {growth} times as long as it is, at most {MAX_GROWTH} times is read"
+        ));
+    }
+    let mut written = 1.0;
+    each(file.decoder.as_ref(), "decoder", 0, &mut |part, place| {
+        written *= grown(part, place)?;
+        Ok(())
+    })?;
+    if written > MAX_GROWTH {
+        return Err(format!(
+            "decoder: a token may become {written} times as long as it is, at most {MAX_GROWTH} times is written"
         ));
     }
     each(file.post_processor.as_ref(), "post_processor", 0, &mut template)?;
@@ -264,6 +282,9 @@ mod tests {
         refused("normalizer", deep, "within parts");
         let pieces = json!({ "type": "Sequence", "pretokenizers": [{ "type": "FixedLength", "length": 0 }] });
         refused("pre_tokenizer", pieces, "pre_tokenizer.pretokenizers[0]: pieces of length 0");
+        let parts = |n: usize| json!({ "type": "Sequence", "decoders": vec![tenfold.clone(); n] });
+        assert!(with("decoder", parts(4)).is_ok());
+        refused("decoder", parts(5), "decoder: a token may become 100000 times");
         refused("decoder", json!({ "type": "Strip", "content": "e", "start": 0, "stop": 99 }), "99 characters");
         let second = json!({ "type": "TemplateProcessing", "single": [{ "Sequence": { "id": "B", "type_id": 0 } }] });
         refused("post_processor", second, "second text");
@@ -272,6 +293,10 @@ mod tests {
         refused("truncation", json!({ "max_length": 2, "stride": 5 }), "stride of 5");
         let long = json!({ "type": "Unigram", "vocab": [["a".repeat(5000), -1.0]] });
         refused("model", long, "5000 bytes");
+        let ids = json!({ "type": "WordLevel", "vocab": { "a": 0, "b": 0 } });
+        refused("model", ids, "two tokens have the id 0");
+        let twice = r#"{ "model": { "type": "WordLevel", "vocab": { "a": 0, "a": 1 } } }"#;
+        assert!(check(twice.as_bytes()).unwrap_err().contains("the token \"a\" stands twice"));
         let words = json!({ "type": "WordPiece", "vocab": {}, "max_input_chars_per_word": 1u64 << 40 });
         refused("model", words, "words of 1099511627776");
     }

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::value::{Node, NodeId};
+use super::value::{Arena, Node, NodeId};
 use super::{LayoutError, Pairs, TorchFile};
 use crate::weights::{Contents, Format, Stored, TensorEntry, WeightsError};
 
@@ -125,16 +125,27 @@ fn summary(file: &TorchFile, pairs: &Pairs) -> String {
     }
 }
 
-/// The table of a state dictionary. Names are unique strings; values that are no tensors are listed as such.
+/// The table of a state dictionary. Names are unique strings; values that are no tensors are listed as such, and so is
+/// what stands under a key that is no string, since no weight has it for a name.
 pub(super) fn tensors(file: &mut TorchFile, pairs: &Pairs) -> Result<Vec<TensorEntry>, WeightsError> {
-    file.named(pairs)?
-        .into_iter()
-        .map(|(name, &id)| match file.arena.node(id) {
-            Node::Tensor(_) => file.tensor(name, id),
-            _ => {
-                let what = file.arena.describe(id);
-                Ok(TensorEntry { name, shape: Vec::new(), stored: Stored::Other { what } })
-            }
-        })
-        .collect()
+    let (texts, others) = pairs.iter().copied().partition::<Vec<_>, _>(|&(key, _)| file.arena.text(key).is_some());
+    let other = |arena: &Arena, name, id| TensorEntry {
+        name,
+        shape: Vec::new(),
+        stored: Stored::Other { what: arena.describe(id) },
+    };
+    let mut table = Vec::new();
+    for (name, &id) in file.named(&texts)? {
+        table.push(match file.arena.node(id) {
+            Node::Tensor(_) => file.tensor(name, id)?,
+            _ => other(&file.arena, name, id),
+        });
+    }
+    let arena = &file.arena;
+    table.extend(
+        others.into_iter().enumerate().map(|(number, (key, value))| {
+            other(arena, format!("(key {}: {})", number + 1, arena.describe(key)), value)
+        }),
+    );
+    Ok(table)
 }

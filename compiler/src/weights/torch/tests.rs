@@ -300,6 +300,17 @@ fn duplicate_tensors_and_other_values_are_refused() {
     assert!(open_file(&list).unwrap_err().to_string().contains("holds a list"));
 }
 
+#[test]
+fn what_stands_under_a_key_that_is_no_string_is_not_needed() {
+    let storage = [floats(&[2.0])];
+    let tensor = |p: Pickle| p.tensor("FloatStorage", 0, 1, 0, &[1], &[1]).raw(b"s");
+    let odd = |p: Pickle| tensor(tensor(p).int(3)).raw(b"N").text("x");
+    let file = open_file(&one(odd, &storage)).unwrap();
+    assert_eq!(read_w(&file), [2.0]);
+    let names: Vec<&str> = file.tensors().iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(names, ["w", "(key 1: an integer)", "(key 2: None)"]);
+}
+
 /// A compact file with one packed tensor of 2 x 5.
 fn packed(codes: [u8; 4], scale: f32, shape: [i64; 2]) -> Vec<u8> {
     let pickle = Pickle::new().raw(b"}(").text("format").text("compact_2bit").text("version").int(1).text("state");
