@@ -3,6 +3,7 @@
 pub mod mutate;
 pub mod programs;
 pub mod torch_writer;
+pub mod workers;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -60,11 +61,4 @@ pub fn largest_difference(found: &[Vec<f64>], expected: &[Vec<f64>]) -> f64 {
         a.iter().zip(b)
     })
     .fold(0.0, |worst, (a, b)| worst.max((a - b).abs()))
-}
-
-/// The zlib polynomial, bit by bit.
-pub fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0u32, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
-    })
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use sterna_tests::{crc32, failure, file, run, stdout, text};
+use sterna_tests::{failure, file, run, stdout, text};
 
 fn folder(case: &str) -> PathBuf {
     file("goldens/v76").join(case)
@@ -67,7 +67,7 @@ impl Parts {
         bytes[16..24].copy_from_slice(&(header.len() as u64).to_le_bytes());
         bytes[24..32].copy_from_slice(&(offset as u64).to_le_bytes());
         bytes[32..40].copy_from_slice(&((offset + self.data.len()) as u64).to_le_bytes());
-        bytes[40..44].copy_from_slice(&crc32(header.as_bytes()).to_le_bytes());
+        bytes[40..44].copy_from_slice(&crc32fast::hash(header.as_bytes()).to_le_bytes());
         bytes.extend(header.as_bytes());
         bytes.resize(offset, 0);
         bytes.extend(&self.data);

@@ -48,7 +48,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     }
     if arguments.all_levels {
         let first = how.levels[0].clone();
-        let others = Cpu::NAMES.map(|n| n.1).into_iter().filter(|l| l.runs_here() && *l != first.cpu);
+        let others = Cpu::here().filter(|level| *level != first.cpu);
         how.levels.extend(others.map(|cpu| Level { cpu, ..first.clone() }));
     }
     how.pin = !arguments.engine.no_pin;

@@ -320,10 +320,9 @@ fn fitted(param: &Param, ty: &Type, value: Tensor, steps: usize) -> Result<Tenso
 }
 
 fn in_range(param: &Param, value: &Tensor) -> Result<(), InterpError> {
-    match (param.range, param.outside(&value.data)) {
-        (Some((low, high)), Some(value)) => {
-            Err(Fault::OutOfRange { name: param.name.clone(), value, low, high }.into())
-        }
-        _ => Ok(()),
+    let Some((low, high)) = param.range else { return Ok(()) };
+    match value.data.outside((low, high)) {
+        None => Ok(()),
+        Some(value) => Err(Fault::OutOfRange { name: param.name.clone(), value, low, high }.into()),
     }
 }

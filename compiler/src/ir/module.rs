@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::graph::Region;
-use super::types::{Data, Elem, Encoding, Literal, Type};
+use super::types::{Elem, Encoding, Literal, Type};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -184,23 +184,6 @@ pub struct Param {
     pub kind: ParamKind,
     /// Inclusive bounds that the runtime checks at the border, in the parameter's own type.
     pub range: Option<(f64, f64)>,
-}
-
-impl Param {
-    /// The first element outside the range, if there is one; no number lies in no range.
-    pub fn outside(&self, data: &Data) -> Option<f64> {
-        let (low, high) = self.range?;
-        let at = |i| match data {
-            Data::F32(v) => f64::from(v[i]),
-            Data::I32(v) => f64::from(v[i]),
-            Data::U32(v) => f64::from(v[i]),
-            Data::U64(v) => v[i] as f64,
-            Data::I8(v) => f64::from(v[i]),
-            Data::U8(v) => f64::from(v[i]),
-            Data::Bool(v) => f64::from(u8::from(v[i])),
-        };
-        (0..data.len()).map(at).find(|x| !(low..=high).contains(x))
-    }
 }
 
 /// Where a parameter's value comes from.

@@ -323,6 +323,20 @@ impl Data {
         }
     }
 
+    /// The first element outside of a range, if there is one; NaN lies in none.
+    pub fn outside(&self, (low, high): (f64, f64)) -> Option<f64> {
+        let at = |i| match self {
+            Data::F32(v) => f64::from(v[i]),
+            Data::I32(v) => f64::from(v[i]),
+            Data::U32(v) => f64::from(v[i]),
+            Data::U64(v) => v[i] as f64,
+            Data::I8(v) => f64::from(v[i]),
+            Data::U8(v) => f64::from(v[i]),
+            Data::Bool(v) => f64::from(u8::from(v[i])),
+        };
+        (0..self.len()).map(at).find(|x| !(low..=high).contains(x))
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         match self {

@@ -115,6 +115,11 @@ impl Cpu {
 }
 
 impl Cpu {
+    /// The levels that run on this machine, the best last.
+    pub fn here() -> impl Iterator<Item = Cpu> {
+        Cpu::NAMES.into_iter().map(|(_, cpu)| cpu).filter(|cpu| cpu.runs_here())
+    }
+
     /// Whether the level has what [`crate::target::wide`] needs: AVX512F, AVX512BW, AVX512VL and AVX512-VNNI.
     #[cfg(target_arch = "x86_64")]
     pub fn has_wide(self) -> bool {

@@ -9,6 +9,7 @@ use sterna_tests::mutate::outcome::Job;
 use sterna_tests::mutate::search::Search;
 use sterna_tests::mutate::supervise::{LIMIT, Worker};
 use sterna_tests::mutate::{Kind, drive, make, worker};
+use sterna_tests::workers::exit;
 
 /// Makes mutants of packages, graphs, configs and checkpoints and tries each under guard pages.
 #[derive(Parser)]
@@ -46,14 +47,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(3),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
+    exit(run(&Arguments::parse()))
 }
 
 /// Whether no fault was found.

@@ -9,6 +9,7 @@ use sterna_tests::programs::outcome::{Job, Thorough};
 use sterna_tests::programs::search::{LIMIT, Search};
 use sterna_tests::programs::supervise::Worker;
 use sterna_tests::programs::{generate, render, worker};
+use sterna_tests::workers::exit;
 
 /// Makes random programs of the graph language and runs each in every way.
 #[derive(Parser)]
@@ -50,14 +51,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(3),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
+    exit(run(&Arguments::parse()))
 }
 
 /// Whether no fault was found.

@@ -150,7 +150,7 @@ fn pools() -> &'static [Arc<Pool>; 2] {
 
 /// Compiles a model and runs it for a few steps in some way.
 fn run(session: &Session, dice: &mut Dice) -> Result<Outcome, SessionError> {
-    let levels: Vec<Cpu> = Cpu::NAMES.map(|(_, level)| level).into_iter().filter(|level| level.runs_here()).collect();
+    let levels: Vec<Cpu> = Cpu::here().collect();
     let max_rows = dice.pick(&[1, 2, 3, 5, 16]);
     let options = compiling(dice.pick(&levels), max_rows);
     // Code takes longest by far: some is made, less of what is not small, and all is lowered and proven.

@@ -5,13 +5,13 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::drive::write;
 use super::outcome::{Answer, Job, Outcome};
 use super::supervise::{LIMIT, Worker};
 use super::{Kind, make};
+use crate::workers::{folder_name, locked, spread};
 
 /// Which mutants, and what to do with those that fail.
 #[derive(Clone, Debug)]
@@ -59,7 +59,6 @@ pub struct Tally {
     /// By kind and fault, the seeds.
     pub faults: BTreeMap<(Kind, String), Vec<u64>>,
     seconds: f64,
-    error: Option<String>,
 }
 
 impl fmt::Display for Tally {
@@ -101,27 +100,19 @@ impl Search {
     /// # Errors
     /// A worker that cannot be started, a folder that cannot be written.
     pub fn run(&self, executable: &Path) -> io::Result<Tally> {
-        let (next, tally, begun) = (AtomicU64::new(0), Mutex::new(Tally::default()), Instant::now());
+        let (tally, begun) = (Mutex::new(Tally::default()), Instant::now());
         let jobs = self.jobs();
-        std::thread::scope(|scope| {
-            for _ in 0..self.threads.max(1) {
-                scope.spawn(|| {
-                    let mut worker = Worker::new(executable, LIMIT);
-                    while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                        if let Err(error) = self.one(&mut worker, job, &tally, begun) {
-                            locked(&tally).error = Some(error.to_string());
-                            return;
-                        }
-                    }
-                });
-            }
-        });
+        spread(
+            self.threads,
+            || Worker::new(executable, LIMIT),
+            |worker, at| match jobs.get(at as usize) {
+                Some(job) => self.one(worker, job, &tally, begun).map(|()| true),
+                None => Ok(false),
+            },
+        )?;
         let mut tally = locked(&tally).clone();
         tally.seconds = begun.elapsed().as_secs_f64();
-        match tally.error.take() {
-            Some(error) => Err(io::Error::other(error)),
-            None => Ok(tally),
-        }
+        Ok(tally)
     }
 
     /// Short runs of each kind in turn.
@@ -204,16 +195,11 @@ pub fn needed(worker: &mut Worker, kind: Kind, seed: u64, fault: &str) -> io::Re
 fn keep(worker: &mut Worker, kind: Kind, answer: &Answer, folder: &Path) -> io::Result<()> {
     let fault = answer.outcome.kind();
     let undone = needed(worker, kind, answer.seed, &fault)?;
-    let word: String = fault.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(80).collect();
+    let word = folder_name(&fault, 80);
     let folder = folder.join(format!("{}-{word}-{}", kind.name(), answer.seed));
     std::fs::create_dir_all(&folder)?;
     let (mutant, _) = make(kind, answer.seed, undone);
     write(&mutant, &folder).map_err(io::Error::other)?;
     let (kind, seed, said) = (kind.name(), answer.seed, answer.outcome.text());
     std::fs::write(folder.join("said.txt"), format!("--kind {kind} --check {seed} --undone {undone}\n{said}\n"))
-}
-
-/// The tally, also where another thread has panicked.
-fn locked(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
-    tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,16 +1,13 @@
 //! The other side of a worker: starts it with limits, gives it runs of mutants, and notices at which one it dies or
 //! stays.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::Command;
 use std::time::Duration;
 
 use super::outcome::{Answer, Job, Outcome};
+use crate::workers::{Process, Stopped, WORKER};
 
-/// The argument that makes the command a worker.
-pub const WORKER: &str = "--worker";
 /// How long one mutant may take.
 pub const LIMIT: Duration = Duration::from_secs(10);
 /// Addresses that a worker may have, in KiB.
@@ -21,15 +18,9 @@ const RENEWED: u64 = 5000;
 /// A process that tries mutants one after the other, under guard pages.
 pub struct Worker {
     program: PathBuf,
-    running: Option<Running>,
+    /// With the number of mutants that it has tried.
+    running: Option<(Process, u64)>,
     limit: Duration,
-}
-
-struct Running {
-    child: Child,
-    input: ChildStdin,
-    answers: Receiver<String>,
-    tried: u64,
 }
 
 impl Worker {
@@ -38,24 +29,10 @@ impl Worker {
         Worker { program: program.to_owned(), running: None, limit }
     }
 
-    fn start(&self) -> std::io::Result<Running> {
+    fn start(&self) -> std::io::Result<Process> {
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("ulimit -c 0; ulimit -v {ADDRESSES}; exec \"$0\" {WORKER}")).arg(&self.program);
-        command.env("STERNA_GUARD", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
-        let missing = || std::io::Error::other("a worker without pipes");
-        let input = child.stdin.take().ok_or_else(missing)?;
-        let output = child.stdout.take().ok_or_else(missing)?;
-        let (sender, answers) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines() {
-                let Ok(line) = line else { break };
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        Ok(Running { child, input, answers, tried: 0 })
+        Process::start(command.env("STERNA_GUARD", "1"))
     }
 
     /// Tries all mutants of a job. One that does not answer in time is given five times as long once more, alone in a
@@ -88,7 +65,7 @@ impl Worker {
     fn once_more(&mut self, job: &Job) -> std::io::Result<Answer> {
         let mut found = None;
         let stopped = self.ask(job, self.limit * 5, &mut |answer| found = Some(answer))?;
-        self.stop();
+        self.running = None;
         let outcome = stopped.unwrap_or(Outcome::Hung);
         Ok(match found {
             Some(answer) if Duration::from_millis(answer.time) <= self.limit => answer,
@@ -98,59 +75,21 @@ impl Worker {
 
     /// Hears the answers to a job; gives what stopped it, if it was stopped.
     fn ask(&mut self, job: &Job, limit: Duration, heard: &mut dyn FnMut(Answer)) -> std::io::Result<Option<Outcome>> {
-        if self.running.as_ref().is_some_and(|running| running.tried > RENEWED) {
-            self.stop();
-        }
-        let (mut running, mut patience) = match self.running.take() {
+        let ((mut running, tried), mut patience) = match self.running.take().filter(|(_, tried)| *tried <= RENEWED) {
             Some(running) => (running, limit),
             // What mutants are made of is made first.
-            None => (self.start()?, limit * 6),
+            None => ((self.start()?, 0), limit * 6),
         };
-        let line = serde_json::to_string(job)?;
-        // A worker that has died shows below, where its answer is missing.
-        let _ = running.input.write_all(line.as_bytes()).and_then(|()| running.input.write_all(b"\n"));
-        let _ = running.input.flush();
+        running.give(job)?;
         for _ in 0..job.count {
-            match running.answers.recv_timeout(patience) {
-                Ok(line) => heard(serde_json::from_str(&line)?),
-                Err(RecvTimeoutError::Timeout) => {
-                    running.child.kill()?;
-                    running.child.wait()?;
-                    return Ok(Some(Outcome::Hung));
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    let status = running.child.wait()?;
-                    return Ok(Some(Outcome::Died(signal_of(status))));
-                }
+            match running.answer(patience)? {
+                Ok(answer) => heard(answer),
+                Err(Stopped::Died(signal)) => return Ok(Some(Outcome::Died(signal))),
+                Err(Stopped::Hung) => return Ok(Some(Outcome::Hung)),
             }
             patience = limit;
         }
-        running.tried += job.count;
-        self.running = Some(running);
+        self.running = Some((running, tried + job.count));
         Ok(None)
     }
-
-    fn stop(&mut self) {
-        if let Some(Running { mut child, input, .. }) = self.running.take() {
-            drop(input);
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-#[cfg(unix)]
-fn signal_of(status: std::process::ExitStatus) -> i32 {
-    use std::os::unix::process::ExitStatusExt;
-    status.signal().unwrap_or(0)
-}
-
-#[cfg(not(unix))]
-fn signal_of(_: std::process::ExitStatus) -> i32 {
-    0
 }

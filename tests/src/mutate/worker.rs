@@ -1,54 +1,27 @@
-//! The process in which mutants are tried: it takes jobs as lines of JSON and answers each mutant with a line.
-
-use std::io::{BufRead, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
+//! The process in which mutants are tried: it measures the time and the memory of each.
 
 use super::drive::check;
 use super::make;
 use super::outcome::{Answer, Job, Outcome};
+use crate::workers::{self, guarded};
 
 /// Resident memory of a process that no mutant may make it exceed, in KiB.
 pub const MEMORY: u64 = 1 << 20;
 
-/// What the panic of the present mutant said.
-static SAID: Mutex<Option<String>> = Mutex::new(None);
-
-/// Answers jobs until the input ends.
+/// Answers jobs until the input ends, each mutant with a line.
 ///
 /// # Errors
 /// The pipes to the other process.
 pub fn serve() -> std::io::Result<()> {
-    std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map_or_else(String::new, ToString::to_string);
-        let payload = info.payload();
-        let text = payload.downcast_ref::<&str>().map(ToString::to_string);
-        let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
-        if let Ok(mut said) = SAID.lock() {
-            said.get_or_insert_with(|| format!("{place}\n{text}"));
-        }
-    }));
-    let (input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
-    for line in input.lines() {
-        let job: Job = serde_json::from_str(&line?)?;
-        for seed in job.seed..job.seed + job.count {
-            let answer = guarded(&job, seed);
-            serde_json::to_writer(&mut output, &answer)?;
-            output.write_all(b"\n")?;
-            output.flush()?;
-        }
-    }
-    Ok(())
+    workers::serve(|job: &Job, answer| {
+        (job.seed..job.seed + job.count).try_for_each(|seed| answer(measured(job, seed)))
+    })
 }
 
-fn guarded(job: &Job, seed: u64) -> Answer {
+fn measured(job: &Job, seed: u64) -> Answer {
     forget_peak();
     let begun = processor_time();
-    let tried = catch_unwind(AssertUnwindSafe(|| check(&make(job.kind, seed, job.undone).0, seed)));
-    let mut outcome = tried.unwrap_or_else(|_| {
-        let said = SAID.lock().ok().and_then(|mut said| said.take());
-        Outcome::Panicked(said.unwrap_or_default())
-    });
+    let mut outcome = guarded(|| check(&make(job.kind, seed, job.undone).0, seed)).unwrap_or_else(Outcome::Panicked);
     let memory = peak();
     if memory > MEMORY && !outcome.is_fault() {
         outcome = Outcome::Memory(memory);

@@ -74,8 +74,7 @@ fn ways(job: &Job, graphs: &std::path::Path) -> Result<Outcome, SessionError> {
 /// The best level with one thread, with three and in the kernel interpreter; of the others one or all, now and then in
 /// the kernel interpreter too, since they have kernels of their own.
 fn levels(job: &Job) -> Vec<Level> {
-    let mut found: Vec<Cpu> =
-        Cpu::NAMES.map(|(_, level)| level).into_iter().filter(|level| level.runs_here()).collect();
+    let mut found: Vec<Cpu> = Cpu::here().collect();
     let quick = job.thorough == Thorough::Quick;
     let sometimes = job.seed.is_multiple_of(if quick { 8 } else { 4 });
     let best = found.pop().map(|cpu| Level { cpu, threads: vec![1, 3], kernels: sometimes || !quick });

@@ -5,7 +5,6 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::outcome::{Job, Outcome, Thorough};
@@ -13,6 +12,7 @@ use super::shrink::shrink;
 use super::supervise::Worker;
 use super::tree::Program;
 use super::{generate, render};
+use crate::workers::{folder_name, locked, spread};
 
 /// How long one program may take.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -52,7 +52,6 @@ pub struct Tally {
     /// By kind, the seeds of programs that show a fault.
     pub faults: BTreeMap<String, Vec<u64>>,
     seconds: f64,
-    error: Option<String>,
 }
 
 impl fmt::Display for Tally {
@@ -84,30 +83,20 @@ impl Search {
     /// # Errors
     /// A worker that cannot be started, a folder that cannot be written.
     pub fn run(&self, executable: &Path) -> io::Result<Tally> {
-        let (next, tally, begun) = (AtomicU64::new(0), Mutex::new(Tally::default()), Instant::now());
-        std::thread::scope(|scope| {
-            for _ in 0..self.threads.max(1) {
-                scope.spawn(|| {
-                    let mut worker = Worker::new(executable, LIMIT);
-                    loop {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        if at >= self.count {
-                            return;
-                        }
-                        if let Err(error) = self.one(&mut worker, self.seed + at, &tally, begun) {
-                            locked(&tally).error = Some(error.to_string());
-                            return;
-                        }
-                    }
-                });
-            }
-        });
+        let (tally, begun) = (Mutex::new(Tally::default()), Instant::now());
+        spread(
+            self.threads,
+            || Worker::new(executable, LIMIT),
+            |worker, at| {
+                if at >= self.count {
+                    return Ok(false);
+                }
+                self.one(worker, self.seed + at, &tally, begun).map(|()| true)
+            },
+        )?;
         let mut tally = locked(&tally).clone();
         tally.seconds = begun.elapsed().as_secs_f64();
-        match tally.error.take() {
-            Some(error) => Err(io::Error::other(error)),
-            None => Ok(tally),
-        }
+        Ok(tally)
     }
 
     fn one(&self, worker: &mut Worker, seed: u64, tally: &Mutex<Tally>, begun: Instant) -> io::Result<()> {
@@ -122,7 +111,7 @@ impl Search {
         let small = shrink(&program, self.questions, |candidate| {
             worker.check(&job(candidate, seed, self.thorough)).is_ok_and(|found| found.kind() == kind)
         });
-        let word: String = kind.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(60).collect();
+        let word = folder_name(&kind, 60);
         let folder = folder.join(format!("{word}-{seed}"));
         std::fs::create_dir_all(&folder)?;
         let shown = job(&small, seed, self.thorough);
@@ -160,9 +149,4 @@ impl Search {
             }
         }
     }
-}
-
-/// The tally, also where another thread has panicked.
-fn locked(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
-    tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -235,7 +235,7 @@ impl Checker<'_> {
             }
         }
         if let ParamKind::Input { default: Some(neutral) } = &param.kind
-            && let Some(value) = param.outside(&neutral.data)
+            && let Some(value) = param.range.and_then(|range| neutral.data.outside(range))
         {
             self.declaration(name, format!("the neutral value {value} of {} is outside its range", param.name));
         }

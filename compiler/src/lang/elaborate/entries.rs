@@ -213,9 +213,9 @@ impl<'a> Elaborator<'a> {
             (Some(expr), false) => {
                 let value = self.eval(expr, Some(ty.elem))?;
                 let neutral = self.neutral(&value, &ty, expr.span)?;
-                let param = Param { name: String::new(), ty: ty.clone(), kind: ParamKind::Value, range };
-                if let Some(value) = param.outside(&neutral.data) {
-                    let (low, high) = range.unwrap_or_default();
+                if let Some((low, high)) = range
+                    && let Some(value) = neutral.data.outside((low, high))
+                {
                     return self.fail(
                         Diagnostic::error(Code::EntryForm, "a neutral value lies in the input's range")
                             .at(expr.span, format!("{value}, the input is in {low}..={high}")),

@@ -110,23 +110,13 @@ pub(super) fn check(bytes: &[u8]) -> Result<Checked, String> {
     if let Some(word) = file.model.max_input_chars_per_word.filter(|&word| word > MAX_WORD) {
         return Err(format!("model: words of {word} characters, at most {MAX_WORD} are matched"));
     }
-    let mut growth = 1.0;
-    for (name, part) in [("normalizer", &file.normalizer), ("pre_tokenizer", &file.pre_tokenizer)] {
-        each(part.as_ref(), name, 0, &mut |part, place| {
-            growth *= grown(part, place)?;
-            Ok(())
-        })?;
-    }
+    let growth = product("normalizer", &file.normalizer)? * product("pre_tokenizer", &file.pre_tokenizer)?;
     if growth > MAX_GROWTH {
         return Err(format!(
             "normalizer: a text may become {growth} times as long as it is, at most {MAX_GROWTH} times is read"
         ));
     }
-    let mut written = 1.0;
-    each(file.decoder.as_ref(), "decoder", 0, &mut |part, place| {
-        written *= grown(part, place)?;
-        Ok(())
-    })?;
+    let written = product("decoder", &file.decoder)?;
     if written > MAX_GROWTH {
         return Err(format!(
             "decoder: a token may become {written} times as long as it is, at most {MAX_GROWTH} times is written"
@@ -171,6 +161,16 @@ fn each(
         }
     }
     Ok(())
+}
+
+/// How many times as long a text is after a part and all within it, at most.
+fn product(name: &str, part: &Option<Value>) -> Result<f64, String> {
+    let mut growth = 1.0;
+    each(part.as_ref(), name, 0, &mut |part, place| {
+        growth *= grown(part, place)?;
+        Ok(())
+    })?;
+    Ok(growth)
 }
 
 /// How many times as long a text is after a part, at most.

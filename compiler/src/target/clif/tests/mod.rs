@@ -18,11 +18,6 @@ use crate::kernel::ir::{Kernel, ParamKind};
 use crate::kernel::program::{KernelId, Program};
 use crate::target::cpu::Cpu;
 
-/// The levels that this machine runs.
-pub fn levels() -> impl Iterator<Item = Cpu> {
-    Cpu::NAMES.into_iter().map(|(_, cpu)| cpu).filter(|cpu| cpu.runs_here())
-}
-
 /// 64-byte-aligned bytes with the padding that the ABI promises.
 #[derive(Clone)]
 pub struct Buffer {
@@ -100,7 +95,7 @@ impl Compiled {
         }
         let program = Program { kernels: vec![kernel.clone()], row_counts: 1, ..Program::default() };
         let mut forms = Vec::new();
-        for cpu in levels() {
+        for cpu in Cpu::here() {
             for wide in [false, true] {
                 if wide && !cpu.has_wide() {
                     continue;

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use sterna_runtime::abi::{Context, KernelFn};
 
-use super::{Buffer, Image, levels};
+use super::{Buffer, Image};
 use crate::kernel::build::Builder;
 use crate::kernel::interp::memory::Trap;
 use crate::kernel::program::{Arg, Base, Count, Driver, KernelId, LoopVar, Program, RowsId, Step, TALLIES, Work};
@@ -202,7 +202,7 @@ fn a_program_runs_the_same_everywhere() {
         assert_eq!(other.state.bytes(), expected.state.bytes());
     }
     let program = program();
-    for cpu in levels() {
+    for cpu in Cpu::here() {
         let jit = Jit::new(&program, cpu).unwrap();
         assert_eq!(jit.report.distinct_kernels, 2, "the twins share their code");
         let entry = jit.entry("step").unwrap();

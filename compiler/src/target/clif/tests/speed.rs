@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Buffer, activations, bytes, levels};
+use super::{Buffer, activations, bytes};
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{DotRows, FloatRows, Packing, RowElement, Rows};
 use crate::kernel::program::{KernelId, Program};
@@ -80,7 +80,7 @@ fn speed() {
         let elements = [RowElement::Sign, RowElement::F32, RowElement::F16, RowElement::Bf16];
         let floats = elements.map(|e| (format!("{e:?}"), float(e, tokens)));
         for (name, case) in dots.into_iter().chain(floats) {
-            for cpu in levels() {
+            for cpu in Cpu::here() {
                 for wide in [false, true] {
                     if wide && !(cpu.has_wide() && wide::has_form(case.rows)) {
                         continue;
