@@ -36,7 +36,8 @@ pub struct Limits {
     pub elements: usize,
     /// Elements of one value that a step computes, what weights store aside: memory between kernels.
     pub value: usize,
-    /// Elements of all values that a step computes, those of rounds as often as they may run: the time of a step.
+    /// Elements of all values that a step computes, those of rounds as often as they may run: the time of a step. A
+    /// search for the k largest counts the axis k times, a product one element for 256 of its terms.
     pub work: usize,
     /// Bytes of all constants of a model.
     pub constants: usize,

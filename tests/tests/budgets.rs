@@ -187,6 +187,8 @@ fn absurd_sizes_are_refused_where_they_are_written() {
         "z = zeros(2**20, 2**21)\nx = x + z[0, 0]",
         "z = [zeros(2**24) for i in 0..200]\nx = x + z[0][0]",
         "repeat r in 1..=1000000 { x = x + 1 }",
+        "v, i = top_k(f32(iota(100000)) + t, 50000)\nx = x + v[0]",
+        "z = zeros(8192, 8192) + t\nx = x + (z @ z)[0][0]",
     ] {
         refused("check", &model("", body), "E0415");
     }

@@ -44,6 +44,8 @@ pub fn run(arguments: Arguments) -> Outcome {
     if !failed.is_empty() {
         return Err(Failure::Input(failed.join("\n")));
     }
+    // The process ends with the report: taking a large graph to pieces would only make it end later.
+    let session = std::mem::ManuallyDrop::new(session);
     let options = arguments.engine.compile_options()?;
     let cost = session.cost(&options)?;
     let module = session.module();

@@ -39,7 +39,7 @@ fn place(label: &Label, primary: bool, files: &SourceFiles) -> Value {
     let start = file.position(label.span.start as usize);
     let end = file.position(label.span.end as usize);
     json!({
-        "file": file.name(),
+        "file": **file.name(),
         "line": start.line,
         "column": start.column,
         "end_line": end.line,

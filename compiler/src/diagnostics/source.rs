@@ -51,7 +51,7 @@ pub struct Position {
 /// One text with its name and the starts of its lines.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
-    name: String,
+    name: Arc<str>,
     text: Arc<str>,
     line_starts: Vec<u32>,
     /// How many characters stand before each [`BLOCK`] of bytes.
@@ -63,7 +63,7 @@ const BLOCK: usize = 512;
 
 impl SourceFile {
     /// The name shown in diagnostics.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
@@ -122,7 +122,7 @@ impl SourceFiles {
     }
 
     /// Adds a text under the name that diagnostics show.
-    pub fn add(&mut self, name: impl Into<String>, text: impl Into<Arc<str>>) -> FileId {
+    pub fn add(&mut self, name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> FileId {
         let text: Arc<str> = text.into();
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let starts = breaks.filter_map(|(at, _)| u32::try_from(at + 1).ok());
@@ -149,7 +149,7 @@ impl SourceFiles {
 
     /// The word that stands at a line and column (both from 1) of a file; nothing if there is no such place.
     pub fn find_place(&self, name: &str, line: u32, column: u32) -> Option<Span> {
-        let index = self.files.iter().position(|file| file.name == name)?;
+        let index = self.files.iter().position(|file| *file.name == *name)?;
         let file = &self.files[index];
         if line == 0 || line as usize > file.line_starts.len() {
             return None;

@@ -66,7 +66,7 @@ impl Picture<'_> {
             if !self.view.shows_node(module, node) {
                 continue;
             }
-            let path = module.origins.get(node.origin.index()).map_or("", |o| o.path.as_str());
+            let path = module.origins.get(node.origin.index()).map_or("", |o| &*o.path);
             if path != part {
                 if !part.is_empty() {
                     self.line("  }");

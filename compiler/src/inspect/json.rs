@@ -69,8 +69,8 @@ fn region(module: &Module, view: &View, region_: &Region) -> Vec<Json> {
             });
             if let Some(origin) = module.origins.get(node.origin.index()) {
                 out["origin"] = json!({
-                    "file": origin.file, "line": origin.line, "column": origin.column,
-                    "path": origin.path, "chain": origin.chain,
+                    "file": *origin.file, "line": origin.line, "column": origin.column,
+                    "path": *origin.path, "chain": *origin.chain,
                 });
             }
             let nested: Vec<Json> = Region::nested(&node.op)

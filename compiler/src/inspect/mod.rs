@@ -26,7 +26,7 @@ impl View<'_> {
     }
 
     fn shows_node(&self, module: &Module, node: &Node) -> bool {
-        let path = module.origins.get(node.origin.index()).map_or("", |o| o.path.as_str());
+        let path = module.origins.get(node.origin.index()).map_or("", |o| &*o.path);
         self.part
             .is_none_or(|part| path.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
     }

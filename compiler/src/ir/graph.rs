@@ -104,6 +104,18 @@ impl Region {
         Region::default()
     }
 
+    /// An empty region with room for as much as another one has, so that a copy of that does not move as it grows.
+    pub fn with_room_for(other: &Region) -> Region {
+        Region {
+            graph: StableDiGraph::with_capacity(other.graph.node_count(), other.graph.edge_count()),
+            order: Vec::with_capacity(other.order.len()),
+            places: Vec::with_capacity(other.order.len()),
+            values: Vec::with_capacity(other.order.len()),
+            params: Vec::new(),
+            results: Vec::new(),
+        }
+    }
+
     fn new_value(&mut self, ty: Type, def: ValueDef) -> Value {
         self.values.push(Some(ValueData { ty, def, users: Vec::new() }));
         Value(self.values.len() as u32 - 1)

@@ -1,6 +1,7 @@
 //! Declarations around the graphs: a module with its weights, states, entries and where each came from.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::graph::Region;
 use super::types::{Elem, Encoding, Literal, Type};
@@ -90,7 +91,7 @@ pub enum WeightSource {
     /// The tensor of this name; an optional one that is absent is not declared at all.
     Checkpoint,
     /// Evaluated at load by a region without parameters that reads other weights; one result.
-    Computed(Box<Region>),
+    Computed(Arc<Region>),
 }
 
 /// A variable that survives the step.
@@ -213,14 +214,14 @@ pub struct OutputDecl {
 /// A place in the model's text, with the way that led there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Origin {
-    pub file: String,
+    pub file: Arc<str>,
     /// From 1; 0: unknown.
     pub line: u32,
     pub column: u32,
     /// Path of the innermost part, e.g. `layers.3.mixer`.
-    pub path: String,
+    pub path: Arc<str>,
     /// Chain of blocks called, outermost first, e.g. `trunk > layer > mlgru`.
-    pub chain: String,
+    pub chain: Arc<str>,
 }
 
 /// What became of a config key.

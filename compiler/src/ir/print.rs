@@ -3,8 +3,9 @@
 //! Values are renumbered in order of definition, so that two graphs that differ in one node differ in few lines.
 //! Anything can be printed, broken graphs too: the verifier shows what it found through [`Printer::note`].
 
-use std::collections::HashMap;
 use std::fmt::{self, Display, Write};
+
+use rustc_hash::FxHashMap;
 
 use super::graph::{NodeId, Region, Value};
 use super::module::*;
@@ -45,7 +46,7 @@ pub enum Place {
 pub struct Printer {
     /// Whether origins are printed (the table, and `@n` after nodes and declarations).
     pub origins: bool,
-    notes: HashMap<Place, Vec<String>>,
+    notes: FxHashMap<Place, Vec<String>>,
     out: String,
     indent: usize,
     place: Option<(Root, RegionPath)>,
@@ -230,8 +231,8 @@ impl Printer {
     }
 
     fn region(&mut self, region: &Region, label: &str) {
-        let mut numbers: HashMap<Value, usize> = HashMap::new();
-        let number = |v: Value, numbers: &mut HashMap<Value, usize>| {
+        let mut numbers: FxHashMap<Value, usize> = FxHashMap::default();
+        let number = |v: Value, numbers: &mut FxHashMap<Value, usize>| {
             let next = numbers.len();
             *numbers.entry(v).or_insert(next)
         };
@@ -330,7 +331,7 @@ impl Printer {
     }
 }
 
-fn operands(values: &[Value], numbers: &HashMap<Value, usize>, line: &mut String) {
+fn operands(values: &[Value], numbers: &FxHashMap<Value, usize>, line: &mut String) {
     for (i, v) in values.iter().enumerate() {
         let _ = match numbers.get(v) {
             Some(n) => write!(line, "{}%{n}", if i > 0 { ", " } else { " " }),

@@ -4,17 +4,16 @@
 //! alone; reading a state twice in a step gives the same value, so one reading is enough. What is repeated along a
 //! growing axis is as long as what it meets, so two of them are the same only if they meet values of one length.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::hash::{Hash, Hasher};
 
-use rustc_hash::{FxHashMap, FxHashSet};
-use smallvec::SmallVec;
+use hashbrown::HashTable;
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::rewrite::{each_computed, each_region};
 use super::{Context, PassError, Report};
 use crate::ir::extents::{Extents, Operand, growing};
 use crate::ir::key::OpKey;
-use crate::ir::{Module, NodeId, Op, Region, Type, Value};
+use crate::ir::{Module, Node, NodeId, Op, Region, Value};
 
 /// Runs on every region.
 pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
@@ -27,48 +26,91 @@ pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
     Ok(Report::new(format!("{removed} common subexpressions removed")))
 }
 
-/// An operation with its operands and the types of its results.
-type Computation<'r> = (OpKey, SmallVec<[Value; 4]>, SmallVec<[&'r Type; 2]>);
-
 /// Removes repetitions in one region and says how many.
 pub fn region(region: &mut Region) -> usize {
-    let mut known: HashMap<Computation, &[Value]> = HashMap::with_capacity(region.nodes().len());
-    let mut replaced: FxHashMap<Value, Value> = FxHashMap::default();
+    let mut search = Search {
+        region,
+        known: HashTable::with_capacity(region.nodes().len()),
+        replaced: FxHashMap::default(),
+        lengths: lengths(region),
+    };
     let mut gone: FxHashSet<NodeId> = FxHashSet::default();
-    let lengths = lengths(region);
     for id in region.nodes() {
+        if search.repeats(id) {
+            gone.insert(id);
+        }
+    }
+    if gone.is_empty() {
+        return 0;
+    }
+    let replaced = search.replaced;
+    region.replace_all(&replaced);
+    let removed = gone.len();
+    region.retain(|id| !gone.contains(&id));
+    removed
+}
+
+/// A region on the search for what it computes twice.
+struct Search<'r> {
+    region: &'r Region,
+    /// The first node of each computation: an operation with its operands and the types of its results.
+    known: HashTable<NodeId>,
+    replaced: FxHashMap<Value, Value>,
+    lengths: Extents<Value>,
+}
+
+impl Search<'_> {
+    /// Whether a node computes what one before it does; else it is known from here on.
+    fn repeats(&mut self, id: NodeId) -> bool {
+        let region = self.region;
         let node = region.node(id);
-        let inputs = node.inputs.iter().map(|v| *replaced.get(v).unwrap_or(v)).collect();
         let sharable = match &node.op {
             Op::StateRead(_) | Op::Positions { .. } | Op::Recent { .. } => true,
             op => op.is_plain(),
         };
         if !sharable {
-            continue;
+            return false;
         }
-        let types = node.results.iter().map(|&r| region.ty(r)).collect();
-        let results = &node.results[..];
-        match known.entry((OpKey::of(&node.op), inputs, types)) {
-            Entry::Occupied(known) => {
-                let first = *known.get();
-                if first.iter().zip(results).all(|(&a, &b)| same_length(region, &lengths, a, b)) {
-                    replaced.extend(results.iter().copied().zip(first.iter().copied()));
-                    gone.insert(id);
-                }
+        let hash = self.hash(node);
+        if let Some(&first) = self.known.find(hash, |&first| self.alike(region.node(first), node)) {
+            let pairs = || node.results.iter().copied().zip(region.node(first).results.iter().copied());
+            let same = pairs().all(|(again, first)| same_length(region, &self.lengths, first, again));
+            if same {
+                self.replaced.extend(pairs());
             }
-            Entry::Vacant(known) => {
-                known.insert(results);
-            }
+            return same;
         }
+        let Search { known, replaced, .. } = self;
+        known.insert_unique(hash, id, |&known| hash_of(region, replaced, region.node(known)));
+        false
     }
-    drop(known);
-    if gone.is_empty() {
-        return 0;
+
+    fn hash(&self, node: &Node) -> u64 {
+        hash_of(self.region, &self.replaced, node)
     }
-    region.replace_all(&replaced);
-    let removed = gone.len();
-    region.retain(|id| !gone.contains(&id));
-    removed
+
+    fn alike(&self, a: &Node, b: &Node) -> bool {
+        let same = |a: &Value, b: &Value| of(&self.replaced, *a) == of(&self.replaced, *b);
+        let types = |a: &Value, b: &Value| self.region.ty(*a) == self.region.ty(*b);
+        a.inputs.len() == b.inputs.len()
+            && a.results.len() == b.results.len()
+            && a.inputs.iter().zip(&b.inputs).all(|(a, b)| same(a, b))
+            && a.results.iter().zip(&b.results).all(|(a, b)| types(a, b))
+            && OpKey::of(&a.op) == OpKey::of(&b.op)
+    }
+}
+
+/// What stands for a value.
+fn of(replaced: &FxHashMap<Value, Value>, value: Value) -> Value {
+    *replaced.get(&value).unwrap_or(&value)
+}
+
+fn hash_of(region: &Region, replaced: &FxHashMap<Value, Value>, node: &Node) -> u64 {
+    let mut hasher = FxHasher::default();
+    OpKey::of(&node.op).hash(&mut hasher);
+    node.inputs.iter().for_each(|&v| of(replaced, v).hash(&mut hasher));
+    node.results.iter().for_each(|&r| region.ty(r).hash(&mut hasher));
+    hasher.finish()
 }
 
 /// How long the values of a region along growing axes are, as far as the region tells.

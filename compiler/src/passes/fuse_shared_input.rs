@@ -1,8 +1,6 @@
 //! Linears that read the same input become one with several weights, so that the input is read once and the work is
 //! split once.
 
-use std::collections::HashMap;
-
 use rustc_hash::FxHashMap;
 
 use super::rewrite::{Copy, each_region, is_leaf};
@@ -38,7 +36,7 @@ fn inputs_of(op: &Op) -> Option<usize> {
 /// Linears of one region that have equal inputs, two or more each, whose weights are leaves.
 fn shared(region: &Region) -> Vec<Vec<NodeId>> {
     let mut order: Vec<(OpKey, Vec<Value>)> = Vec::new();
-    let mut groups: HashMap<(OpKey, Vec<Value>), Vec<NodeId>> = HashMap::new();
+    let mut groups: FxHashMap<(OpKey, Vec<Value>), Vec<NodeId>> = FxHashMap::default();
     for id in region.nodes() {
         let node = region.node(id);
         let Some(n) = inputs_of(&node.op) else {

@@ -27,6 +27,7 @@ mod fuse_norm_quant;
 mod fuse_recurrence;
 mod fuse_shared_input;
 mod hoist_outer;
+mod place_constants;
 pub mod probes;
 mod quantise;
 #[cfg(test)]
@@ -61,6 +62,11 @@ pub const PASSES: &[Pass] = &[
         name: "hoist_outer",
         doc: "what an inner entry computes alike in all its steps moves to the outer entry",
         run: hoist_outer::run,
+    },
+    Pass {
+        name: "place_constants",
+        doc: "float constants with axes become computed weights, so that a package holds them",
+        run: place_constants::run,
     },
     Pass { name: "drop_probes", doc: "probes that are no outputs, and what only they read, go", run: probes::drop },
     Pass {

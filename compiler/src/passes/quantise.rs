@@ -2,7 +2,7 @@
 //!
 //! A linear whose weight is float, or whose encoding takes the float input, stays as it is.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::rewrite::{Copy, each_region};
 use super::{Context, PassError, Report};
@@ -41,7 +41,7 @@ fn quantised(module: &Module, region: &Region, id: NodeId) -> Option<InputQuant>
 
 fn quantise(module: &Module, region: &Region) -> Result<(Region, usize, usize), PassError> {
     let mut copy = Copy::new(region);
-    let mut quantisers: HashMap<(Value, String), Vec<Value>> = HashMap::new();
+    let mut quantisers: FxHashMap<(Value, String), Vec<Value>> = FxHashMap::default();
     let mut linears = 0;
     for id in region.nodes() {
         let node = region.node(id);

@@ -1,5 +1,7 @@
 //! What the passes share: walking all regions, rebuilding one, and taking a group of nodes out into a body of its own.
 
+use std::sync::Arc;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::ir::graph::Inputs;
@@ -41,7 +43,7 @@ pub fn each_computed(module: &mut Module, mut f: impl FnMut(&mut Module, &mut Re
     for i in 0..module.weights.len() {
         let source = std::mem::replace(&mut module.weights[i].source, WeightSource::Checkpoint);
         if let WeightSource::Computed(mut region) = source {
-            f(module, &mut region);
+            f(module, Arc::make_mut(&mut region));
             module.weights[i].source = WeightSource::Computed(region);
         }
     }
@@ -164,7 +166,8 @@ impl<'a> Copy<'a> {
 
     /// Starts with nothing.
     pub fn without_params(from: &'a Region) -> Copy<'a> {
-        Copy { from, to: Region::new(), map: Map::All(vec![None; from.value_numbers()]) }
+        let to = Region::with_room_for(from);
+        Copy { from, to, map: Map::All(vec![None; from.value_numbers()]) }
     }
 
     /// Starts with nothing, for a few nodes of a region that may have many.

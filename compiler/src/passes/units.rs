@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::{SmallVec, smallvec};
 
-use super::rewrite::{Copy, extract};
+use super::rewrite::{Copy, Extracted, extract, has_effect};
 use crate::ir::{FusedKind, NodeId, NodeMap, Op, Region, Value};
 
 /// Nodes of a group at most: a kernel of more gains nothing, and its compilation takes long.
@@ -38,6 +38,12 @@ pub struct Units<'r> {
     members: Vec<Few>,
     labels: Vec<u64>,
     by_label: BTreeMap<u64, usize>,
+}
+
+/// What a region with groups consists of.
+enum Part {
+    Group(FusedKind, Extracted),
+    Node(NodeId),
 }
 
 /// Towards uses or towards definitions.
@@ -283,15 +289,11 @@ impl<'r> Units<'r> {
     /// The units, definitions before uses, otherwise as the nodes stood; each with its nodes in order.
     pub fn ordered(&self) -> Vec<(usize, Vec<NodeId>)> {
         let units: Vec<usize> = (0..self.members.len()).filter(|&u| !self.members[u].is_empty()).collect();
+        // Uses that are not yet in order, so that a unit which is used several times is counted as often.
         let mut waiting = vec![0usize; self.members.len()];
-        let after = |u: usize| {
-            let mut after: Few = self.successors(u).filter(|&s| s != u).collect();
-            after.sort_unstable();
-            after.dedup();
-            after
-        };
+        let after = |u: usize| self.successors(u).filter(move |&s| s != u);
         for &u in &units {
-            after(u).into_iter().for_each(|s| waiting[s] += 1);
+            after(u).for_each(|s| waiting[s] += 1);
         }
         let first = |u: usize| self.members[u].iter().copied().min().unwrap_or(0);
         let mut ready: BinaryHeap<Reverse<(usize, usize)>> =
@@ -311,31 +313,55 @@ impl<'r> Units<'r> {
     }
 
     /// The region with each unit of `kinds` made a fused group.
+    ///
+    /// A leaf that groups repeat inside may be read by nobody else then, and goes.
     pub fn fuse(&self, kinds: &FxHashMap<usize, FusedKind>) -> Region {
-        let mut copy = Copy::new(self.region);
-        for (unit, members) in self.ordered() {
-            match kinds.get(&unit) {
-                Some(&kind) => {
-                    let loose = |n| !kinds.contains_key(&self.unit(n));
-                    let group = extract(self.region, &members, &loose);
-                    let inputs = copy.values(&group.captures);
-                    let types = group.results.iter().map(|&r| self.region.ty(r).clone());
-                    let op = Op::Fused { kind, body: Arc::new(group.body) };
-                    let id = copy.to.push(op, &inputs, types, group.origin);
-                    let results = copy.to.node(id).results.clone();
-                    for (old, new) in group.results.into_iter().zip(results) {
-                        copy.set(old, new);
-                    }
+        let region = self.region;
+        let mut used = vec![false; region.value_numbers()];
+        region.results().iter().for_each(|v| used[v.0 as usize] = true);
+        let loose = |n| !kinds.contains_key(&self.unit(n));
+        let mut parts = Vec::new();
+        for (unit, members) in self.ordered().into_iter().rev() {
+            let kind = kinds.get(&unit);
+            let whole = if kind.is_some() { members.len() } else { 1 };
+            for part in members.rchunks(whole) {
+                let needed = |id: &NodeId| {
+                    let node = region.node(*id);
+                    node.results.iter().any(|r| used[r.0 as usize]) || has_effect(&node.op)
+                };
+                if !part.iter().any(needed) {
+                    continue;
                 }
-                None => {
-                    for id in members {
-                        copy.node(id);
-                    }
-                }
+                let part = match kind {
+                    Some(&kind) => Part::Group(kind, extract(region, part, &loose)),
+                    None => Part::Node(part[0]),
+                };
+                let reads = match &part {
+                    Part::Group(_, group) => &group.captures[..],
+                    Part::Node(id) => &region.node(*id).inputs,
+                };
+                reads.iter().for_each(|v| used[v.0 as usize] = true);
+                parts.push(part);
             }
         }
-        let mut region = copy.finish();
-        super::dce::sweep(&mut region);
-        region
+        let mut copy = Copy::new(region);
+        for part in parts.into_iter().rev() {
+            let (kind, group) = match part {
+                Part::Group(kind, group) => (kind, group),
+                Part::Node(id) => {
+                    copy.node(id);
+                    continue;
+                }
+            };
+            let inputs = copy.values(&group.captures);
+            let types = group.results.iter().map(|&r| region.ty(r).clone());
+            let op = Op::Fused { kind, body: Arc::new(group.body) };
+            let id = copy.to.push(op, &inputs, types, group.origin);
+            let results = copy.to.node(id).results.clone();
+            for (old, new) in group.results.into_iter().zip(results) {
+                copy.set(old, new);
+            }
+        }
+        copy.finish()
     }
 }

@@ -123,7 +123,7 @@ fn find_experts(module: &Module, region: &Region, found: &mut Vec<Experts>) {
     for id in region.nodes() {
         let node = region.node(id);
         if let Op::Experts { regions } = &node.op {
-            let path = module.origins.get(node.origin.index()).map_or_else(String::new, |o| o.path.clone());
+            let path = module.origins.get(node.origin.index()).map_or_else(String::new, |o| o.path.to_string());
             let chosen = chosen(region, node.inputs[0], regions.len());
             found.push(Experts { path, all: regions.len(), chosen });
         }

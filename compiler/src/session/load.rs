@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use sterna_runtime::package::{Mapping, Package, WeightsMemory};
 
 use super::agreement::{configs_agree, saved_values};
-use super::{Held, PREPARED, Result, Session, SessionError, constants};
+use super::{Held, PREPARED, Result, Session, SessionError};
 use crate::config;
 use crate::diagnostics::{Code, Diagnostic, Diagnostics, SourceFiles, Style, nearest, render};
 use crate::input_file;
@@ -241,8 +241,6 @@ impl Session {
         }
         let mut prepared = elaborated.clone();
         passes::run_pipeline(&mut prepared, Some(PREPARED))?;
-        constants::place(&mut prepared);
-        verify(&prepared)?;
         let mut tensors = None;
         let held = match checkpoint {
             Some(checkpoint) => {

@@ -8,7 +8,6 @@ mod agreement;
 pub mod chart;
 mod choices;
 pub mod compare;
-mod constants;
 mod cost;
 mod error;
 mod evaluate;
@@ -66,7 +65,7 @@ use crate::weights::{Binding, Checkpoint, Layout, Section, ValueSource};
 pub type Result<T> = std::result::Result<T, SessionError>;
 
 /// The last pass whose result a package stores: from here on nothing adds weights.
-const PREPARED: &str = "hoist_outer";
+const PREPARED: &str = "place_constants";
 
 /// How to compile.
 #[derive(Clone, Debug)]
@@ -233,7 +232,7 @@ impl Session {
     fn choices(&self, lowered: &[lower::Choice]) -> Vec<Choice> {
         let table = lowered.iter().zip(0..).map(|(choice, index)| {
             let (place, path) = match self.prepared.origins.get(choice.origin.index()) {
-                Some(o) => (format!("{}:{}:{}", o.file, o.line, o.column), o.path.clone()),
+                Some(o) => (format!("{}:{}:{}", o.file, o.line, o.column), o.path.to_string()),
                 None => Default::default(),
             };
             Choice { place, path, works: choice.works, tallies: (TALLIES + 8 * index) as usize }

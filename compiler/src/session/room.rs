@@ -2,8 +2,7 @@
 //! the graph checks that positions lie below a bound. A text that is longer is read in windows, and generation ends
 //! there.
 
-use std::collections::HashMap;
-
+use rustc_hash::FxHashMap;
 use sterna_runtime::Decoder;
 
 use super::{CompileOptions, Result, Session, SessionError};
@@ -69,7 +68,7 @@ fn positions(entry: &Entry) -> Vec<usize> {
 
 /// The growing axes of an entry, each with how many entries a step pushes at most.
 fn pushed(module: &Module, entry: &Entry) -> Vec<(AxisId, usize)> {
-    fn collect(module: &Module, region: &Region, rounds: &mut Vec<usize>, times: &mut HashMap<StateId, usize>) {
+    fn collect(module: &Module, region: &Region, rounds: &mut Vec<usize>, times: &mut FxHashMap<StateId, usize>) {
         for node in region.nodes() {
             let op = &region.node(node).op;
             if let Op::Push { state } = op {
@@ -84,7 +83,7 @@ fn pushed(module: &Module, entry: &Entry) -> Vec<(AxisId, usize)> {
             rounds.truncate(rounds.len() - usize::from(max.is_some()));
         }
     }
-    let mut times = HashMap::new();
+    let mut times = FxHashMap::default();
     collect(module, &entry.body, &mut Vec::new(), &mut times);
     let growing = times.into_iter().filter_map(|(state, times)| Some((module.state(state).growing()?.1, times.max(1))));
     growing.collect()

@@ -1,5 +1,7 @@
 //! The module and its declarations.
 
+use std::sync::Arc;
+
 use super::lexer::Token;
 use super::{Reader, Result};
 use crate::ir::module::*;
@@ -37,11 +39,11 @@ impl Reader<'_> {
         }
         self.advance()?;
         module.origins.push(Origin {
-            file: self.text()?,
+            file: self.text()?.into(),
             line: self.number("a line")?,
             column: self.number("a column")?,
-            path: self.text()?,
-            chain: self.text()?,
+            path: self.text()?.into(),
+            chain: self.text()?.into(),
         });
         Ok(())
     }
@@ -137,7 +139,7 @@ impl Reader<'_> {
             self.expect('{')?;
             let region = self.labelled("body")?;
             self.expect('}')?;
-            WeightSource::Computed(Box::new(region))
+            WeightSource::Computed(Arc::new(region))
         } else {
             WeightSource::Checkpoint
         };

@@ -5,7 +5,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{Checker, Fault, VerifyError};
-use crate::ir::graph::{NodeId, Region, Value};
+use crate::ir::graph::{Node, NodeId, Region, Value};
 use crate::ir::module::{AxisCapacity, Module, StateDecl, WeightSource};
 use crate::ir::op::Op;
 use crate::ir::print::{Place, RegionPath, Root};
@@ -44,6 +44,25 @@ pub fn elements(ty: &Type) -> usize {
         Dim::Time => 1,
     });
     axes.fold(1, usize::saturating_mul)
+}
+
+/// Terms of a product that take as long as one element of another result.
+const TERMS: usize = 256;
+
+/// Elements that a node computes or looks at besides those of its results: the search for the k largest passes over the
+/// axis k times, and a product has a term for each pair that it multiplies.
+pub fn looks(region: &Region, node: &Node) -> usize {
+    let of = |v: &Value| elements(region.ty(*v));
+    let results = || node.results.iter().map(of).fold(0, usize::saturating_add);
+    let last = |n: usize| {
+        let shape = node.inputs.get(n).map(|v| &region.ty(*v).shape);
+        shape.and_then(|shape| shape.last()?.constant()).unwrap_or(1)
+    };
+    match node.op {
+        Op::TopK { k } | Op::TopMask { k } => node.inputs.first().map_or(0, of).saturating_mul(k),
+        Op::MatMul { .. } | Op::Linear | Op::LinearInt8 { .. } => results().saturating_mul(last(0)) / TERMS,
+        _ => 0,
+    }
 }
 
 /// Bytes of all instances of a state, as f32.
@@ -192,6 +211,7 @@ impl Counter<'_> {
             }
             computed = computed.saturating_add(all);
         }
+        computed = computed.saturating_add(looks(region, node));
         self.work = self.work.saturating_add(computed.saturating_mul(rounds));
         if self.work > limits.work {
             return Err(format!("more than {} elements computed in a step", limits.work));

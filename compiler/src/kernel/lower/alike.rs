@@ -6,8 +6,6 @@
 //! arguments of one launch are those of the other with what stands at the same place of that order. A kernel that
 //! reports a failure knows the number of its message, so that one is made anew. No kernel is made here.
 
-use std::collections::HashMap;
-
 use rustc_hash::FxHashMap;
 
 use super::driver::Maker;
@@ -26,7 +24,7 @@ const MOST_SOURCES: usize = 256;
 
 /// Numbers for weights: equal where kernels cannot tell them apart but by what they hold.
 pub fn classes(context: &Context<'_>) -> Vec<u32> {
-    let mut known: HashMap<&[usize], Vec<(WeightId, u32)>> = HashMap::new();
+    let mut known: FxHashMap<&[usize], Vec<(WeightId, u32)>> = FxHashMap::default();
     let mut next = 0;
     let weights = context.module.weights.iter().zip(0..);
     let class = weights.map(|(weight, number)| {
@@ -283,13 +281,16 @@ impl Writer<'_> {
     }
 
     fn key_of(&mut self, op: &Op) {
-        let (text, numbers) = match OpKey::of(op) {
-            OpKey::Numbers(name, numbers) => (name.to_owned(), numbers),
-            OpKey::Text(text) => (text, [usize::MAX; 3]),
+        let key = OpKey::of(op);
+        let (name, numbers): (&str, &[usize]) = match &key {
+            OpKey::Numbers(name, numbers) => (name, numbers),
+            OpKey::Axes(name, axes) => (name, axes),
+            OpKey::Text(text) => (text, &[]),
             OpKey::Constant(_) => unreachable!("a constant has its elements in the key"),
         };
-        self.bytes(text.as_bytes());
-        self.key.extend(numbers.map(|n| n as u64));
+        self.bytes(name.as_bytes());
+        self.key.push(numbers.len() as u64);
+        self.key.extend(numbers.iter().map(|&n| n as u64));
     }
 
     fn weight(&mut self, weight: WeightId) {

@@ -3,7 +3,6 @@
 //!
 //! Views, constants and weights launch nothing: they are copied into the graphs of the kernels that read them.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
@@ -54,13 +53,13 @@ pub struct Maker<'m> {
     pub context: Context<'m>,
     pub messages: Vec<String>,
     pub kernels: Vec<Kernel>,
-    pub known: HashMap<Kernel, KernelId>,
+    pub known: FxHashMap<Kernel, KernelId>,
     /// For each weight, what it is to a kernel.
     pub classes: Vec<u32>,
     /// Launches whose kernels were made for them.
     pub made: usize,
     /// The kernels of launches by what these were made from.
-    pub alike: HashMap<Vec<u64>, Rc<Alike>>,
+    pub alike: FxHashMap<Vec<u64>, Rc<Alike>>,
     pub row_counts: u32,
     pub loop_vars: u32,
     pub loops: Vec<LoopVar>,
@@ -93,11 +92,11 @@ pub fn lower(module: &Module, options: &Options, section: Section) -> Result<Low
         module,
         classes: alike::classes(&context),
         made: 0,
-        alike: HashMap::new(),
+        alike: FxHashMap::default(),
         context,
         messages: Vec::new(),
         kernels: Vec::new(),
-        known: HashMap::new(),
+        known: FxHashMap::default(),
         row_counts: 1,
         loop_vars: 0,
         loops: Vec::new(),

@@ -3,7 +3,7 @@
 //! The weights come first, as [`crate::weights::layout`] defines; the constants of the graphs that are not one
 //! repeated number follow.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::NotCompiled;
 use super::emit::Emit;
@@ -24,7 +24,7 @@ pub struct WeightLayout {
     /// Constants with their byte offsets, behind the section.
     pub literals: Vec<(Literal, u64)>,
     /// The offsets of the constants.
-    places: HashMap<LiteralKey, u64>,
+    places: FxHashMap<LiteralKey, u64>,
     /// Bytes of the image, padding included.
     pub bytes: u64,
 }
@@ -35,7 +35,7 @@ const PAD: u64 = 64;
 impl WeightLayout {
     /// Lays out the constants that the entries read behind a section of the module's weights.
     pub fn new(module: &Module, section: Section) -> WeightLayout {
-        let (mut literals, mut places) = (Vec::new(), HashMap::new());
+        let (mut literals, mut places) = (Vec::new(), FxHashMap::default());
         for entry in &module.entries {
             collect(&entry.body, &mut literals, &mut places);
         }
@@ -93,7 +93,7 @@ impl WeightLayout {
     }
 }
 
-fn collect(region: &Region, literals: &mut Vec<Literal>, known: &mut HashMap<LiteralKey, u64>) {
+fn collect(region: &Region, literals: &mut Vec<Literal>, known: &mut FxHashMap<LiteralKey, u64>) {
     for id in region.nodes() {
         let op = &region.node(id).op;
         match op {

@@ -1,7 +1,7 @@
 //! One kernel for one launch: every operation once or more, with what is known of each integer and pointer, and a
 //! judgement of each access.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::arithmetic::{binary, shift};
 use super::number::{Linear, Number, RowRanges};
@@ -105,9 +105,9 @@ pub(super) struct Analysis<'k> {
     /// Whether a value is what exact arithmetic gives, because nothing wrapped.
     exact: Vec<bool>,
     /// Start, end and step of the loop that an index belongs to.
-    pub indices: HashMap<Value, (Value, Value, i128)>,
+    pub indices: FxHashMap<Value, (Value, Value, i128)>,
     /// What a loop adds to a carried value in all its rounds.
-    pub advances: HashMap<Value, (i128, i128)>,
+    pub advances: FxHashMap<Value, (i128, i128)>,
     /// Whether accesses count: bodies of loops are also run to learn what a round changes.
     pub recording: bool,
     judgement: Judgement,
@@ -122,8 +122,8 @@ pub(super) fn analyse(facts: &Facts<'_>, setting: &Setting) -> Judgement {
         setting,
         numbers: kernel.values.iter().map(|&ty| Number::any(ty)).collect(),
         exact: vec![false; kernel.values.len()],
-        indices: HashMap::new(),
-        advances: HashMap::new(),
+        indices: FxHashMap::default(),
+        advances: FxHashMap::default(),
         recording: true,
         judgement: Judgement::default(),
         steps: 0,

@@ -4,7 +4,7 @@
 //! was defined last is replaced by what bounds it: its interval, the end of its loop, a side of a minimum, the number
 //! that it was rounded down from, both sides of a selection. Sums are taken apart only where no operation wrapped.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::analysis::Analysis;
 use super::number::{Linear, Number};
@@ -54,12 +54,12 @@ type Chosen = Vec<(Value, bool)>;
 struct Search {
     budget: u32,
     /// Sums that were asked before, with the best bound found.
-    known: HashMap<(Sum, Chosen), i128>,
+    known: FxHashMap<(Sum, Chosen), i128>,
 }
 
 impl Search {
     fn new(budget: u32) -> Search {
-        Search { budget, known: HashMap::new() }
+        Search { budget, known: FxHashMap::default() }
     }
 }
 

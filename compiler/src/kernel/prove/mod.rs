@@ -18,11 +18,11 @@ mod number;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::ops::Deref;
 
 use analysis::{Facts, Failure, Judgement, Setting, analyse};
 use launch::launches;
+use rustc_hash::FxHashMap;
 
 use super::program::Program;
 
@@ -80,7 +80,7 @@ fn others(count: usize) -> String {
 pub fn prove(program: &Program) -> Result<Proven<'_>, NotProven> {
     program.verify().map_err(NotProven::Invalid)?;
     let facts: Vec<Facts<'_>> = program.kernels.iter().map(Facts::new).collect();
-    let mut known: HashMap<(u32, Setting), Judgement> = HashMap::new();
+    let mut known: FxHashMap<(u32, Setting), Judgement> = FxHashMap::default();
     let mut unproven = Vec::new();
     let (mut count, mut accesses) = (0, 0);
     for launch in launches(program) {

@@ -116,7 +116,7 @@ impl<'a> Elaborator<'a> {
         }
         let frame = self.frame_mut();
         let mark = frame.mark();
-        frame.scopes.push(Scope::new());
+        frame.scopes.push(Scope::default());
         frame.depth += 1;
         let result = work(self);
         let frame = self.frame_mut();

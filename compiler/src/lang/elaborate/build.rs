@@ -1,12 +1,12 @@
 //! Emitting nodes: the stack of regions under construction, captures between them, constants,
 //! broadcasting and the joining of mapped axes. Nothing here knows syntax.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::value::{R, Tensor, Val};
 use super::{Elaborator, Mapped};
 use crate::diagnostics::{Code, Diagnostic, Span};
-use crate::ir::verify::budget::{OfWeights, elements};
+use crate::ir::verify::budget::{OfWeights, elements, looks};
 use crate::ir::{Dim, Elem, Literal, NodeId, Op, Origin, OriginId, Region, Type, Value, WeightId};
 
 /// A region being filled.
@@ -15,9 +15,9 @@ pub(super) struct Builder {
     pub region: Region,
     /// Values of the enclosing region passed in, in order of the parameters they became.
     pub captures: Vec<Value>,
-    known: HashMap<Value, Value>,
+    known: FxHashMap<Value, Value>,
     of_weights: OfWeights,
-    weights: HashMap<WeightId, Value>,
+    weights: FxHashMap<WeightId, Value>,
 }
 
 impl<'a> Elaborator<'a> {
@@ -37,9 +37,9 @@ impl<'a> Elaborator<'a> {
             id,
             region: Region::new(),
             captures: Vec::new(),
-            known: HashMap::new(),
+            known: FxHashMap::default(),
             of_weights: OfWeights::default(),
-            weights: HashMap::new(),
+            weights: FxHashMap::default(),
         };
         if let (Some(like), Some(outer)) = (like, self.regions.last()) {
             for &value in &like.captures {
@@ -76,6 +76,15 @@ impl<'a> Elaborator<'a> {
         value
     }
 
+    /// Does something in an open region around the current one, before the node that the regions between belong to.
+    pub(super) fn outside<T>(&mut self, region: usize, emit: impl FnOnce(&mut Self) -> R<T>) -> R<T> {
+        let home = self.regions.iter().position(|r| r.id == region).expect("tensors do not outlive their region");
+        let inner = self.regions.split_off(home + 1);
+        let result = emit(self);
+        self.regions.extend(inner);
+        result
+    }
+
     /// The axes of mapped calls followed by the axes the text sees.
     pub(super) fn full(&self, leads: &[usize], shape: &[Dim]) -> Vec<Dim> {
         let mut full = Vec::new();
@@ -110,11 +119,11 @@ impl<'a> Elaborator<'a> {
         let file = self.files.get(span.file);
         let position = file.position(span.start as usize);
         self.module.origins.push(Origin {
-            file: file.name().to_string(),
+            file: file.name().clone(),
             line: position.line as u32,
             column: position.column as u32,
-            path: key.1.to_string(),
-            chain: key.2.to_string(),
+            path: key.1.clone(),
+            chain: key.2.clone(),
         });
         let id = OriginId(self.module.origins.len() as u32 - 1);
         self.origins.insert(key, id);
@@ -143,8 +152,9 @@ impl<'a> Elaborator<'a> {
         let found = builder.region.node(node);
         let sizes = found.results.iter().map(|&r| elements(builder.region.ty(r)));
         let (all, largest) = (sizes.clone().fold(0, usize::saturating_add), sizes.max().unwrap_or(0));
+        let looks = looks(&builder.region, found);
         if builder.of_weights.node(&found.op, &found.inputs, &found.results, all) {
-            return self.count_work(0, span);
+            return self.count_work(looks, span);
         }
         let most = self.limits.value;
         if largest > most {
@@ -153,7 +163,7 @@ impl<'a> Elaborator<'a> {
                     .at(span, format!("{largest} elements, at most {most}")),
             );
         }
-        self.count_work(all, span)
+        self.count_work(all.saturating_add(looks), span)
     }
 
     /// A tensor is computed where only static values exist.

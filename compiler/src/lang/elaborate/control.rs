@@ -68,7 +68,7 @@ impl<'a> Elaborator<'a> {
             StmtKind::For { variable, domain, body } => {
                 for round in self.domain(domain, "for")? {
                     self.count_evaluation(stmt.span)?;
-                    self.frame_mut().scopes.push(Scope::new());
+                    self.frame_mut().scopes.push(Scope::default());
                     let span = variable.span;
                     self.declare(variable.text.clone(), round, Kind::LoopVariable, span, span);
                     let flow = self.body(&body.stmts);

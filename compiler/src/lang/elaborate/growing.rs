@@ -4,8 +4,6 @@
 //! all pushes are: states that were not pushed at the same places get axes of their own, and the model is elaborated
 //! again.
 
-use std::collections::HashMap;
-
 use rustc_hash::FxHashMap;
 
 use super::Elaborator;
@@ -18,7 +16,7 @@ use crate::ir::{Axis, AxisCapacity, AxisId, Dim, OriginId, StateId};
 pub(super) type Shared = (Option<usize>, AxisCapacity, usize);
 
 /// The group of each state that must not share the axis of the first group, by its path.
-pub(super) type Apart = HashMap<String, usize>;
+pub(super) type Apart = FxHashMap<String, usize>;
 
 impl<'a> Elaborator<'a> {
     /// The growing axis of a state of the present part.
@@ -119,7 +117,7 @@ impl<'a> Elaborator<'a> {
         if found.violations.is_empty() {
             return None;
         }
-        let spans: HashMap<OriginId, Span> = self.origins.iter().map(|(key, &id)| (id, key.0)).collect();
+        let spans: FxHashMap<OriginId, Span> = self.origins.iter().map(|(key, &id)| (id, key.0)).collect();
         for violation in found.violations {
             let diagnostic = diagnostic(&violation.fault);
             let diagnostic = match spans.get(&violation.origin) {
@@ -127,7 +125,7 @@ impl<'a> Elaborator<'a> {
                 None => diagnostic,
             };
             let origin = self.module.origins.get(violation.origin.index());
-            let path = origin.map_or("", |origin| origin.path.as_str());
+            let path = origin.map_or("", |origin| &*origin.path);
             let diagnostic = match path {
                 "" => diagnostic,
                 path => diagnostic.note(format!("in {path}")),
@@ -139,8 +137,8 @@ impl<'a> Elaborator<'a> {
 
     /// States that share an axis and are not left with the same number of entries by each entry of the model.
     fn apart(&self, left: &[FxHashMap<StateId, Length>]) -> Apart {
-        let mut groups: HashMap<AxisId, Vec<Vec<Option<Length>>>> = HashMap::new();
-        let mut apart = Apart::new();
+        let mut groups: FxHashMap<AxisId, Vec<Vec<Option<Length>>>> = FxHashMap::default();
+        let mut apart = Apart::default();
         for (i, state) in self.module.states.iter().enumerate() {
             let Some((_, axis)) = state.growing() else { continue };
             let lengths = left.iter().map(|left| left.get(&StateId(i as u32)).copied()).collect();

@@ -164,7 +164,7 @@ impl<'a> Elaborator<'a> {
             }
         }
         self.repeats.push(max);
-        self.frame_mut().scopes.push(Scope::new());
+        self.frame_mut().scopes.push(Scope::default());
         self.frame_mut().depth += 1;
         let result = self.round(variable, &round, elem, body, span, &carried, &params);
         self.frame_mut().depth -= 1;

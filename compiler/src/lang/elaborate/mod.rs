@@ -35,8 +35,10 @@ mod verified;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use indexmap::IndexSet;
+use rustc_hash::FxHashMap;
 
 use self::build::Builder;
 use self::growing::Apart;
@@ -101,7 +103,7 @@ struct Elaborator<'a> {
     evaluations: usize,
     ids: usize,
     module: Module,
-    origins: HashMap<(Span, Rc<str>, Rc<str>), OriginId>,
+    origins: FxHashMap<(Span, Arc<str>, Arc<str>), OriginId>,
     namespaces: Vec<Namespace<'a>>,
     /// Where the model's config declares its keys of the top level.
     config_keys: HashMap<&'a str, Span>,
@@ -194,7 +196,7 @@ impl<'a> Elaborator<'a> {
                 title: model.title.as_ref().map_or_else(String::new, |t| t.value.to_string()),
                 ..Module::default()
             },
-            origins: HashMap::new(),
+            origins: FxHashMap::default(),
             namespaces,
             config_keys: globals::config_keys(model),
             schema: Schema::default(),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
 
 use super::Elaborator;
 use super::functions::OPERATIONS;
@@ -54,7 +55,7 @@ pub(super) struct Var<'a> {
     pub version: usize,
 }
 
-pub(super) type Scope<'a> = IndexMap<Arc<str>, Var<'a>>;
+pub(super) type Scope<'a> = IndexMap<Arc<str>, Var<'a>, FxBuildHasher>;
 
 /// A state declared in the call, to be written when it ends.
 pub(super) struct Declared {
@@ -78,8 +79,8 @@ pub(super) struct Frame<'a> {
     pub home: usize,
     pub block: Option<&'a ast::Block>,
     pub part: Option<Rc<Part<'a>>>,
-    pub path: Rc<str>,
-    pub chain: Rc<str>,
+    pub path: Arc<str>,
+    pub chain: Arc<str>,
     pub call: Option<Span>,
     /// The name that the call's result is assigned to, for advice.
     pub target: Option<&'a str>,
@@ -117,7 +118,7 @@ impl<'a> Frame<'a> {
             chain: "".into(),
             call: None,
             target: None,
-            scopes: vec![Scope::new()],
+            scopes: vec![Scope::default()],
             leads: Vec::new(),
             states: Vec::new(),
             delays: Vec::new(),

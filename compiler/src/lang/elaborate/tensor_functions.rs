@@ -124,15 +124,7 @@ impl<'a> Elaborator<'a> {
                 self.emit1(Op::Bits, &[value], Elem::Bool, &leads, &shape, span).map(Val::tensor)
             }
             ("push", [s, x]) => self.push(s, x, span),
-            ("positions", [s]) => {
-                let tensor = self.tensor_of(&s.value, None, s.span)?;
-                let (Some(state), Some(axis)) = (tensor.state, growing(&tensor)) else {
-                    return self.not_growing(name, &tensor, s.span);
-                };
-                let shape = [tensor.shape[axis]];
-                let value = self.local(&tensor);
-                self.emit1(Op::Positions { state }, &[value], Elem::I32, &[], &shape, span).map(Val::tensor)
-            }
+            ("positions", [s]) => self.positions(s, span),
             _ => {
                 let static_only =
                     ["len", "keys", "words", "distinct", "all", "join", "starts_with", "log2", "fnv1a64", "about"];
@@ -400,6 +392,27 @@ impl<'a> Elaborator<'a> {
         }
         let entry = self.expand(&entry, &state.leads, &wanted, span)?;
         self.push_entry(&state, id, &entry, span).map(Val::tensor)
+    }
+
+    /// The positions at which the entries of a growing state were pushed.
+    fn positions(&mut self, s: &Given<'a>, span: Span) -> R<Val<'a>> {
+        let tensor = self.tensor_of(&s.value, None, s.span)?;
+        let (Some(state), Some(axis)) = (tensor.state, growing(&tensor)) else {
+            return self.not_growing("positions", &tensor, s.span);
+        };
+        let shape = [tensor.shape[axis]];
+        let read = |this: &mut Self| {
+            let value = this.local(&tensor);
+            this.emit1(Op::Positions { state }, &[value], Elem::I32, &[], &shape, span)
+        };
+        // Each round of a `repeat` has its own instance of the states declared in it: one declared outside is looked at
+        // there.
+        let positions = if self.module.state(state).instances == self.repeats {
+            read(self)?
+        } else {
+            self.outside(tensor.region, read)?
+        };
+        Ok(Val::tensor(positions))
     }
 
     /// A growing state with one more entry, at the present position.

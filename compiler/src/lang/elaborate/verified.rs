@@ -3,7 +3,7 @@
 //! Most of it is refused while it is elaborated, with more to say. What is left is what only whole regions show, such
 //! as states along one axis of which one is not pushed.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::Elaborator;
 use crate::diagnostics::{Code, Diagnostic, Span};
@@ -16,7 +16,7 @@ impl Elaborator<'_> {
     /// Tells each fault of the module once for each place.
     pub(super) fn verified(&mut self) {
         let Err(error) = verify(&self.module) else { return };
-        let spans: HashMap<OriginId, Span> = self.origins.iter().map(|((span, ..), &id)| (id, *span)).collect();
+        let spans: FxHashMap<OriginId, Span> = self.origins.iter().map(|((span, ..), &id)| (id, *span)).collect();
         let mut told: Vec<(Option<Span>, String)> = Vec::new();
         for violation in &error.violations {
             let origin = self.origin_of(&violation.place);

@@ -1,8 +1,7 @@
 //! Float expressions of weights become weights of their own, computed once at load.
 
 use std::rc::Rc;
-
-use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -15,11 +14,11 @@ use crate::ir::{
 /// Weights computed so far, by the text of their regions: the same expression is computed once.
 #[derive(Default)]
 pub(super) struct Computed {
-    known: HashMap<String, WeightId>,
+    known: FxHashMap<String, WeightId>,
     /// Paths of all weights, once one has been asked for.
-    taken: HashSet<String>,
+    taken: FxHashSet<String>,
     /// Per stem of a path, the number to try next.
-    numbers: HashMap<String, usize>,
+    numbers: FxHashMap<String, usize>,
     /// Per computed weight, the path of the first weight of the checkpoint that it is computed from.
     stems: FxHashMap<WeightId, String>,
 }
@@ -50,7 +49,7 @@ impl Computed {
             path,
             shape: region.ty(region.results()[0]).constant_shape().unwrap_or_default(),
             encoding: Encoding::F32,
-            source: WeightSource::Computed(Box::new(region)),
+            source: WeightSource::Computed(Arc::new(region)),
             origin,
         });
         self.known.insert(text, id);

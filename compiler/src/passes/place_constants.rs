@@ -1,23 +1,27 @@
 //! Float constants with axes become computed weights, so that a package holds them and kernels read one section.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
+use super::{Context, PassError, Report};
 use crate::ir::types::LiteralKey;
 use crate::ir::{
     Data, Encoding, Literal, Module, NodeId, Op, OriginId, Region, Type, WeightDecl, WeightId, WeightSource,
 };
 
 /// Moves every such constant of the entries into the weight section, equal ones once.
-pub fn place(module: &mut Module) {
-    let mut placed = HashMap::new();
+pub fn run(module: &mut Module, _: &mut Context) -> Result<Report, PassError> {
+    let mut placed = FxHashMap::default();
     let mut entries = std::mem::take(&mut module.entries);
     for entry in &mut entries {
         region(&mut entry.body, module, &mut placed);
     }
     module.entries = entries;
+    Ok(Report::new(format!("{} constants made weights", placed.len())))
 }
 
-fn region(body: &mut Region, module: &mut Module, placed: &mut HashMap<LiteralKey, WeightId>) {
+fn region(body: &mut Region, module: &mut Module, placed: &mut FxHashMap<LiteralKey, WeightId>) {
     let nodes: Vec<NodeId> = body.nodes().collect();
     for id in nodes {
         let origin = body.node(id).origin;
@@ -39,7 +43,7 @@ fn weight_for(
     literal: Literal,
     origin: OriginId,
     module: &mut Module,
-    placed: &mut HashMap<LiteralKey, WeightId>,
+    placed: &mut FxHashMap<LiteralKey, WeightId>,
 ) -> WeightId {
     let key = literal.key();
     if let Some(&id) = placed.get(&key) {
@@ -53,7 +57,7 @@ fn weight_for(
         path: format!("constant.{}", placed.len()),
         shape: literal.shape.clone(),
         encoding: Encoding::F32,
-        source: WeightSource::Computed(Box::new(region)),
+        source: WeightSource::Computed(Arc::new(region)),
         origin,
     });
     placed.insert(key, id);
