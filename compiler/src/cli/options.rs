@@ -139,7 +139,7 @@ pub struct EngineArguments {
     #[arg(long)]
     pub no_pin: bool,
     /// Processor features to compile for: x86-64-v1, x86-64-v2, x86-64-v3, x86-64-v4 or native.
-    #[arg(long, default_value = "native", value_name = "LEVEL")]
+    #[arg(long, env = "STERNA_CPU", default_value = "native", value_name = "LEVEL")]
     pub cpu: String,
     /// Most steps evaluated in one call.
     #[arg(long, default_value_t = 64, value_name = "N")]

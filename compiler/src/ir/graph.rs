@@ -79,8 +79,6 @@ pub enum ValueDef {
 struct ValueData {
     ty: Type,
     def: ValueDef,
-    /// Of a parameter: the operands of nodes that are it or once were, in no order. The uses of results are edges.
-    users: Vec<(NodeId, usize)>,
 }
 
 /// Between the places of nodes that are appended, so that others fit in.
@@ -95,6 +93,8 @@ pub struct Region {
     places: Vec<u64>,
     values: Vec<Option<ValueData>>,
     params: Vec<Value>,
+    /// Per parameter: the operands of nodes that are it or once were, in no order. The uses of results are edges.
+    uses: Vec<Vec<(NodeId, usize)>>,
     results: Vec<Value>,
 }
 
@@ -106,18 +106,21 @@ impl Region {
 
     /// An empty region with room for as much as another one has, so that a copy of that does not move as it grows.
     pub fn with_room_for(other: &Region) -> Region {
+        // A pass may add some.
+        let (nodes, more) = (other.order.len(), other.order.len() / 8);
         Region {
-            graph: StableDiGraph::with_capacity(other.graph.node_count(), other.graph.edge_count()),
-            order: Vec::with_capacity(other.order.len()),
-            places: Vec::with_capacity(other.order.len()),
-            values: Vec::with_capacity(other.order.len()),
+            graph: StableDiGraph::with_capacity(nodes + more, other.graph.edge_count() + more),
+            order: Vec::with_capacity(nodes + more),
+            places: Vec::with_capacity(nodes + more),
+            values: Vec::with_capacity(other.values.len() + more),
             params: Vec::new(),
+            uses: Vec::new(),
             results: Vec::new(),
         }
     }
 
     fn new_value(&mut self, ty: Type, def: ValueDef) -> Value {
-        self.values.push(Some(ValueData { ty, def, users: Vec::new() }));
+        self.values.push(Some(ValueData { ty, def }));
         Value(self.values.len() as u32 - 1)
     }
 
@@ -125,6 +128,7 @@ impl Region {
     pub fn add_param(&mut self, ty: Type) -> Value {
         let value = self.new_value(ty, ValueDef::Param(self.params.len()));
         self.params.push(value);
+        self.uses.push(Vec::new());
         value
     }
 
@@ -135,10 +139,11 @@ impl Region {
 
     /// Removes the parameters for which `gone` is true, by their positions; they must have no users.
     pub fn remove_params(&mut self, mut gone: impl FnMut(usize) -> bool) {
+        debug_assert!((0..self.params.len()).all(|i| !gone(i) || !self.is_used(self.params[i])));
         let params = std::mem::take(&mut self.params);
-        for (i, value) in params.into_iter().enumerate() {
+        let uses = std::mem::take(&mut self.uses);
+        for (i, (value, uses)) in params.into_iter().zip(uses).enumerate() {
             if gone(i) {
-                debug_assert!(!self.is_used(value));
                 self.values[value.0 as usize] = None;
                 continue;
             }
@@ -146,6 +151,7 @@ impl Region {
                 data.def = ValueDef::Param(self.params.len());
             }
             self.params.push(value);
+            self.uses.push(uses);
         }
     }
 
@@ -223,11 +229,7 @@ impl Region {
             let value = self.graph[id.0].inputs[i];
             match self.def(value) {
                 ValueDef::Result(source, _) => drop(self.graph.add_edge(source.0, id.0, i)),
-                ValueDef::Param(_) => {
-                    if let Some(data) = &mut self.values[value.0 as usize] {
-                        data.users.push((id, i));
-                    }
-                }
+                ValueDef::Param(n) => self.uses[n].push((id, i)),
             }
         }
     }
@@ -242,11 +244,7 @@ impl Region {
     /// Makes all uses anew from the operands.
     fn link_all(&mut self) {
         self.graph.clear_edges();
-        for &param in &self.params {
-            if let Some(data) = &mut self.values[param.0 as usize] {
-                data.users.clear();
-            }
-        }
+        self.uses.iter_mut().for_each(Vec::clear);
         for i in 0..self.order.len() {
             self.link(self.order[i]);
         }
@@ -405,10 +403,9 @@ impl Region {
 
     /// The nodes that use a value, in no order, some more than once.
     fn user_nodes(&self, value: Value) -> impl Iterator<Item = NodeId> + '_ {
-        let data = self.data(value);
-        let edges = match data.def {
-            ValueDef::Result(node, _) => Some(self.graph.edges_directed(node.0, Direction::Outgoing)),
-            ValueDef::Param(_) => None,
+        let (edges, uses) = match self.def(value) {
+            ValueDef::Result(node, _) => (Some(self.graph.edges_directed(node.0, Direction::Outgoing)), &[][..]),
+            ValueDef::Param(n) => (None, &self.uses[n][..]),
         };
         let of_result = edges.into_iter().flatten();
         let of_result = of_result.filter(move |e| self.graph[e.target()].inputs[*e.weight()] == value);
@@ -417,7 +414,7 @@ impl Region {
             let node = self.graph.node_weight(n.0);
             node.is_some_and(|n| n.inputs.get(i) == Some(&value))
         };
-        let of_param = data.users.iter().filter(move |(n, i)| reads(*n, *i)).map(|(n, _)| *n);
+        let of_param = uses.iter().filter(move |(n, i)| reads(*n, *i)).map(|(n, _)| *n);
         of_result.map(|e| NodeId(e.target())).chain(of_param)
     }
 

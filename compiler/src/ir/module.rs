@@ -54,7 +54,8 @@ pub struct Module {
     pub axes: Vec<Axis>,
     pub hosts: Vec<HostDecl>,
     pub entries: Vec<Entry>,
-    pub origins: Vec<Origin>,
+    /// Shared by copies of the module.
+    pub origins: Arc<Vec<Origin>>,
     /// What became of each config key, in the config's order.
     pub config: Vec<ConfigUse>,
     /// What to do with tensors the graph does not read.
@@ -308,7 +309,7 @@ impl Module {
         if let Some(i) = self.origins.iter().rposition(|o| *o == origin) {
             return OriginId(i as u32);
         }
-        self.origins.push(origin);
+        Arc::make_mut(&mut self.origins).push(origin);
         OriginId(self.origins.len() as u32 - 1)
     }
 

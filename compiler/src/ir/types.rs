@@ -91,10 +91,17 @@ impl Dim {
 }
 
 /// The type of a value: an element and a shape. A scalar has no axes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Type {
     pub elem: Elem,
     pub shape: Shape,
+}
+
+impl Clone for Type {
+    /// What is derived would copy axis by axis, which shows where graphs are rebuilt.
+    fn clone(&self) -> Type {
+        Type { elem: self.elem, shape: Shape::from_slice(&self.shape) }
+    }
 }
 
 /// The axes of a type. Few have many, so that a type seldom needs memory elsewhere.

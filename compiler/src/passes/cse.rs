@@ -4,6 +4,7 @@
 //! alone; reading a state twice in a step gives the same value, so one reading is enough. What is repeated along a
 //! growing axis is as long as what it meets, so two of them are the same only if they meet values of one length.
 
+use std::cell::OnceCell;
 use std::hash::{Hash, Hasher};
 
 use hashbrown::HashTable;
@@ -32,7 +33,7 @@ pub fn region(region: &mut Region) -> usize {
         region,
         known: HashTable::with_capacity(region.nodes().len()),
         replaced: FxHashMap::default(),
-        lengths: lengths(region),
+        lengths: OnceCell::new(),
     };
     let mut gone: FxHashSet<NodeId> = FxHashSet::default();
     for id in region.nodes() {
@@ -56,7 +57,8 @@ struct Search<'r> {
     /// The first node of each computation: an operation with its operands and the types of its results.
     known: HashTable<NodeId>,
     replaced: FxHashMap<Value, Value>,
-    lengths: Extents<Value>,
+    /// Made when two values along a growing axis are first compared.
+    lengths: OnceCell<Extents<Value>>,
 }
 
 impl Search<'_> {
@@ -74,7 +76,7 @@ impl Search<'_> {
         let hash = self.hash(node);
         if let Some(&first) = self.known.find(hash, |&first| self.alike(region.node(first), node)) {
             let pairs = || node.results.iter().copied().zip(region.node(first).results.iter().copied());
-            let same = pairs().all(|(again, first)| same_length(region, &self.lengths, first, again));
+            let same = pairs().all(|(again, first)| self.same_length(first, again));
             if same {
                 self.replaced.extend(pairs());
             }
@@ -83,6 +85,14 @@ impl Search<'_> {
         let Search { known, replaced, .. } = self;
         known.insert_unique(hash, id, |&known| hash_of(region, replaced, region.node(known)));
         false
+    }
+
+    fn same_length(&self, a: Value, b: Value) -> bool {
+        if growing(self.region.ty(a)).is_none() {
+            return true;
+        }
+        let lengths = self.lengths.get_or_init(|| lengths(self.region));
+        lengths.are_equal(a, b) || matches!((lengths.of(a), lengths.of(b)), (Some(a), Some(b)) if a == b)
     }
 
     fn hash(&self, node: &Node) -> u64 {
@@ -118,21 +128,10 @@ fn lengths(region: &Region) -> Extents<Value> {
     let mut lengths = Extents::default();
     let operands =
         |values: &[Value]| values.iter().map(|&v| (v, growing(region.ty(v)))).collect::<Vec<Operand<Value>>>();
-    let nodes: Vec<NodeId> = region.nodes().collect();
-    if nodes.iter().all(|&id| region.node(id).results.iter().all(|&v| growing(region.ty(v)).is_none())) {
-        return lengths;
-    }
-    for id in nodes {
+    for id in region.nodes() {
         let node = region.node(id);
         // A region that is not valid is refused by the verifier; here nothing of it is merged wrongly.
         let _ = lengths.add(&node.op, &operands(&node.inputs), &operands(&node.results));
     }
     lengths
-}
-
-fn same_length(region: &Region, lengths: &Extents<Value>, a: Value, b: Value) -> bool {
-    if growing(region.ty(a)).is_none() || lengths.are_equal(a, b) {
-        return true;
-    }
-    matches!((lengths.of(a), lengths.of(b)), (Some(a), Some(b)) if a == b)
 }

@@ -22,7 +22,11 @@ pub(super) type Weights = HashMap<String, WeightValue>;
 pub(super) fn module(seed: u64, size: usize) -> (Module, Weights) {
     let mut made = Generator {
         rng: Xoshiro256PlusPlus::seed_from_u64(seed),
-        module: Module { name: "random".into(), origins: vec![Origin::default()], ..Module::default() },
+        module: Module {
+            name: "random".into(),
+            origins: std::sync::Arc::new(vec![Origin::default()]),
+            ..Module::default()
+        },
         weights: HashMap::new(),
         repeats: Vec::new(),
     };

@@ -201,7 +201,8 @@ impl<'a> Copy<'a> {
     /// Copies a node.
     pub fn node(&mut self, id: NodeId) -> NodeId {
         let node = self.from.node(id);
-        let inputs: Inputs = node.inputs.iter().map(|&v| self.value(v)).collect();
+        let mut inputs = Inputs::from_slice(&node.inputs);
+        inputs.iter_mut().for_each(|v| *v = self.value(*v));
         let types = node.results.iter().map(|&r| self.from.ty(r).clone());
         let new = self.to.push(node.op.clone(), &inputs, types, node.origin);
         for (&old, &new) in node.results.iter().zip(&self.to.node(new).results) {

@@ -35,8 +35,8 @@ struct Arguments {
     /// Cut down one program of each refusal too.
     #[arg(long)]
     refusals: bool,
-    /// Check compiled code on the best processor level and one other in turn, not on all, and one program of eight in
-    /// the kernel interpreter: twice as many programs in the same time.
+    /// Check compiled code on the best processor level and one other in turn, not on all, and one program of 16 in
+    /// the kernel interpreter: three times as many programs in the same time.
     #[arg(long)]
     quick: bool,
     /// Print the program of a seed.

@@ -27,7 +27,7 @@ impl Reader<'_> {
             }
         }
         if module.origins.is_empty() {
-            module.origins.push(Origin::default());
+            Arc::make_mut(&mut module.origins).push(Origin::default());
         }
         Ok(())
     }
@@ -38,7 +38,7 @@ impl Reader<'_> {
             return self.expected(&format!("'@{}'", module.origins.len()));
         }
         self.advance()?;
-        module.origins.push(Origin {
+        Arc::make_mut(&mut module.origins).push(Origin {
             file: self.text()?.into(),
             line: self.number("a line")?,
             column: self.number("a column")?,

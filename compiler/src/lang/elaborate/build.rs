@@ -1,6 +1,8 @@
 //! Emitting nodes: the stack of regions under construction, captures between them, constants,
 //! broadcasting and the joining of mapped axes. Nothing here knows syntax.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 
 use super::value::{R, Tensor, Val};
@@ -108,22 +110,20 @@ impl<'a> Elaborator<'a> {
 
     /// The origin of nodes that come from a place in the text.
     pub(super) fn origin(&mut self, span: Span) -> OriginId {
-        let (path, chain) = match self.frames.last() {
-            Some(frame) => (frame.path.clone(), frame.chain.clone()),
-            None => Default::default(),
-        };
-        let key = (span, path, chain);
+        let way = self.frames.last().map_or(0, |frame| frame.way);
+        let key = (span, way);
         if let Some(&id) = self.origins.get(&key) {
             return id;
         }
         let file = self.files.get(span.file);
-        let position = file.position(span.start as usize);
-        self.module.origins.push(Origin {
+        let position = *self.positions.entry(span).or_insert_with(|| file.position(span.start as usize));
+        let (path, chain) = &self.ways[way];
+        Arc::make_mut(&mut self.module.origins).push(Origin {
             file: file.name().clone(),
             line: position.line as u32,
             column: position.column as u32,
-            path: key.1.clone(),
-            chain: key.2.clone(),
+            path: path.clone(),
+            chain: chain.clone(),
         });
         let id = OriginId(self.module.origins.len() as u32 - 1);
         self.origins.insert(key, id);

@@ -240,7 +240,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// Opens a frame, within the limit.
-    pub(super) fn push_frame(&mut self, frame: Frame<'a>, span: Span) -> R<()> {
+    pub(super) fn push_frame(&mut self, mut frame: Frame<'a>, span: Span) -> R<()> {
         if self.frames.len() >= self.limits.calls {
             let most = self.limits.calls;
             return self.fail(
@@ -249,6 +249,7 @@ impl<'a> Elaborator<'a> {
                     .help("blocks cannot call themselves"),
             );
         }
+        frame.way = self.ways.insert_full((frame.path.clone(), frame.chain.clone())).0;
         self.frames.push(frame);
         Ok(())
     }

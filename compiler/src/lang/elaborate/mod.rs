@@ -46,7 +46,7 @@ use self::schema::Schema;
 use self::scope::{Frame, Namespace};
 use self::value::{R, Reported, Val};
 use crate::config::Json;
-use crate::diagnostics::{Code, Diagnostic, Diagnostics, SourceFiles, Span};
+use crate::diagnostics::{Code, Diagnostic, Diagnostics, Position, SourceFiles, Span};
 use crate::ir::{AxisId, Dim, Module, OriginId};
 use crate::lang::ast;
 use crate::limits::Limits;
@@ -103,7 +103,11 @@ struct Elaborator<'a> {
     evaluations: usize,
     ids: usize,
     module: Module,
-    origins: FxHashMap<(Span, Arc<str>, Arc<str>), OriginId>,
+    /// By place in the text and number of the frame's names.
+    origins: FxHashMap<(Span, usize), OriginId>,
+    /// Paths of frames with their chains of calls, each once.
+    ways: IndexSet<(Arc<str>, Arc<str>)>,
+    positions: FxHashMap<Span, Position>,
     namespaces: Vec<Namespace<'a>>,
     /// Where the model's config declares its keys of the top level.
     config_keys: HashMap<&'a str, Span>,
@@ -197,6 +201,8 @@ impl<'a> Elaborator<'a> {
                 ..Module::default()
             },
             origins: FxHashMap::default(),
+            ways: IndexSet::from([Default::default()]),
+            positions: FxHashMap::default(),
             namespaces,
             config_keys: globals::config_keys(model),
             schema: Schema::default(),

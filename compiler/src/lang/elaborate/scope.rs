@@ -81,6 +81,8 @@ pub(super) struct Frame<'a> {
     pub part: Option<Rc<Part<'a>>>,
     pub path: Arc<str>,
     pub chain: Arc<str>,
+    /// The number of path and chain among those of all frames.
+    pub way: usize,
     pub call: Option<Span>,
     /// The name that the call's result is assigned to, for advice.
     pub target: Option<&'a str>,
@@ -116,6 +118,7 @@ impl<'a> Frame<'a> {
             part: None,
             path: "".into(),
             chain: "".into(),
+            way: 0,
             call: None,
             target: None,
             scopes: vec![Scope::default()],
