@@ -38,6 +38,11 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > most { Err(too_long()) } else { Ok(bytes) }
 }
 
+/// JSON without the byte order mark that some editors put in front.
+pub fn unmarked(json: &[u8]) -> &[u8] {
+    json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json)
+}
+
 /// What stdin gives until it ends, if that is no more than `most` bytes.
 ///
 /// # Errors

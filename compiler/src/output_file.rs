@@ -2,11 +2,14 @@
 //! own in the same folder, and takes the name at the end. What it replaces is a regular file; a link, a pipe or a
 //! device is left as it is, and so is every file that the command reads.
 
+mod drafts;
+
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use tempfile::Builder;
+use drafts::Draft;
+pub use drafts::heed_signals;
 
 /// Why a file may not be written.
 #[derive(Debug, thiserror::Error)]
@@ -110,14 +113,7 @@ pub fn write_whole<T, E: From<io::Error>>(
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
 ) -> Result<T, E> {
     let before = replaced(path)?;
-    let mut prefix = std::ffi::OsString::from(".");
-    prefix.push(path.file_name().unwrap_or_default());
-    prefix.push(".");
-    let mut builder = Builder::new();
-    builder.prefix(&prefix).suffix(".part");
-    #[cfg(unix)]
-    builder.permissions(<std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666));
-    let (file, draft) = builder.tempfile_in(folder_of(path))?.into_parts();
+    let (file, draft) = Draft::new(folder_of(path))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let result = write(&mut out)?;
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -127,7 +123,7 @@ pub fn write_whole<T, E: From<io::Error>>(
     file.sync_all()?;
     // Whoever has put something else there meanwhile keeps it.
     replaced(path)?;
-    draft.persist(path).map_err(|error| error.error)?;
+    draft.persist(path)?;
     Ok(result)
 }
 

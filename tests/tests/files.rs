@@ -293,3 +293,98 @@ fn scales_that_no_quantiser_writes_are_refused_in_packages() {
     stdout(&["run", text(&path), "-n", "1", "--allow-nan"]);
     assert!(run(&["run", text(&path), "-n", "1"]).stdout.is_empty());
 }
+
+#[cfg(unix)]
+#[test]
+fn a_signal_leaves_no_draft() {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+    let scratch = tempfile::tempdir().unwrap();
+    let output = scratch.path().join("large.sterna");
+    let there = || std::fs::read_dir(scratch.path()).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+    let compile = |before: &str| {
+        let program = sterna().get_program().to_owned();
+        let script = format!("{before} exec \"$0\" compile v76/v75_75M --random -o \"$1\"");
+        let mut child = Command::new("bash");
+        child.args(["-c", &script]).arg(program).arg(&output).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let written = |child: &mut std::process::Child| {
+        while there().is_empty() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it wrote");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    };
+    let send = |child: &std::process::Child, signal: &str| {
+        assert!(
+            Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success()
+        );
+    };
+    for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1), ("QUIT", 3)] {
+        let mut child = compile("");
+        written(&mut child);
+        send(&child, signal);
+        let status = child.wait().unwrap();
+        // It may have been done by then: then all of it is there.
+        match status.signal() {
+            Some(ended) => assert_eq!((ended, there().len()), (number, 0), "{signal}: {:?}", there()),
+            None => assert!(status.success() && there() == ["large.sterna"], "{signal}: {status} {:?}", there()),
+        }
+        let _ = std::fs::remove_file(&output);
+    }
+    // What `nohup` has made it ignore it goes on to ignore.
+    let mut child = compile("trap '' HUP;");
+    written(&mut child);
+    send(&child, "HUP");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(there(), ["large.sterna"]);
+    std::fs::remove_file(&output).unwrap();
+    // More than the process may write is an error like a full disk.
+    let ended = compile("ulimit -f 64;").wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), there().len()), (Some(1), 0), "{said}");
+    assert!(said.contains("large.sterna") && said.contains("too large"), "{said}");
+}
+
+#[test]
+fn names_may_be_as_long_as_the_file_system_has_them() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (config, weights) = copies(scratch.path());
+    for length in [245, 255] {
+        let output = scratch.path().join("n".repeat(length - 7) + ".sterna");
+        stdout(&["compile", text(&config), "--weights", text(&weights), "-o", text(&output)]);
+        assert!(output.is_file());
+    }
+}
+
+#[test]
+fn what_is_no_config_is_named() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (config, weights) = copies(scratch.path());
+    let write = |name: &str, bytes: &[u8]| {
+        let path = scratch.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        text(&path).to_owned()
+    };
+    let checkpoint = "it is a checkpoint; give it to --weights";
+    let package = std::fs::read(root().join("examples/tiny/tiny.sterna")).unwrap();
+    for (given, expected) in [
+        (text(&weights).to_owned(), checkpoint),
+        (write("w.safetensors", b"\x10\0\0\0\0\0\0\0{}              "), checkpoint),
+        (write("w.bit2", b"BIT2PACK"), checkpoint),
+        (write("packed", &package), "its name must end with .sterna"),
+        (write("model.gguf", b"GGUF\x03\0\0\0\xff"), "it is a GGUF file"),
+        (text(scratch.path()).to_owned(), "is a folder: give a config in it"),
+        (write("empty.json", b"{}"), "a config without keys tells no model"),
+        (write("list.json", b"[]"), "a config is an object"),
+        (write("one.json", b"{\"d_modle\": 64}"), "nearest key: `d_model` of "),
+        (write("none.json", b"{\"wholly_unlike\": 64}"), "--model NAME says which one is meant"),
+    ] {
+        let said = failure(&["check", &given], 1);
+        assert!(said.contains(expected), "{given}: {said}");
+    }
+    let said = failure(&["check", text(&config), text(&weights)], 2);
+    assert!(
+        said.contains(&format!("help: a checkpoint is given with --weights (-w): `-w {}`", text(&weights))),
+        "{said}"
+    );
+}

@@ -359,3 +359,55 @@ fn logits_that_are_not_finite_end_a_command_with_their_step() {
     let said = script.failure("run", &["--tokens", "", "-n", "4"]);
     assert!(said.contains("in step 1,") && !said.contains("first value"), "{said}");
 }
+
+#[test]
+fn a_perplexity_that_is_none_is_an_error() {
+    let script = Script::new(3, &[1, 2]);
+    // Finite logits of which one is as good as impossible.
+    let zero = vec![0.0; 9];
+    let seq = [0.0, 3e38, 0.0, 0.0, 0.0, 3e38];
+    save(&script.path("w.safetensors"), &[("seq", &[2, 3], &seq), ("zero", &[3, 3], &zero)]);
+    std::fs::write(script.path("ids.txt"), "[0, 1, 0, 1]").unwrap();
+    let ids = script.path("ids.txt");
+    for more in [&[][..], &["--json"]] {
+        let output = script.run("eval", &[&["--text", text(&ids)], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{said}");
+        assert!(said.contains("the perplexity is not finite") && said.contains("step 1 gives element 2"), "{said}");
+    }
+}
+
+#[test]
+fn a_tokenizer_may_begin_with_a_byte_order_mark() {
+    let script = Script::speaking(&["<unk>", "a"], &["a"], |vocab| words(vocab, json!({})));
+    let plain = std::fs::read_to_string(script.path("tokenizer.json")).unwrap();
+    std::fs::write(script.path("tokenizer.json"), format!("\u{feff}{plain}")).unwrap();
+    assert_eq!(script.stdout("run", &["-n", "1", "-p", "a"]), "a a\n");
+    // Ids in place of a text.
+    std::fs::remove_file(script.path("tokenizer.json")).unwrap();
+    std::fs::write(script.path("ids.txt"), "\u{feff}[1]").unwrap();
+    assert_eq!(script.stdout("run", &["-n", "1", "--prompt-file", text(&script.path("ids.txt"))]), "1\n");
+}
+
+#[test]
+fn a_pattern_that_goes_back_for_ever_is_named() {
+    let with = |pattern: &str| {
+        let split =
+            json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false });
+        let file = move |vocab: Value| words(vocab, json!({ "pre_tokenizer": split }));
+        let script = Script::speaking(&["<unk>", "a"], &["a"], file);
+        std::fs::write(script.path("prompt.txt"), "a".repeat(100_000)).unwrap();
+        script
+    };
+    let prompt = |script: &Script| text(&script.path("prompt.txt")).to_owned();
+    // Each takes the square of the text, or two to its power.
+    for pattern in [r"(?=(a+))\1*c", "(a|aa)+(?!a)c"] {
+        let script = with(pattern);
+        let begin = std::time::Instant::now();
+        let said = script.failure("run", &["-n", "1", "--prompt-file", &prompt(&script)]);
+        assert!(said.contains("pre_tokenizer") && said.contains(&format!("`{pattern}`")), "{said}");
+        assert!(begin.elapsed().as_secs() < 60, "{pattern}");
+    }
+    let script = with("(a+)+$");
+    script.stdout("run", &["-n", "1", "--prompt-file", &prompt(&script)]);
+}

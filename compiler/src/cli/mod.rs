@@ -23,6 +23,7 @@ mod start;
 mod sweep;
 mod verify;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use sterna_runtime::system::Allocator;
 
@@ -117,6 +118,7 @@ enum Command {
 /// Runs the command line of this process and gives its exit code.
 pub fn main() -> u8 {
     sterna_runtime::package::explain_shrunken_files();
+    crate::output_file::heed_signals();
     // A negative number is a value, so that what is wrong with it is said of its option.
     let command = Arguments::command().mut_subcommands(|command| command.allow_negative_numbers(true));
     let arguments = command.try_get_matches().and_then(|found| Arguments::from_arg_matches(&found));
@@ -125,6 +127,14 @@ pub fn main() -> u8 {
         Err(error) => {
             // The terminal being gone is no reason to fail otherwise.
             let _ = error.print();
+            // A file without an option, where there is a config already.
+            if error.kind() == ErrorKind::UnknownArgument
+                && let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg)
+                && !given.starts_with('-')
+                && std::path::Path::new(given).exists()
+            {
+                tell!("help: a checkpoint is given with --weights (-w): `-w {given}`");
+            }
             return if error.use_stderr() { 2 } else { 0 };
         }
     };

@@ -3,20 +3,24 @@
 
 mod file;
 mod guard;
+mod patterns;
 mod stages;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokenizers::models::ModelWrapper;
-use tokenizers::{NormalizedString, Normalizer, PostProcessorWrapper};
+use tokenizers::{DecoderWrapper, NormalizedString, Normalizer, PostProcessorWrapper, TokenizerImpl};
 
 use super::{Result, SessionError};
 use crate::input_file;
 use crate::weights::index_of;
 use guard::guarded;
+use patterns::{Cutter, Rewriter};
 use stages::Stage;
 pub use stream::TokenStream;
 
@@ -30,14 +34,19 @@ const PIECE: usize = 256;
 /// How many times as long as it is a long text may become.
 const MAX_GROWTH: usize = 8;
 
+/// The library's tokenizer, with searches of our own.
+type Library = TokenizerImpl<ModelWrapper, Rewriter, Cutter, PostProcessorWrapper, DecoderWrapper>;
+
 /// A tokenizer of no more tokens than the model knows.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Arc<Library>,
     /// By id: whether it stands for a text. Models have more rows than tokens where the number is rounded up.
     with_text: Vec<bool>,
     stages: Vec<Stage>,
     saved: Vec<&'static str>,
     growth: f64,
+    /// Whether patterns of the file are searched in texts.
+    watched: bool,
 }
 
 impl Tokenizer {
@@ -50,7 +59,7 @@ impl Tokenizer {
         let bytes = input_file::read(path, input_file::TOKENIZER)
             .map_err(|source| SessionError::Read { path: path.into(), source })?;
         let wrong = |what: String| SessionError::Tokenizer { path: path.into(), what };
-        let mut tokenizer = Tokenizer::read(&bytes).map_err(wrong)?;
+        let mut tokenizer = Tokenizer::read(input_file::unmarked(&bytes)).map_err(wrong)?;
         let ids = tokenizer.inner.get_vocab(true);
         if ids.len() > vocabulary {
             return Err(wrong(format!("it has {} tokens, the model {vocabulary}", ids.len())));
@@ -66,22 +75,13 @@ impl Tokenizer {
     fn read(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
         let file::Checked { saved, growth } = file::check(bytes)?;
         let unfit = |words: String| format!("its parts do not fit together: {words}");
-        guarded(|| {
-            let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())?;
-            inner.with_truncation(None).map_err(|e| e.to_string())?;
-            inner.with_padding(None);
-            inner.with_post_processor(None::<PostProcessorWrapper>);
-            if let ModelWrapper::BPE(bpe) = inner.get_model()
-                && bpe.dropout.is_some()
-            {
-                let mut bpe = bpe.clone();
-                bpe.dropout = None;
-                inner.with_model(bpe);
-            }
-            let stages = stages::stages(&inner);
-            Ok(Tokenizer { inner, with_text: Vec::new(), stages, saved, growth })
-        })
-        .map_err(unfit)?
+        // Its added tokens go through its normalizer already.
+        let owned = bytes.to_vec();
+        let read = watch::watched(bytes.len(), move || guarded(|| library(&owned)))?;
+        let (inner, stages) = read.map_err(unfit)??;
+        let watched = inner.get_normalizer().is_some_and(Rewriter::is_watched)
+            || inner.get_pre_tokenizer().is_some_and(Cutter::is_watched);
+        Ok(Tokenizer { inner: Arc::new(inner), with_text: Vec::new(), stages, saved, growth, watched })
     }
 
     /// By id of the model: whether it stands for a text. The others are nothing that could be shown.
@@ -100,30 +100,13 @@ impl Tokenizer {
     /// The tokenizer cannot read the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let unreadable = |what: String| SessionError::Text(format!("the tokenizer cannot read the text: {what}"));
-        if text.len() as f64 * self.growth > SURE {
-            self.measure(text).map_err(unreadable)?;
-        }
-        let encoding = guarded(|| self.inner.encode_fast(text, false)).map_err(unreadable)?;
-        Ok(encoding.map_err(|e| unreadable(e.to_string()))?.get_ids().to_vec())
-    }
-
-    /// Refuses a text that would fill the memory before it is cut into tokens; measured piece by piece.
-    fn measure(&self, text: &str) -> std::result::Result<(), String> {
-        let Some(normalizer) = self.inner.get_normalizer() else { return Ok(()) };
-        let (mut rest, mut length) = (text, 0);
-        while !rest.is_empty() {
-            let (piece, later) = rest.split_at(rest.floor_char_boundary(PIECE));
-            rest = later;
-            length += guarded(|| {
-                let mut piece = NormalizedString::from(piece);
-                normalizer.normalize(&mut piece).map_err(|e| e.to_string())?;
-                Ok::<usize, String>(piece.len())
-            })??;
-            if length > text.len().saturating_mul(MAX_GROWTH) {
-                return Err(format!("its normalizer makes it more than {MAX_GROWTH} times as long"));
-            }
-        }
-        Ok(())
+        let ids = if self.watched {
+            let (inner, growth, owned) = (self.inner.clone(), self.growth, text.to_owned());
+            watch::watched(text.len(), move || cut(&inner, growth, &owned))
+        } else {
+            Ok(cut(&self.inner, self.growth, text))
+        };
+        ids.flatten().map_err(unreadable)
     }
 
     /// The text of a token as the vocabulary has it.
@@ -145,6 +128,55 @@ impl Tokenizer {
     }
 }
 
+/// The library's tokenizer of a file without what acts in training only, and the stages of its decoder.
+fn library(bytes: &[u8]) -> std::result::Result<(Library, Vec<Stage>), String> {
+    let mut inner: Library = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    inner.with_truncation(None).map_err(|e| e.to_string())?;
+    inner.with_padding(None);
+    inner.with_post_processor(None::<PostProcessorWrapper>);
+    if let ModelWrapper::BPE(bpe) = inner.get_model()
+        && bpe.dropout.is_some()
+    {
+        let mut bpe = bpe.clone();
+        bpe.dropout = None;
+        inner.with_model(bpe);
+    }
+    let stages = stages::stages(inner.get_decoder())?;
+    Ok((inner, stages))
+}
+
+/// The tokens of a text.
+fn cut(inner: &Library, growth: f64, text: &str) -> std::result::Result<Vec<u32>, String> {
+    if text.len() as f64 * growth > SURE {
+        measure(inner, text)?;
+    }
+    patterns::given_up();
+    let encoding = guarded(|| inner.encode_fast(text, false))?;
+    if let Some(why) = patterns::given_up() {
+        return Err(why);
+    }
+    Ok(encoding.map_err(|e| e.to_string())?.get_ids().to_vec())
+}
+
+/// Refuses a text that would fill the memory before it is cut into tokens; measured piece by piece.
+fn measure(inner: &Library, text: &str) -> std::result::Result<(), String> {
+    let Some(normalizer) = inner.get_normalizer() else { return Ok(()) };
+    let (mut rest, mut length) = (text, 0);
+    while !rest.is_empty() {
+        let (piece, later) = rest.split_at(rest.floor_char_boundary(PIECE));
+        rest = later;
+        length += guarded(|| {
+            let mut piece = NormalizedString::from(piece);
+            normalizer.normalize(&mut piece).map_err(|e| e.to_string())?;
+            Ok::<usize, String>(piece.len())
+        })??;
+        if length > text.len().saturating_mul(MAX_GROWTH) {
+            return Err(format!("its normalizer makes it more than {MAX_GROWTH} times as long"));
+        }
+    }
+    Ok(())
+}
+
 /// The tokenizer asked for, else the one beside any of these files.
 pub fn find_tokenizer<'a>(asked: Option<&Path>, files: impl IntoIterator<Item = &'a Path>) -> Option<PathBuf> {
     let beside =
@@ -163,8 +195,8 @@ pub fn elements(text: &[u8], bytes: bool, tokenizer: Option<&Tokenizer>) -> Resu
             Ok(text) => tokenizer.encode(text),
             Err(error) => Err(SessionError::Text(error.to_string())),
         },
-        None if text.trim_ascii().is_empty() => Ok(Vec::new()),
-        None => serde_json::from_slice(text).map_err(|e| {
+        None if input_file::unmarked(text).trim_ascii().is_empty() => Ok(Vec::new()),
+        None => serde_json::from_slice(input_file::unmarked(text)).map_err(|e| {
             SessionError::Text(format!(
                 "this model takes tokens; without a tokenizer the text must be a JSON array of their ids: {e}"
             ))

@@ -5,12 +5,15 @@
 //! those behind it work on a token that grows. Where a decoder needs a whole token its stage collects it, and asks the
 //! library.
 
+use regex::{NoExpand, Regex};
 use sterna_runtime::text::Utf8Stream;
+use tokenizers::Decoder;
 use tokenizers::decoders::DecoderWrapper;
+use tokenizers::normalizers::Replace;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
-use tokenizers::{Decoder, Tokenizer};
 
 use super::guard::guarded;
+use super::patterns::expression;
 
 /// A part of a token, or its end.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +35,8 @@ pub(super) enum Stage {
     Fallback { token: String, whole: bool, run: Vec<u8> },
     /// A text in place of another.
     Replaced { from: String, to: String, held: String },
+    /// A text in place of whatever a pattern finds in a token.
+    Matched { from: Regex, to: String, token: String },
     /// Some characters are taken from both ends of a token.
     Stripped { content: char, start: usize, stop: usize, taken: usize, held: usize },
     /// A mark stands for a space; none in the first token, unless `spaces`.
@@ -44,35 +49,29 @@ pub(super) enum Stage {
     Distinct { decoder: Box<DecoderWrapper>, token: String, before: Option<String> },
 }
 
-/// The stages of a tokenizer, in order.
-pub(super) fn stages(tokenizer: &Tokenizer) -> Vec<Stage> {
+/// The stages of a decoder, in order; of none too.
+///
+/// # Errors
+/// A pattern that would be searched by going back over a token.
+pub(super) fn stages(decoder: Option<&DecoderWrapper>) -> Result<Vec<Stage>, String> {
     let mut stages = Vec::new();
-    match tokenizer.get_decoder() {
-        Some(decoder) => add(decoder, &mut stages),
+    match decoder {
+        Some(decoder) => add(decoder, &mut stages)?,
         None => stages.push(Stage::Spaced { between: false }),
     }
-    stages
+    Ok(stages)
 }
 
-fn add(decoder: &DecoderWrapper, stages: &mut Vec<Stage>) {
+fn add(decoder: &DecoderWrapper, stages: &mut Vec<Stage>) -> Result<(), String> {
     let token = String::new();
     stages.push(match decoder {
         DecoderWrapper::Sequence(sequence) => {
-            return sequence.get_decoders().iter().for_each(|decoder| add(decoder, stages));
+            return sequence.get_decoders().iter().try_for_each(|decoder| add(decoder, stages));
         }
         DecoderWrapper::Fuse(_) => Stage::Fused,
         DecoderWrapper::ByteLevel(_) => Stage::Bytes { token, text: Utf8Stream::default() },
         DecoderWrapper::ByteFallback(_) => Stage::Fallback { token, whole: false, run: Vec::new() },
-        DecoderWrapper::Replace(replace) => {
-            // The library shows what it replaces in no other way.
-            let shown = serde_json::to_value(replace).unwrap_or_default();
-            match shown["pattern"]["String"].as_str() {
-                Some(from) if !from.is_empty() => {
-                    Stage::Replaced { from: from.to_owned(), to: replace.content.clone(), held: String::new() }
-                }
-                _ => Stage::Whole { decoder: Box::new(decoder.clone()), token, first: true },
-            }
-        }
+        DecoderWrapper::Replace(replace) => replaced(replace)?,
         DecoderWrapper::Strip(strip) => {
             let (content, start, stop) = (strip.content, strip.start, strip.stop);
             Stage::Stripped { content, start, stop, taken: 0, held: 0 }
@@ -86,6 +85,21 @@ fn add(decoder: &DecoderWrapper, stages: &mut Vec<Stage>) {
         DecoderWrapper::WordPiece(_) => Stage::Whole { decoder: Box::new(decoder.clone()), token, first: true },
         DecoderWrapper::CTC(_) => Stage::Distinct { decoder: Box::new(decoder.clone()), token, before: None },
     });
+    Ok(())
+}
+
+fn replaced(replace: &Replace) -> Result<Stage, String> {
+    let (to, token) = (replace.content.clone(), String::new());
+    if let Some(pattern) = expression(replace) {
+        let unfit = |e| format!("decoder: a pattern that is searched without going back is needed: {e}");
+        return Ok(Stage::Matched { from: Regex::new(&pattern).map_err(unfit)?, to, token });
+    }
+    // The library shows what it replaces in no other way.
+    let shown = serde_json::to_value(replace).unwrap_or_default();
+    Ok(match shown["pattern"]["String"].as_str() {
+        Some(from) if !from.is_empty() => Stage::Replaced { from: from.to_owned(), to, held: token },
+        _ => Stage::Whole { decoder: Box::new(DecoderWrapper::Replace(replace.clone())), token, first: true },
+    })
 }
 
 /// What has been passed on, in order.
@@ -116,7 +130,10 @@ impl Stage {
                 say(text, out);
             }
             Stage::Fused => say(text, out),
-            Stage::Bytes { token, .. } | Stage::Whole { token, .. } | Stage::Distinct { token, .. } => {
+            Stage::Bytes { token, .. }
+            | Stage::Matched { token, .. }
+            | Stage::Whole { token, .. }
+            | Stage::Distinct { token, .. } => {
                 token.push_str(&text);
             }
             Stage::Fallback { token, whole, run } => {
@@ -203,6 +220,9 @@ impl Stage {
                 }
             }
             Stage::Replaced { held, .. } => say(std::mem::take(held), out),
+            Stage::Matched { from, to, token } => {
+                say(from.replace_all(&std::mem::take(token), NoExpand(to)), out);
+            }
             Stage::Stripped { taken, held, .. } => (*taken, *held) = (0, 0),
             Stage::Marked { first, .. } => *first = false,
             Stage::Suffixed { suffix, held, ended } => {

@@ -159,3 +159,107 @@ fn a_long_text_is_measured_before_it_grows() {
     let said = tokenizer.encode(&"ca".repeat(5000)).unwrap_err().to_string();
     assert!(said.contains("more than 8 times as long"), "{said}");
 }
+
+/// What the library finds with searches of its own, in texts that no search gives up; none where it panics.
+fn library(file: &Value, text: &str) -> Option<Vec<u32>> {
+    let read: tokenizers::Tokenizer = serde_json::from_value(file.clone()).unwrap();
+    guarded(|| read.encode_fast(text, false).unwrap().get_ids().to_vec()).ok()
+}
+
+/// A tokenizer of bytes, so that nothing that is cut or replaced can stay unseen.
+fn cutting(normalizer: Value, cutter: Value) -> Value {
+    let level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
+    let mut letters: Vec<String> =
+        tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().map(String::from).collect();
+    letters.sort();
+    // Words whose halves are cut apart are seen.
+    letters.extend(["ab", "aa", "ĠĠ", "Ġa", "a1"].map(str::to_owned));
+    let vocab: serde_json::Map<String, Value> =
+        letters.iter().enumerate().map(|(id, token)| (token.clone(), id.into())).collect();
+    let merges = json!([["a", "b"], ["a", "a"], ["Ġ", "Ġ"], ["Ġ", "a"], ["a", "1"]]);
+    json!({
+        "version": "1.0", "added_tokens": [], "normalizer": normalizer, "post_processor": null, "decoder": null,
+        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [cutter, level] },
+        "model": { "type": "BPE", "vocab": vocab, "merges": merges },
+    })
+}
+
+fn split(pattern: &str, behavior: &str, invert: bool) -> Value {
+    json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": behavior, "invert": invert })
+}
+
+/// The patterns of well-known tokenizers, and others that look around or refer back.
+const PATTERNS: [&str; 8] = [
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"\d{1,3}(?=(?:\d{3})*\b)",
+    r"(?<=a)(?=b)|\s",
+    r"(a)\1+",
+    r"",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn patterns_cut_as_those_of_the_library(
+        pattern in prop::sample::select(PATTERNS.to_vec()),
+        behavior in prop::sample::select(vec!["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"]),
+        invert: bool,
+        text in "[aAb1é'sß \n\r\t.,-]{0,40}",
+    ) {
+        let words = json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true });
+        for cutter in [split(pattern, behavior, invert), words] {
+            let replacing = replace(json!({ "Regex": pattern }), "ab");
+            for normalizer in [Value::Null, json!({ "type": "Sequence", "normalizers": [replacing] })] {
+                let file = cutting(normalizer, cutter.clone());
+                let own = Tokenizer::read(file.to_string().as_bytes()).unwrap();
+                prop_assert_eq!(own.encode(&text).ok(), library(&file, &text), "{}", file["pre_tokenizer"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_search_that_is_given_up_is_an_error() {
+    let read = |file: Value| Tokenizer::read(file.to_string().as_bytes()).unwrap();
+    // The library takes a search that was given up for one that found nothing, and the rest for one piece.
+    let rare = read(cutting(Value::Null, split("1(?!b)", "Removed", false)));
+    let long = "b".repeat(1_200_000) + "1a";
+    assert_eq!(rare.encode(&long).unwrap().len(), 1_200_001);
+    let words = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+    let spaces = |count: usize| " ".repeat(count) + "a";
+    let file = cutting(Value::Null, words);
+    assert_eq!(read(file.clone()).encode(&spaces(400_000)).ok(), library(&file, &spaces(400_000)));
+    let said = read(file).encode(&spaces(1_200_000)).unwrap_err().to_string();
+    assert!(said.contains("pre_tokenizer: the pattern `'s|'t") && said.contains("given up"), "{said}");
+    let hostile = replace(json!({ "Regex": "(a|aa)+(?!a)c" }), "b");
+    let mut file = cutting(hostile, split("b", "Removed", false));
+    let said = read(file.clone()).encode(&"a".repeat(5000)).unwrap_err().to_string();
+    let expected = "normalizer: the pattern `(a|aa)+(?!a)c` is given up";
+    assert!(said.contains(expected), "{said}");
+    // Tokens of the file go through it already.
+    file["added_tokens"] = json!([{
+        "id": 300, "content": "a".repeat(4000), "special": false, "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": true,
+    }]);
+    let said = Tokenizer::read(file.to_string().as_bytes()).err().unwrap();
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn patterns_of_decoders_never_go_back() {
+    let file = |pattern: &str| {
+        let mut file = cutting(Value::Null, split("b", "Removed", false));
+        file["decoder"] = replace(json!({ "Regex": pattern }), "$0");
+        Tokenizer::read(file.to_string().as_bytes())
+    };
+    let said = file("(?=(a+))\\1*c").err().unwrap();
+    assert!(said.contains("decoder: a pattern that is searched without going back"), "{said}");
+    let tokenizer = file("a|1").unwrap();
+    let ids = tokenizer.encode("a1c").unwrap();
+    // `a1` is one token.
+    assert_eq!(tokenizer.decode(&ids), "$0$0c");
+}
