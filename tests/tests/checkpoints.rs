@@ -335,3 +335,111 @@ fn the_code_that_means_nothing_is_found() {
         assert!(said.contains("invalid ternary code 11 at row 0, column 1"), "{more:?}: {said}");
     }
 }
+
+#[test]
+fn other_files_are_named_as_what_they_are() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("weights");
+    let stored = |members: &[&str]| {
+        let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for name in members {
+            let options = zip::write::SimpleFileOptions::default();
+            let options = options.compression_method(zip::CompressionMethod::Stored);
+            archive.start_file(*name, options).unwrap();
+            std::io::Write::write_all(&mut archive, b"some bytes, some bytes").unwrap();
+        }
+        archive.finish().unwrap().into_inner()
+    };
+    let tar = [&[b'a'; 257][..], b"ustar\x0000", &[0; 512]].concat();
+    let package = std::fs::read(sterna_tests::root().join("examples/tiny/tiny.sterna")).unwrap();
+    let graph = std::fs::read(sterna_tests::root().join("graphs/cpu1.graph")).unwrap();
+    for (bytes, what, instead) in [
+        (&b""[..], "it is empty", "fetch"),
+        (b"GGUF\x03\0\0\0\x01", "a GGUF file", "safetensors"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "git-lfs", "git lfs pull"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "gzip", "unpack"),
+        (&tar, "a tar archive", "unpack"),
+        (b"\n <!DOCTYPE html>\n<html>", "a web page", "fetch"),
+        (&package, "a .sterna package", "in place of the config"),
+        (&graph, "a graph", "--graphs"),
+        (b"{\"d_model\": 64}", "JSON", "CONFIG.json --weights"),
+        (b"\xef\xbb\xbf{\"weight_map\": {}}", "the index of a checkpoint", ".index.json"),
+        (&stored(&["notes.txt"]), "a ZIP archive that torch.save did not write", "torch.save"),
+        (&stored(&["model.pt"]), "a ZIP archive that torch.save did not write", "unpack"),
+        (&stored(&["arr_0.npy"]), "NumPy arrays", "safetensors"),
+        (&stored(&["metadata.json", "model.weights.h5"]), "a Keras model", "safetensors"),
+        (b"\x93NUMPY\x01\0", "a NumPy array", "safetensors"),
+        (b"\x89HDF\r\n\x1a\n\0", "an HDF5 file", "safetensors"),
+        (b"\x08\x07\x12\x07pytorch", "an ONNX model", "safetensors"),
+        (b"\x80\x04}.", "a pickle that torch.save did not write", "torch.save"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let said = failure(&["check", text(&config()), "--weights", text(&path)], 1);
+        let named = said.contains(what) && said.contains(instead) && said.contains(text(&path));
+        assert!(named && !said.contains("0x") && !said.contains(", 0"), "{what}: {said}");
+    }
+    // What has no name of ours is shown.
+    std::fs::write(&path, b"BIT3PACK").unwrap();
+    assert!(failure(&["check", text(&config()), "-w", text(&path)], 1).contains("[42, 49, 54, 33"));
+}
+
+#[test]
+fn one_of_several_files_asks_for_its_index() {
+    let scratch = tempfile::tempdir().unwrap();
+    let whole = changed(&scratch, |_| {});
+    let shard = scratch.path().join("model-00001-of-00003.safetensors");
+    std::fs::copy(&whole, &shard).unwrap();
+    let check = |path: &Path| failure(&["check", text(&config()), "--weights", text(path)], 1);
+    let said = check(&shard);
+    assert!(said.contains("one of 3 files") && said.contains("does not lie beside it"), "{said}");
+    std::fs::write(scratch.path().join("model.safetensors.index.json"), "{}").unwrap();
+    let said = check(&shard);
+    assert!(said.contains("give its index, `model.safetensors.index.json`"), "{said}");
+    // The only one of one is whole.
+    let only = scratch.path().join("model-00001-of-00001.safetensors");
+    std::fs::copy(&whole, &only).unwrap();
+    stdout(&["check", text(&config()), "--weights", text(&only)]);
+}
+
+#[test]
+fn data_may_begin_anywhere() {
+    let scratch = tempfile::tempdir().unwrap();
+    let ids = scratch.path().join("ids.json");
+    std::fs::write(&ids, "[79, 110, 99, 101, 32]").unwrap();
+    let plain = changed(&scratch, |_| {});
+    let expected = logits(&config(), &plain, &ids, &[]);
+    let bytes = std::fs::read(&plain).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    // A byte in front, which moves all others to odd places, and a tensor without any there.
+    for (_, row) in header.as_object_mut().unwrap().iter_mut().filter(|(name, _)| *name != "__metadata__") {
+        let moved = |at: &Value| json!(at.as_u64().unwrap() + 1);
+        row["data_offsets"] = row["data_offsets"].as_array().unwrap().iter().map(moved).collect();
+    }
+    header["a_flag"] = json!({ "dtype": "U8", "shape": [1], "data_offsets": [0, 1] });
+    header["nothing"] = json!({ "dtype": "F32", "shape": [0], "data_offsets": [1, 1] });
+    let header = header.to_string();
+    let moved = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[7], &bytes[8 + length..]].concat();
+    let path = scratch.path().join("moved.safetensors");
+    std::fs::write(&path, moved).unwrap();
+    assert_eq!(logits(&config(), &path, &ids, &[]), expected);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_json() {
+    let scratch = tempfile::tempdir().unwrap();
+    let marked = |name: &str, text: &str| {
+        let path = scratch.path().join(name);
+        std::fs::write(&path, format!("\u{feff}{text}")).unwrap();
+        path
+    };
+    let weights = changed(&scratch, |_| {});
+    let ids = marked("ids.json", "[79, 110, 99]");
+    let expected = logits(&config(), &weights, &ids, &[]);
+    let map = marked("map.json", r#"{"never": "never"}"#);
+    assert_eq!(logits(&config(), &weights, &ids, &["--rename", text(&map)]), expected);
+    let names = tensors().into_iter().map(|tensor| (tensor.name, json!(weights.file_name().unwrap().to_str())));
+    let names: serde_json::Map<String, Value> = names.collect();
+    let index = marked("model.safetensors.index.json", &json!({ "weight_map": names }).to_string());
+    assert_eq!(logits(&config(), &index, &ids, &[]), expected);
+}

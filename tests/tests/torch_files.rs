@@ -68,12 +68,17 @@ fn every_form_of_a_tensor_gives_the_same_logits() {
     let expected = scratch.logits(&folder().join("model.pt"));
     assert_eq!(scratch.logits(&scratch.written(&golden())), expected);
     type Form<'a> = &'a dyn Fn(&mut Checkpoint);
-    let forms: [(&str, Form); 12] = [
+    let forms: [(&str, Form); 17] = [
         ("protocol 3", &|c| c.protocol = 3),
         ("protocol 4", &|c| c.protocol = 4),
         ("protocol 5", &|c| c.protocol = 5),
         ("the format before the archives", &|c| c.legacy = true),
         ("that format, bare", &|c| (c.legacy, c.layout) = (true, Layout::Bare)),
+        ("that format, protocol 3", &|c| (c.legacy, c.protocol) = (true, 3)),
+        ("that format, protocol 4", &|c| (c.legacy, c.protocol) = (true, 4)),
+        ("that format, protocol 5", &|c| (c.legacy, c.protocol) = (true, 5)),
+        ("folders within folders", &|c| c.root = Some("work/runs/some root/")),
+        ("no folder", &|c| c.root = Some("")),
         ("wrappers within names", &|c| {
             for (place, tensor) in c.tensors.iter_mut().enumerate() {
                 let wrapper = ["_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", "module"][place % 4];
@@ -373,4 +378,16 @@ fn views_that_leave_their_storage_are_refused() {
     checkpoint.tensors[0].shape[0] += 1;
     let said = scratch.refused(&checkpoint);
     assert!(said.contains("tensor `tok_emb.weight`"), "{said}");
+}
+
+#[test]
+fn scores_that_are_not_finite_end_a_probe() {
+    let scratch = Scratch::new(|_| {});
+    let mut broken = golden();
+    broken.tensors.iter_mut().filter(|t| t.name == "tok_emb.weight").for_each(|t| t.values.fill(f32::NAN));
+    let path = scratch.written(&broken);
+    let arguments =
+        ["probe", text(&scratch.config), "--weights", text(&path), "--allow-nan", "--repeat", "4", "-o", "-"];
+    let said = failure(&arguments, 1);
+    assert!(said.contains("top4` are not finite: in step 3, counted from 0, one of head 0 is"), "{said}");
 }

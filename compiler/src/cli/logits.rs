@@ -70,7 +70,7 @@ impl From<ModeName> for Mode {
 pub fn run(arguments: Arguments) -> Outcome {
     let text = input_file::read_text(&arguments.tokens, input_file::TEXT)
         .map_err(|e| Failure::Input(format!("error: cannot read {}: {e}", arguments.tokens.display())))?;
-    let elements: Vec<u32> = serde_json::from_str(&text)
+    let elements: Vec<u32> = serde_json::from_slice(input_file::unmarked(text.as_bytes()))
         .map_err(|e| Failure::Input(format!("error: {} is no array of ids: {e}", arguments.tokens.display())))?;
     let mut globs = arguments.probe.clone();
     globs.extend(arguments.pointers.then(|| health::SURVIVORS.to_owned()));

@@ -71,7 +71,8 @@ fn agrees_with_beside(path: &Path, own: &Value, counts: impl Fn(&str) -> bool) -
     let read = input_file::read(&beside, input_file::JSON);
     let text = read.map_err(|source| SessionError::Read { path: beside.clone(), source })?;
     // What is wrong with a file that is not needed is not this command's business.
-    let (Some(own), Ok(Value::Object(other))) = (own.as_object(), serde_json::from_slice(&text)) else {
+    let (Some(own), Ok(Value::Object(other))) = (own.as_object(), serde_json::from_slice(input_file::unmarked(&text)))
+    else {
         return Ok(());
     };
     let common = own.iter().filter_map(|(key, value)| Some((key, value, other.get(key)?)));

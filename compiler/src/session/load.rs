@@ -19,7 +19,7 @@ use crate::passes::{
     self,
     probes::{self, Observation},
 };
-use crate::weights::{Binding, Checkpoint, TensorEntry};
+use crate::weights::{self, Binding, Checkpoint, TensorEntry};
 
 /// The model that runs when none is named.
 const BUNDLED: &[u8] = include_bytes!("../../../examples/tiny/tiny.sterna");
@@ -164,6 +164,7 @@ impl Session {
                 Err(SessionError::NoModel("a package has its own weights; leave out the checkpoint".into()))
             }
             ModelSource::File(path) => {
+                weights::is_no_config(path)?;
                 let text = input_file::read_text(path, input_file::JSON)
                     .map_err(|source| SessionError::Read { path: path.clone(), source })?;
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -372,6 +373,11 @@ fn find_preset(library: &Library, name: &str, model: Option<&str>) -> Result<Str
         [] => {
             let shorts: Vec<String> = all.iter().map(|full| short(full)).collect();
             let near = nearest(name, all.iter().chain(&shorts).map(String::as_str));
+            if Path::new(name).is_dir() {
+                let why =
+                    format!("`{name}` is a folder: give a config in it; the folder of a checkpoint goes to --weights");
+                return Err(SessionError::NoModel(why));
+            }
             let help = near.map_or_else(String::new, |n| format!("; the nearest preset is `{n}`"));
             Err(SessionError::NoModel(format!("`{name}` is neither a file nor a preset{help}")))
         }
@@ -450,5 +456,6 @@ pub(super) fn bound(
 fn rename_map(path: &Path) -> Result<RenameMap> {
     let read = input_file::read_text(path, input_file::JSON);
     let text = read.map_err(|source| SessionError::Read { path: path.into(), source })?;
-    RenameMap::parse(&text).map_err(|source| SessionError::Rename { path: path.into(), source })
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    RenameMap::parse(text).map_err(|source| SessionError::Rename { path: path.into(), source })
 }

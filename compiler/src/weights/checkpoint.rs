@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use sterna_runtime::package::Mapping;
 
-use super::{Extent, Format, TensorEntry, WeightsError, bit2, safetensors, shards, torch};
+use super::{Extent, Format, TensorEntry, WeightsError, bit2, foreign, safetensors, shards, torch};
 
 /// How a checkpoint is opened.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +77,7 @@ impl Checkpoint {
         if shards::is_index(&path) {
             return shards::open(&path);
         }
+        shards::is_whole(&path)?;
         let (file, contents) = Self::map(&path)?;
         Ok(Self { files: vec![file], contents })
     }
@@ -169,13 +170,14 @@ impl Checkpoint {
 fn read(bytes: &[u8]) -> Result<Contents, WeightsError> {
     if bytes.starts_with(b"PK\x03\x04") {
         torch::open(bytes)
-    } else if bytes.starts_with(torch::LEGACY_MAGIC) {
+    } else if torch::is_legacy(bytes) {
         torch::open_legacy(bytes)
     } else if bytes.starts_with(bit2::MAGIC) {
         bit2::open(bytes)
     } else if safetensors::looks_like(bytes) {
         safetensors::open(bytes)
     } else {
-        Err(WeightsError::UnknownFormat { start: bytes.iter().take(8).copied().collect() })
+        let unknown = || WeightsError::UnknownFormat { start: bytes.iter().take(8).copied().collect() };
+        Err(foreign::named(bytes).map_or_else(unknown, WeightsError::Foreign))
     }
 }

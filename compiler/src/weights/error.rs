@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::bit2::Bit2Error;
+use super::foreign::Foreign;
 use super::safetensors::SafetensorsError;
 use super::shards::ShardsError;
 use super::torch::{LayoutError, LegacyError, PickleError, ZipError};
@@ -27,6 +28,20 @@ pub enum WeightsError {
         /// What is wrong in it.
         source: Box<WeightsError>,
     },
+    /// A file of another kind.
+    #[error("not a checkpoint: it is {}; {}", .0.what, .0.instead)]
+    Foreign(Foreign),
+    /// A file of weights, or another one, in the place of a config.
+    #[error("not a config: it is {what}; {instead}")]
+    NoConfig {
+        /// What it is.
+        what: &'static str,
+        /// Where it goes.
+        instead: &'static str,
+    },
+    /// One of several files.
+    #[error("{0}")]
+    Shard(String),
     /// Not a format that is read here.
     #[error(
         "not a checkpoint of a known format: it starts with {start:02x?}, expected a torch .pt file, safetensors or .bit2"

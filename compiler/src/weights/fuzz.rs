@@ -279,7 +279,9 @@ fn safetensors_files_that_break_a_rule_are_refused() {
     }
     let unaligned =
         r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"w":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}}"#;
-    assert!(open(&file(unaligned, 5)).unwrap_err().to_string().contains("multiple of its 4 bytes"));
+    // Nothing asks where data begins.
+    let read = open(&file(unaligned, 5)).unwrap();
+    assert_eq!(read.read_f32(read.tensor("w").unwrap()).unwrap().len(), 1);
     let mut long = good.clone();
     long[6] = 1;
     assert!(matches!(open(&long), Err(WeightsError::Safetensors(SafetensorsError::HeaderLength { .. }))));

@@ -69,6 +69,31 @@ pub(super) fn is_index(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(ENDING.as_bytes()))
 }
 
+/// Refuses one of several files, since the others have the rest of the weights, and a folder that stands for none.
+pub(super) fn is_whole(path: &Path) -> Result<(), WeightsError> {
+    if path.is_dir() {
+        let (path, names) = (path.display(), NAMES.join(", "));
+        return Err(WeightsError::Shard(format!("`{path}` is a folder with none of {names}: name the file")));
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some((front, count, ending)) = numbered(&name).filter(|&(_, count, _)| count > 1) else { return Ok(()) };
+    let index = format!("{front}{ending}{ENDING}");
+    let there = path.with_file_name(&index).is_file();
+    let advice = if there { "give its index" } else { "give its index, which does not lie beside it" };
+    Err(WeightsError::Shard(format!("`{name}` is one of {count} files of a checkpoint: {advice}, `{index}`")))
+}
+
+/// The parts of a name such as `model-00001-of-00003.safetensors`: what stands before the numbers, how many files there
+/// are, and the ending.
+fn numbered(name: &str) -> Option<(&str, usize, &str)> {
+    let dot = name.rfind('.')?;
+    let (stem, count) = name[..dot].rsplit_once("-of-")?;
+    let (front, place) = stem.rsplit_once('-')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let count = Some(count).filter(|count| digits(place) && digits(count))?.parse().ok()?;
+    Some((front, count, &name[dot..]))
+}
+
 /// Opens all files of an index.
 pub(super) fn open(index: &Path) -> Result<Checkpoint, WeightsError> {
     let within = |source: ShardsError| WeightsError::InFile {
@@ -104,7 +129,8 @@ pub(super) fn open(index: &Path) -> Result<Checkpoint, WeightsError> {
 
 /// The files of an index with the tensors that it promises of each, sorted.
 pub(super) fn files(text: &[u8]) -> Result<BTreeMap<String, Vec<String>>, ShardsError> {
-    let value = strict_json::parse(text).map_err(|error| ShardsError::Index(error.to_string()))?;
+    let value =
+        strict_json::parse(crate::input_file::unmarked(text)).map_err(|error| ShardsError::Index(error.to_string()))?;
     let Some(Value::Object(map)) = value.get("weight_map") else {
         return Err(ShardsError::Index("it has no object `weight_map`".to_owned()));
     };

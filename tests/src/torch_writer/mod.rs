@@ -64,6 +64,8 @@ pub struct Checkpoint {
     pub key: Option<&'static str>,
     /// The protocol of the pickle; 0 for that of torch.
     pub protocol: u8,
+    /// What stands before the names of an archive's members, if not one folder.
+    pub root: Option<&'static str>,
     /// Whether it is written as before the archives.
     pub legacy: bool,
     /// Values beside the tensors, or among them, as the opcodes that make them.
@@ -198,7 +200,7 @@ impl Checkpoint {
             .large_file(self.zip64)
             .with_alignment(64);
         for (name, bytes) in members {
-            archive.start_file(format!("some root/{name}"), stored).expect("a new member");
+            archive.start_file(format!("{}{name}", self.root.unwrap_or("some root/")), stored).expect("a new member");
             archive.write_all(&bytes).expect("memory");
         }
         archive.finish().expect("memory").into_inner()
@@ -206,12 +208,19 @@ impl Checkpoint {
 
     /// The file as it was before the archives: pickles one after the other, and then the storages.
     fn in_a_row(&self, pickle: &[u8], storages: &[Vec<u8>]) -> Vec<u8> {
-        let mut bytes = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.".to_vec();
-        let mut more = Pickle::new(2, true);
+        let protocol = self.protocol.max(2);
+        let mut bytes = Vec::new();
+        // The magic number and the version.
+        for opcodes in [&b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"[..], b"M\xe9\x03"] {
+            let mut number = Pickle::new(protocol, true);
+            number.raw(opcodes);
+            bytes.extend(number.finish().0);
+        }
+        let mut more = Pickle::new(protocol, true);
         more.json(&json!({ "protocol_version": 1001, "little_endian": true, "type_sizes": { "int": 4 } }));
         bytes.extend(more.finish().0);
         bytes.extend(pickle);
-        let mut keys = Pickle::new(2, true);
+        let mut keys = Pickle::new(protocol, true);
         let names: Vec<String> = (0..storages.len()).map(|key| key.to_string()).collect();
         keys.json(&json!(names));
         bytes.extend(keys.finish().0);

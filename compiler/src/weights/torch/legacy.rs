@@ -8,8 +8,8 @@ use super::pickle::{self, PickleError};
 use super::value::{Arena, Node, NodeId};
 use crate::weights::Extent;
 
-/// The first pickle: protocol 2, an integer of ten bytes.
-pub const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+/// What the first pickle says: an integer of ten bytes.
+const MAGIC: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 const VERSION: i64 = 1001;
 /// Bytes of the number of elements before a storage.
 const COUNT: usize = 8;
@@ -42,12 +42,20 @@ pub struct Legacy<'a> {
     pub storages: HashMap<String, Extent>,
 }
 
-/// Takes a file apart whose first bytes are [`MAGIC`].
+/// Bytes of the first pickle, if that is the one of this format: of protocol 2 and later, from 4 on in a frame.
+pub fn front(bytes: &[u8]) -> Option<usize> {
+    let &[b'\x80', protocol @ 2..=5, ref rest @ ..] = bytes else { return None };
+    let framed = [b"\x95", &(MAGIC.len() as u64).to_le_bytes()[..]].concat();
+    let rest = if protocol < 4 { rest } else { rest.strip_prefix(&framed[..])? };
+    rest.starts_with(MAGIC).then_some(bytes.len() - rest.len() + MAGIC.len())
+}
+
+/// Takes a file apart that begins as [`front`] says.
 ///
 /// # Errors
 /// Anything that torch would not have written.
 pub fn read(bytes: &[u8]) -> Result<Legacy<'_>, LegacyError> {
-    let mut at = MAGIC.len();
+    let mut at = front(bytes).ok_or(LegacyError::Broken { offset: 0, what: "no magic number".to_owned() })?;
     let next = |at: &mut usize| {
         let read = pickle::read_front(&bytes[*at..]);
         let (arena, top, length) = read.map_err(|(offset, problem)| PickleError {

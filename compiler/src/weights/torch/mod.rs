@@ -20,12 +20,11 @@ mod tests;
 
 use std::collections::HashMap;
 
-use super::{Checksum, Contents, Element, Extent, Stored, TensorEntry, View, WeightsError};
+use super::{Checksum, Contents, Element, Extent, Stored, TensorEntry, View, WeightsError, foreign};
 use value::{Arena, JsonError, Node, NodeId};
 use zip::Archive;
 
 pub use legacy::LegacyError;
-pub(super) use legacy::MAGIC as LEGACY_MAGIC;
 pub use pickle::{PickleError, PickleProblem};
 pub use saved::{ArchiveBytes, CompactFile, CompactTensor, PackedRows};
 pub use zip::ZipError;
@@ -86,8 +85,8 @@ pub enum LayoutError {
         /// Why.
         source: JsonError,
     },
-    /// An archive without exactly one `data.pkl`.
-    #[error("the archive holds {count} members `<name>/data.pkl`, expected one")]
+    /// An archive without exactly one outermost `data.pkl`.
+    #[error("the archive holds {count} members `data.pkl` in its outermost folder, expected one")]
     Root {
         /// How many there are.
         count: usize,
@@ -105,27 +104,48 @@ fn keys() -> String {
     state::KEYS.map(|key| format!("`{key}`")).join(", ")
 }
 
+/// Whether a file is one from before the archives.
+pub(super) fn is_legacy(bytes: &[u8]) -> bool {
+    legacy::front(bytes).is_some()
+}
+
 /// Reads the table of a torch archive.
 pub(super) fn open(bytes: &[u8]) -> Result<Contents, WeightsError> {
-    let archive = Archive::read(bytes)?;
-    let mut pickles = archive
-        .members()
-        .iter()
-        .filter_map(|member| member.name.strip_suffix("/data.pkl"))
-        .filter(|root| !root.contains('/'));
-    let (Some(root), None) = (pickles.next(), pickles.next()) else {
-        let count = archive.members().iter().filter(|member| member.name.ends_with("/data.pkl")).count();
-        return Err(LayoutError::Root { count }.into());
+    let foreign = |error: WeightsError| foreign::zip_named(bytes).map_or(error, WeightsError::Foreign);
+    let archive = match Archive::read(bytes) {
+        Err(error @ ZipError::NotStored { .. }) => return Err(foreign(error.into())),
+        read => read?,
     };
-    if let Ok(order) = archive.member(&format!("{root}/byteorder")) {
+    let root = match root(&archive) {
+        Err(error @ LayoutError::Root { count: 0 }) => return Err(foreign(error.into())),
+        root => root?,
+    };
+    if let Ok(order) = archive.member(&format!("{root}byteorder")) {
         let order = order.verified(bytes)?;
         if order != b"little" {
             let found = String::from_utf8_lossy(&order[..order.len().min(16)]).into_owned();
             return Err(LayoutError::ByteOrder { found }.into());
         }
     }
-    let (arena, top) = pickle::read(archive.member(&format!("{root}/data.pkl"))?.verified(bytes)?)?;
+    let (arena, top) = pickle::read(archive.member(&format!("{root}{VALUE}"))?.verified(bytes)?)?;
     contents(arena, top, Storages::Archive { archive: &archive, root })
+}
+
+/// The member that holds the value.
+const VALUE: &str = "data.pkl";
+
+/// What stands before the names of an archive's members: the outermost folder with a value. Torch makes one folder, of
+/// the file's name; who packs the members anew may leave it out, or put others around it.
+fn root(archive: &Archive) -> Result<&str, LayoutError> {
+    let folders = archive.members().iter().filter_map(|member| member.name.strip_suffix(VALUE));
+    let mut roots: Vec<&str> = folders.filter(|folder| folder.is_empty() || folder.ends_with('/')).collect();
+    let depth = |root: &&str| root.matches('/').count();
+    let least = roots.iter().map(depth).min();
+    roots.retain(|root| Some(depth(root)) == least);
+    match roots[..] {
+        [root] => Ok(root),
+        _ => Err(LayoutError::Root { count: roots.len() }),
+    }
 }
 
 /// Reads the table of a file from before the archives.
@@ -307,7 +327,7 @@ impl Storages<'_> {
     fn get(&self, key: &str) -> Result<(Extent, Option<u32>), Option<ZipError>> {
         match self {
             Self::Archive { archive, root } => {
-                let member = archive.member(&format!("{root}/data/{key}"))?;
+                let member = archive.member(&format!("{root}data/{key}"))?;
                 Ok((member.extent, Some(member.crc32)))
             }
             Self::Legacy(storages) => storages.get(key).map(|&extent| (extent, None)).ok_or(None),

@@ -54,7 +54,7 @@ pub fn torch_file(pickle: Vec<u8>, storages: &[Vec<u8>]) -> Vec<u8> {
 
 /// A file from before the archives: the value, and keys, element counts and bytes of its storages.
 pub fn legacy_file(pickle: Vec<u8>, storages: &[(&str, u64, Vec<u8>)]) -> Vec<u8> {
-    let mut bytes = super::LEGACY_MAGIC.to_vec();
+    let mut bytes = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.".to_vec();
     bytes.extend(Pickle::new().int(1001).stop());
     bytes.extend(Pickle::new().raw(b"}").text("little_endian").raw(b"\x88s").stop());
     bytes.extend(pickle);
