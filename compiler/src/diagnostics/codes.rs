@@ -38,7 +38,7 @@ codes! {
     201 MissingFile "A graph, library or config that cannot be found or read.";
     301 UnknownName "A name that is not declared where it is used.";
     302 DuplicateName "Two declarations of one name in one scope.";
-    303 BranchNotTaken "A name that only a branch not taken would have made.";
+    303 BranchNotTaken "A name that only a branch not taken, or not in every step, makes.";
     304 Cycle "Names, defaults, presets, imports or blocks that need each other.";
     305 NotABlock "Something is called or made a part that is no block, operation or weight.";
     306 UnusedName "A parameter, local, weight or state that nothing reads.";

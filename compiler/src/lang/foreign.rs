@@ -21,6 +21,11 @@ const SIGNS: &[(&str, &str)] = &[
     ("%=", "write the name twice: `x = x % ...`"),
     ("@=", "write the name twice: `x = x @ ...`"),
     ("++", "write the name twice: `x = x + 1`"),
+    ("--", "write the name twice: `x = x - 1`"),
+    ("//", "a comment begins with `#`"),
+    ("/*", "a comment begins with `#`"),
+    ("is", "`==` compares"),
+    ("const", "a name is made by assigning it: `x = ...`"),
     (":=", "a name is made by assigning it in a statement of its own: `x = ...`"),
     ("'", "texts stand between `\"`"),
     ("?", "a choice is written `if c { a } else { b }`"),
@@ -80,6 +85,19 @@ const NAMES: &[(&str, &str)] = &[
     ("print", "`probe name = value` marks a value to observe; `sterna logits --probe` shows it"),
 ];
 
+/// Members of tensors elsewhere that are no functions here.
+const MEMBERS: &[(&str, &str)] = &[
+    ("T", "write `transpose(x)`"),
+    ("mT", "write `transpose(x)`"),
+    ("t", "write `transpose(x)`"),
+    ("shape", "shapes are known where values are declared: use the names of their axes"),
+    ("size", "shapes are known where values are declared: use the names of their axes"),
+    ("numel", "shapes are known where values are declared: use the names of their axes"),
+    ("dtype", "types are known where values are declared"),
+    ("to", "conversions are written: `f32(x)`, `i32(x)`, ..."),
+    ("item", "a tensor without axes is a number already"),
+];
+
 fn find(table: &'static [(&str, &str)], wanted: &str) -> Option<&'static str> {
     table.iter().find(|(foreign, _)| *foreign == wanted).map(|(_, meant)| *meant)
 }
@@ -92,6 +110,11 @@ pub fn sign(found: &str) -> Option<&'static str> {
 /// Signs of more than one character, for the reader of tokens.
 pub fn long_signs() -> impl Iterator<Item = &'static str> {
     SIGNS.iter().map(|(sign, _)| *sign).filter(|sign| sign.len() > 1 && !sign.as_bytes()[0].is_ascii_alphabetic())
+}
+
+/// Advice for a member of a value that has none, other than functions by the same name.
+pub fn member(unknown: &str) -> Option<&'static str> {
+    find(MEMBERS, unknown).or_else(|| name(unknown))
 }
 
 /// Advice for a name that is not declared.

@@ -232,9 +232,7 @@ impl Library {
         match best.as_slice() {
             [(_, only)] => Ok(only.clone()),
             [(a, first), (b, _), ..] if a > b => Ok(first.clone()),
-            [] => Err(Diagnostic::error(Code::MissingFile, "no model has the keys of this config")
-                .at(config.span, "")
-                .into()),
+            [] => Err(self.no_model(files, config).into()),
             _ => Err(Diagnostic::error(
                 Code::MissingFile,
                 format!("this config fits several models: {}", names.join(", ")),
@@ -243,6 +241,47 @@ impl Library {
             .into()),
         }
     }
+}
+
+impl Library {
+    /// Why no model fits: no keys, one that is misspelt, or those of something else.
+    fn no_model(&self, files: &mut SourceFiles, config: &Json) -> Diagnostic {
+        let unfit = |title: &str, span| Diagnostic::error(Code::MissingFile, title).at(span, "");
+        let Some(object) = config.as_object() else {
+            return unfit("a config is an object of keys with values", config.span);
+        };
+        if object.properties.is_empty() {
+            let help = "give keys, or a preset by its name: `sterna presets` lists them";
+            return unfit("a config without keys tells no model", config.span).help(help);
+        }
+        let mut declared: Vec<(String, String)> = Vec::new();
+        for (name, (file, text)) in &self.texts {
+            let id = files.add(file.clone(), text.clone());
+            let parsed = super::parse(files, id, &mut Diagnostics::new());
+            let keys = parsed.as_ref().into_iter().flat_map(named_keys);
+            declared.extend(keys.map(|key| (key.to_owned(), name.clone())));
+        }
+        let unknown = object.properties.iter().filter(|p| declared.iter().all(|(key, _)| **key != *p.key));
+        let near = unknown.filter_map(|property| {
+            let near = nearest(&property.key, declared.iter().map(|(key, _)| key.as_str()))?;
+            let (_, model) = declared.iter().find(|(key, _)| key == near)?;
+            Some((property, format!("nearest key: `{near}` of {model}")))
+        });
+        match near.take(1).next() {
+            Some((property, help)) => unfit(NO_MODEL, property.key_span).help(help),
+            None => unfit(NO_MODEL, config.span).help("--model NAME says which one is meant, and what it lacks"),
+        }
+    }
+}
+
+const NO_MODEL: &str = "no model has the keys of this config";
+
+/// The keys that a model declares by name at the top level.
+fn named_keys(file: &ast::File) -> impl Iterator<Item = &str> {
+    let configs =
+        file.items.iter().filter_map(|item| if let Item::Config(config) = item { Some(config) } else { None });
+    let keys = configs.flat_map(|config| &config.keys).flat_map(|decl| &decl.keys);
+    keys.filter_map(|key| if let ast::Key::Named(name) = key { Some(name.as_str()) } else { None })
 }
 
 /// A module with what it was made from.

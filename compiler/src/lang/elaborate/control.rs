@@ -209,6 +209,7 @@ impl<'a> Elaborator<'a> {
             }
             Condition::Static(false) => self.chain_of(rest, otherwise, must_match, stmt),
             Condition::Step(test) => {
+                self.stepwise.insert(stmt.span);
                 let yes = self.test_guards(&first.test, true);
                 let no = self.test_guards(&first.test, false);
                 let body = first.body;

@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Elaborator;
+use super::functions::OPERATIONS;
 use super::scope::Kind;
 use super::value::{R, Reported, Tensor, Val};
 use crate::diagnostics::{Code, Diagnostic, Span};
 use crate::ir::Elem;
 use crate::lang::ast::{self, BinaryOp, Domain, Expr, ExprKind, UnaryOp};
+use crate::lang::foreign;
 
 /// The value of a literal of the text.
 pub(super) fn literal_value<'a>(value: &ast::Value) -> Val<'a> {
@@ -239,6 +241,11 @@ impl<'a> Elaborator<'a> {
             other => {
                 let guard = "an object that may be null is read where `... != null` holds";
                 let help = matches!(other, Val::Null).then(|| guard.to_string());
+                let called = || {
+                    let operation = OPERATIONS.contains(&member.as_str());
+                    operation.then(|| format!("operations are called with the value: `{}(x)`", member.as_str()))
+                };
+                let help = help.or_else(called).or_else(|| foreign::member(member.as_str()).map(str::to_string));
                 return self.fail(
                     Diagnostic::error(Code::UnknownMember, format!("{} has no members", other.kind()))
                         .at(member.span, "")

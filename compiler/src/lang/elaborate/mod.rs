@@ -118,6 +118,8 @@ struct Elaborator<'a> {
     entry: Option<Context<'a>>,
     /// Bounds of the repeats around the place being elaborated.
     repeats: Vec<usize>,
+    /// Branches that each step decides anew, by their statements.
+    stepwise: HashSet<Span>,
     /// How many dynamic branches or loops are open in the current block.
     guards: Vec<usize>,
     /// Parts with state that have run in this step, in order.
@@ -211,6 +213,7 @@ impl<'a> Elaborator<'a> {
             mapped: Vec::new(),
             entry: None,
             repeats: Vec::new(),
+            stepwise: HashSet::new(),
             guards: Vec::new(),
             ran: IndexSet::new(),
             parts: Vec::new(),

@@ -276,12 +276,17 @@ impl<'a> Elaborator<'a> {
     }
 
     fn unknown_name<T>(&mut self, name: &str, span: Span) -> R<T> {
-        if let Some((condition, place)) = self.branch_not_taken(name) {
+        if let Some(Branch { condition, place, stepwise }) = self.branch_not_taken(name) {
+            let (which, label) = match stepwise {
+                true => ("in a branch that not every step takes", "not made in every step"),
+                false => ("in a branch that was not taken", "not made for this config"),
+            };
             return self.fail(
-                Diagnostic::error(Code::BranchNotTaken, format!("`{name}` exists only in a branch that was not taken"))
-                    .at(span, "not made for this config")
+                Diagnostic::error(Code::BranchNotTaken, format!("`{name}` exists only {which}"))
+                    .at(span, label)
                     .and_at(place, "made here")
-                    .note(format!("the branch needs {condition}")),
+                    .note(format!("the branch needs {condition}"))
+                    .help_if(stepwise.then(|| format!("give `{name}` a value before the branch"))),
             );
         }
         let mut known: Vec<(Arc<str>, String)> = Vec::new();
@@ -335,8 +340,8 @@ impl<'a> Elaborator<'a> {
         (!open).then(|| format!("`{library}` has a block `{name}`: write `import {library}` below the header"))
     }
 
-    /// The condition and place of a static branch in the current block that would make this name.
-    fn branch_not_taken(&self, name: &str) -> Option<(String, Span)> {
+    /// A branch in the current block that makes, or would make, this name.
+    fn branch_not_taken(&self, name: &str) -> Option<Branch> {
         let frame = self.frame();
         match frame.block {
             Some(block) => self.find_in_branches(&block.body.stmts, name, None),
@@ -347,24 +352,25 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn find_in_branches(&self, stmts: &[ast::Stmt], name: &str, condition: Option<&str>) -> Option<(String, Span)> {
+    fn find_in_branches(&self, stmts: &[ast::Stmt], name: &str, within: Option<(&str, bool)>) -> Option<Branch> {
         for stmt in stmts {
-            if let Some(condition) = condition
+            if let Some((condition, stepwise)) = within
                 && let Some(found) = super::control::made_names(stmt).into_iter().find(|n| n.as_str() == name)
             {
-                return Some((condition.to_string(), found.span));
+                return Some(Branch { condition: condition.to_string(), place: found.span, stepwise });
             }
+            let stepwise = self.stepwise.contains(&stmt.span);
             let found = match &stmt.kind {
                 ast::StmtKind::If { arms, otherwise } => arms
                     .iter()
                     .find_map(|arm| {
                         let text = format!("`{}`", self.files.slice(arm.condition.span));
-                        self.find_in_branches(&arm.body.stmts, name, Some(&text))
+                        self.find_in_branches(&arm.body.stmts, name, Some((&text, stepwise)))
                     })
                     .or_else(|| {
                         let first = self.files.slice(arms.first()?.condition.span);
                         let text = format!("`{first}` to be false");
-                        self.find_in_branches(&otherwise.as_ref()?.stmts, name, Some(&text))
+                        self.find_in_branches(&otherwise.as_ref()?.stmts, name, Some((&text, stepwise)))
                     }),
                 ast::StmtKind::Match { subject, arms } => arms.iter().find_map(|arm| {
                     let text = format!(
@@ -372,7 +378,7 @@ impl<'a> Elaborator<'a> {
                         self.files.position(arm.span).line,
                         self.files.slice(subject.span)
                     );
-                    self.find_in_branches(&arm.body.stmts, name, Some(&text))
+                    self.find_in_branches(&arm.body.stmts, name, Some((&text, stepwise)))
                 }),
                 // Names of an entry are its own: what decides about the entry does not decide about them.
                 ast::StmtKind::Entry(entry) => self.find_in_branches(&entry.body.stmts, name, None),
@@ -384,6 +390,15 @@ impl<'a> Elaborator<'a> {
         }
         None
     }
+}
+
+/// A branch that makes a name which does not exist outside of it.
+struct Branch {
+    condition: String,
+    /// Where it makes the name.
+    place: Span,
+    /// Whether each step decides anew.
+    stepwise: bool,
 }
 
 /// What the language itself calls by this name.

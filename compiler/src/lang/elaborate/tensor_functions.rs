@@ -251,8 +251,11 @@ impl<'a> Elaborator<'a> {
         let x = self.tensor_of(&a.value, Some(Elem::F32), a.span)?;
         let y = self.tensor_of(&b.value, Some(Elem::F32), b.span)?;
         for side in [&x, &y] {
-            if side.shape.len() != 1 || side.elem != Elem::F32 {
+            if side.shape.len() != 1 {
                 return self.rank("outer", 1, side, span);
+            }
+            if side.elem != Elem::F32 {
+                return self.wrong_element("outer", side.elem, span);
             }
         }
         let leads = union([&x, &y].into_iter());

@@ -88,6 +88,8 @@ const RESERVED: [&str; 36] = [
     "_",
 ];
 
+const NUMBERS: &str = "numbers are written `1000`, `0xff`, `0.5` or `1e-3`, without a letter for their type";
+
 /// What may begin with a name.
 const NAMES: [&str; 6] = ["a name", "an expression", "a parameter", "a static parameter", "a type", "a key"];
 
@@ -115,15 +117,27 @@ pub fn describe(error: &Error<Rule>, at: usize, context: &Context<'_>) -> Diagno
     let label = if expected.is_empty() { String::new() } else { format!("expected {}", join(&expected)) };
     let diagnostic = Diagnostic::error(Code::Syntax, title).at(Span::new(context.file, range), label);
     if early {
-        return diagnostic;
+        return diagnostic.help_if(early_end(text, at).map(str::to_string));
     }
     diagnostic.help_if(advice(rules, ends && operator, at, &text[token], context))
+}
+
+/// What the author of a statement that ends too early may have meant.
+fn early_end(text: &str, at: usize) -> Option<&'static str> {
+    let before = text[..at].trim_end();
+    if text[at..].trim_start().starts_with('{') {
+        return Some("the `{` stands on the line of what it belongs to");
+    }
+    before.strip_suffix('.').is_some_and(|rest| rest.ends_with(|c: char| c.is_ascii_digit())).then_some(NUMBERS)
 }
 
 /// What the author may have meant.
 fn advice(rules: &[Rule], unended: bool, at: usize, found: &str, context: &Context<'_>) -> Option<String> {
     let first = word(context.text, context.statement.start);
     let before = context.text[..at].trim_end();
+    if unended && context.text[context.statement.start.min(at)..at].contains("//") {
+        return Some("`//` divides and rounds down; a comment begins with `#`".to_string());
+    }
     if let Some(meant) = foreign::sign(found).or_else(|| foreign::sign(first)) {
         return Some(meant.to_string());
     }
@@ -183,8 +197,25 @@ fn form(rules: &[Rule], unended: bool, at: usize, found: &str, context: &Context
         }
         byte => matches!(byte, b'(' | b'[' | b'{'),
     });
+    let value = words(rules).contains(&"an expression") && !rules.contains(&Rule::infix);
+    let statement = rules.iter().any(|rule| matches!(rule, Rule::stmt | Rule::item | Rule::sep)) && !value;
+    let rest = &context.text[at..];
+    let slice = open == Some(&b'[');
     match found {
-        ":" if open == Some(&b'[') => Some("a slice is written with two dots, and with both ends: `x[0..4]`"),
+        ":" if slice => Some("a slice is written with two dots, and with both ends: `x[0..4]`"),
+        ".." if rest.starts_with("...") => Some("there is no `...`: an index counts axes from the first"),
+        ".." if slice && value => Some("a slice is written with both ends: `x[0..4]`"),
+        "]" if slice && before.ends_with(b"..") => Some("a slice is written with both ends: `x[0..4]`"),
+        ".." if rules.contains(&Rule::infix) => Some("a slice or range takes neighbours: it has no step"),
+        "." if value && rest[1..].starts_with(|c: char| c.is_ascii_digit()) => Some(NUMBERS),
+        _ if value && found.starts_with(|c: char| c.is_ascii_digit()) => Some(NUMBERS),
+        ">" if before.ends_with(b"<") => Some("`!=` compares for difference"),
+        ":" if rules.contains(&Rule::open_brace) => Some("what belongs to it stands in braces: `if c { ... }`"),
+        ":" if rules.contains(&Rule::equals) => {
+            Some("a name that is assigned has the type of its value: `y = x`; a conversion is written `f32(x)`")
+        }
+        "{" if value => Some("braces hold statements: `(...)` groups, and `[a, b]` is a list"),
+        "{" if statement => Some("braces belong to a block, an entry, `if`, `match`, `for` or `repeat`"),
         "if" if unended || rules.contains(&Rule::infix) => Some("a choice is written `if c { a } else { b }`"),
         "[" if rules.contains(&Rule::equals) && rules.contains(&Rule::comma) => {
             Some("a name is assigned whole: put the new value together with `concat`, `select` or a list, `s = [a, b]`")

@@ -47,6 +47,7 @@ impl Builder<'_> {
     fn climb<'i>(&mut self, pairs: &mut Flat<'i>, least: u8) -> Deep {
         self.recursion += 1;
         let mut left = self.operand(pairs);
+        let mut compared = false;
         while let Some(pair) = pairs.peek() {
             let op = binary_op(pair.as_str());
             if op.level() < least {
@@ -54,6 +55,12 @@ impl Builder<'_> {
             }
             let op_span = self.span(pair);
             pairs.next();
+            let compares = op.level() == BinaryOp::Less.level();
+            if compares && compared {
+                let help = "join two comparisons: `a < b and b < c`; parentheses compare conditions";
+                self.report(Code::Syntax, op_span, "comparisons are not chained", "compares a condition", help);
+            }
+            compared = compares;
             // `**` associates to the right, all others to the left.
             let next = if op == BinaryOp::Power { op.level() } else { op.level() + 1 };
             let right = self.climb(pairs, next);
