@@ -9,6 +9,11 @@ pub enum Error {
     /// An input outside of the range its graph declares.
     #[error("{name} is {value}, it must lie in {least}..={most}")]
     Range { name: String, value: f64, least: f64, most: f64 },
+    /// Predictions that the stream cannot take.
+    #[error(
+        "the model predicts {vocabulary} elements and its stream takes {least}..={most}: after {element} it could not go on"
+    )]
+    Unfed { vocabulary: usize, element: u32, least: f64, most: f64 },
     /// An input of another size.
     #[error("{name} takes {expected} bytes a row, it is given {found}")]
     Size { name: String, expected: usize, found: usize },

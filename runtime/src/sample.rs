@@ -81,6 +81,11 @@ impl Sampler {
         }
     }
 
+    /// Whether an element may be chosen at all.
+    pub fn may_choose(&self, element: u32) -> bool {
+        self.allowed.get(element as usize).copied().unwrap_or(true)
+    }
+
     /// The next element. Draws one number per call unless the temperature is 0.
     pub fn choose(&mut self, logits: &[f32]) -> u32 {
         let mut logits = logits;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use sterna_tests::{failure, file, stdout, text};
+use sterna_tests::{failure, file, stdout, sterna, text};
 
 /// The arguments of a model of the goldens, by its folder: a config and a checkpoint of it.
 fn model(folder: &str) -> [String; 3] {
@@ -75,4 +75,71 @@ fn windows_for_which_there_is_no_room_are_refused() {
     logits.extend(["--context", "16"]);
     let said = failure(&logits, 1);
     assert!(said.contains("at most 16 entries") && said.contains("--context"), "{said}");
+}
+
+/// A model of eight tokens whose cache keeps `room` entries, and whose stream takes `tokens` of them.
+fn small(scratch: &Path, room: usize, tokens: usize) -> [String; 3] {
+    let graph = format!(
+        "model small\nimport std\nweight w: f32[8, 8]\n\
+         block attend(x: f32[8]) -> f32[8] {{\n  state seen: f32[cache({room}), 8]\n  seen = push(seen, x)\n  \
+         return softmax(seen @ x) @ seen\n}}\npart attention: attend\n\
+         entry step(token: u32 in 0..{tokens}) {{\n  x = w[token]\n  output logits = attention(x) + x @ w\n}}\n"
+    );
+    std::fs::write(scratch.join("small.graph"), graph).unwrap();
+    std::fs::write(scratch.join("small.json"), "{}").unwrap();
+    let config = scratch.join("small.json");
+    [text(&config), "--graphs", text(scratch)].map(str::to_owned)
+}
+
+#[test]
+fn defaults_keep_to_the_room_that_there_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let small = small(scratch.path(), 10, 8);
+    let command = |command: &str, more: &[&str]| {
+        let model = [command, &small[0], &small[1], &small[2], "--model", "small"];
+        sterna().args(model).args(more).output().unwrap()
+    };
+    for (name, option, most, needed) in [("verify", "--elements", "10", "11"), ("bench", "--steps", "5", "12")] {
+        let quick: &[&str] = if name == "bench" { &["--rounds", "1"] } else { &[] };
+        let usual = command(name, quick);
+        let said = String::from_utf8_lossy(&usual.stderr);
+        assert!(usual.status.success() && said.contains(&format!("note: {most} ")), "{name}: {said}");
+        assert!(command(name, &[quick, &[option, most]].concat()).status.success());
+        let more = (most.parse::<usize>().unwrap() + 1).to_string();
+        let beyond = command(name, &[quick, &[option, &more]].concat());
+        let said = String::from_utf8_lossy(&beyond.stderr);
+        assert_eq!(beyond.status.code(), Some(1), "{name}: {said}");
+        assert!(
+            said.contains(&format!("takes {needed} steps")) && said.contains("room for 10 by the config"),
+            "{said}"
+        );
+        assert!(said.contains(option), "{said}");
+    }
+    // Of a cache that the options bound they say the option.
+    let tokens = model("cpu1/run_01");
+    let bounded = ["--context", "9", "--rounds", "1"];
+    stdout(&[&["bench", &tokens[0], &tokens[1], &tokens[2]][..], &bounded].concat());
+    let said = failure(&[&["bench", &tokens[0], &tokens[1], &tokens[2], "--steps", "5"][..], &bounded].concat(), 1);
+    assert!(said.contains("smaller --steps or a larger --context"), "{said}");
+}
+
+#[test]
+fn what_is_predicted_must_be_taken() {
+    let scratch = tempfile::tempdir().unwrap();
+    let small = small(scratch.path(), 1000, 6);
+    let command = |command: &str, more: &[&str]| {
+        let model = [command, &small[0], &small[1], &small[2], "--model", "small"];
+        sterna().args(model).args(more).output().unwrap()
+    };
+    let refused = command("run", &["--tokens", "1", "-n", "2"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0), "{said}");
+    assert!(said.contains("predicts 8 elements and its stream takes 0..=5: after 6"), "{said}");
+    // Nothing follows the only one, and no other command goes on with what is predicted.
+    for arguments in
+        [&["run", "--tokens", "1", "-n", "1"][..], &["verify"], &["bench", "--rounds", "1", "--steps", "9"]]
+    {
+        let output = command(arguments[0], &arguments[1..]);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }

@@ -28,15 +28,45 @@ pub struct Arguments {
     weights: WeightArguments,
     #[command(flatten)]
     engine: EngineArguments,
-    /// Steps of the prompt, and of decoding.
-    #[arg(long, default_value_t = 256, value_name = "N")]
-    steps: usize,
+    /// Steps of the prompt, and of decoding; by default 256, or as many as the model has room for.
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
     /// Repetitions; the best is reported.
     #[arg(long, default_value_t = 5, value_name = "N")]
     rounds: usize,
     /// Print JSON to stdout.
     #[arg(long)]
     json: bool,
+}
+
+/// Steps where there is room.
+const STEPS: usize = 256;
+
+/// The elements that are both predicted and taken, as far as there are such.
+#[derive(Clone, Copy)]
+struct Taken {
+    least: u32,
+    count: u32,
+}
+
+impl Taken {
+    fn of(decoder: &Decoder) -> Taken {
+        let (least, most) = decoder.range();
+        let last = most.min((decoder.vocabulary() as u32).saturating_sub(1)).max(least);
+        Taken { least, count: (last - least).saturating_add(1) }
+    }
+
+    fn nth(self, n: u32) -> u32 {
+        self.least + n % self.count
+    }
+
+    /// An element as it is, or another where the stream does not take it.
+    fn nearest(self, element: u32) -> u32 {
+        match element.checked_sub(self.least) {
+            Some(place) if place < self.count => element,
+            _ => self.nth(element),
+        }
+    }
 }
 
 /// Counts along the prompt and the elements decoded after it, with the times measured before.
@@ -58,7 +88,7 @@ fn skipping(
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
-    if arguments.steps == 0 || arguments.rounds == 0 {
+    if arguments.steps == Some(0) || arguments.rounds == 0 {
         return Err(Failure::Usage("--steps and --rounds must be at least 1".into()));
     }
     let options = arguments.engine.compile_options()?;
@@ -67,8 +97,15 @@ pub fn run(arguments: Arguments) -> Outcome {
         start::start(&arguments.model, &arguments.weights, arguments.cache, &options, pool.clone())?;
     let decoder = Decoder::new(engine.table())?;
     let patch = decoder.patch();
-    let vocabulary = decoder.vocabulary() as u32;
-    let elements: Vec<u32> = (0..arguments.steps * patch).map(|i| (i as u32 * 37 + 11) % vocabulary).collect();
+    let of_stream = |steps: usize| steps.saturating_mul(2 * patch);
+    let bound = session::Bound { wanted: arguments.steps, usual: STEPS, option: "--steps" };
+    let steps = bound.within(session.room(&options), &decoder, of_stream)?;
+    if arguments.steps.is_none() && steps < STEPS {
+        tell!("note: {steps} steps of a prompt and as many of decoding, for which the model has room");
+    }
+    let taken = Taken::of(&decoder);
+    let elements: Vec<u32> =
+        (0..steps * patch).map(|i| taken.nth((i as u32).wrapping_mul(37).wrapping_add(11))).collect();
 
     let mut unskipped = session.unskipped(&options, &compiled, &engine)?;
     let bar = output::progress(arguments.rounds as u64, "measuring");
@@ -79,7 +116,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     for _ in 0..arguments.rounds {
         // Every round takes the way of the first, also where other logits would lead elsewhere.
         let mut next = |place: usize, logits: &[f32]| {
-            let largest = sterna_runtime::sample::largest(logits);
+            let largest = taken.nearest(sterna_runtime::sample::largest(logits));
             if place == decoded.len() {
                 decoded.push(largest);
             }
@@ -106,7 +143,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         }
         None => None,
     };
-    let steps = arguments.steps as f64;
+    let steps = steps as f64;
     let per_step = session.cost(&options)?.weight_bytes_per_step;
     let weights = per_step as f64 * steps / decode / 1e9;
     let state: usize = engine.table().states.iter().map(|s| s.bytes).sum();

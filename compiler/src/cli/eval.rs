@@ -48,7 +48,8 @@ pub fn run(arguments: Arguments) -> Outcome {
     let exact = CacheArguments { cache: Some(CacheName::F32) };
     let rounded = arguments.cache.cache == Some(CacheName::Bf16);
     let effect = if rounded { Some(measured(&arguments, exact)?) } else { None };
-    report(&arguments, &found, effect.as_ref());
+    let perplexity = found.evaluation.perplexity()?;
+    report(&arguments, &found, perplexity, effect.as_ref());
     Ok(())
 }
 
@@ -106,7 +107,7 @@ fn evaluate(
 }
 
 /// Prints what was found; with rounded caches also what exact ones give.
-fn report(arguments: &Arguments, measured: &Measured, exact: Option<&Measured>) {
+fn report(arguments: &Arguments, measured: &Measured, perplexity: f64, exact: Option<&Measured>) {
     let found = &measured.evaluation;
     let (mean, unit) = (found.mean(), found.unit());
     let bits_of = |e: &Evaluation| e.mean() / std::f64::consts::LN_2;
@@ -116,7 +117,7 @@ fn report(arguments: &Arguments, measured: &Measured, exact: Option<&Measured>) 
     let per_byte = measured.text_bytes.map(|bytes| bits * found.predicted as f64 / bytes as f64);
     if arguments.json {
         let mut report = json!({
-            "level": unit, "predicted": found.predicted, "loss": mean, "perplexity": mean.exp(),
+            "level": unit, "predicted": found.predicted, "loss": mean, "perplexity": perplexity,
             "window": measured.window,
         });
         report[format!("bits_per_{unit}")] = json!(bits);
@@ -140,7 +141,7 @@ fn report(arguments: &Arguments, measured: &Measured, exact: Option<&Measured>) 
         say!("in windows of     {} {unit}s, as there is room for {} steps{by}", measured.window, room.steps);
     }
     say!("loss per {unit}     {mean:.6} nats");
-    say!("perplexity        {:.4} per {unit}", mean.exp());
+    say!("perplexity        {perplexity:.4} per {unit}");
     say!("bits per {unit}     {bits:.6}");
     if let Some(bits) = per_byte {
         say!("bits per byte     {bits:.6}");

@@ -143,6 +143,9 @@ pub fn run(arguments: Arguments) -> Outcome {
     if let (Some(tokenizer), None) = (&tokenizer, &arguments.tokens) {
         sampler = sampler.only(tokenizer.with_text());
     }
+    if arguments.max_new > 1 {
+        decoder.continues(&sampler)?;
+    }
     let prompt = match &arguments.tokens {
         Some(Ids(ids)) => ids.clone(),
         None => session::elements(&text, decoder.is_bytes(), tokenizer.as_ref())?,

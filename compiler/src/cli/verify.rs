@@ -2,10 +2,11 @@
 //! every output, probe and state ([`crate::session::compare`]).
 
 use serde_json::json;
-use sterna_runtime::{Engine, Mode};
+use sterna_runtime::{Decoder, Engine, Mode};
 
 use super::options::{self, CacheArguments, EngineArguments, ModelArguments, WeightArguments};
 use super::{Failure, Outcome, output};
+use crate::session::Bound;
 use crate::session::compare::{Comparing, Difference, Elements, Level, against, draw, reference};
 use crate::target::cpu::Cpu;
 
@@ -20,9 +21,9 @@ pub struct Arguments {
     weights: WeightArguments,
     #[command(flatten)]
     engine: EngineArguments,
-    /// Elements of the stream to compare.
-    #[arg(long, default_value_t = 22, value_name = "N")]
-    elements: usize,
+    /// Elements of the stream to compare; by default 22, or as many as the model has room for.
+    #[arg(long, value_name = "N")]
+    elements: Option<usize>,
     /// Seed of the elements.
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
@@ -34,13 +35,22 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Elements where there is room.
+const ELEMENTS: usize = 22;
+
 pub fn run(arguments: Arguments) -> Outcome {
     let compile = arguments.engine.compile_options()?;
     let load = |observe| options::observing(&arguments.model, Some(&arguments.weights), arguments.cache, observe);
     let plain = load(Vec::new())?;
     // Probes change what is compiled: the program is compared as it runs, and once more with all of them as outputs.
     let observed = if plain.has_probes() { Some(load(vec!["*".to_owned()])?) } else { None };
-    let elements = draw(plain.interpreter(&compile, Mode::Step)?.table(), arguments.seed, arguments.elements)?;
+    let table = plain.interpreter(&compile, Mode::Step)?.table().clone();
+    let bound = Bound { wanted: arguments.elements, usual: ELEMENTS, option: "--elements" };
+    let count = bound.within(plain.room(&compile), &Decoder::new(&table)?, |elements| elements)?;
+    if arguments.elements.is_none() && count < ELEMENTS {
+        tell!("note: {count} elements are compared, for which the model has room");
+    }
+    let elements = draw(&table, arguments.seed, count)?;
     let script = Elements { elements, batches: vec![compile.max_rows] };
     let mut how = Comparing::new(compile);
     if let Some(threads) = arguments.engine.threads()? {

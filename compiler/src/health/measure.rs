@@ -60,6 +60,10 @@ impl Measure {
                 if t >= 3 {
                     for h in 0..heads {
                         let s: Vec<f64> = scores.row(t, h).iter().map(|&s| f64::from(s)).collect();
+                        if let Some(&value) = s.iter().find(|score| !score.is_finite()) {
+                            let path = scores.path.to_owned();
+                            return Err(HealthError::NotFinite { path, step: t, head: h, value });
+                        }
                         self.margins[l][h] += s[0] - (s[1] + s[2] + s[3]) / 3.0;
                     }
                 }
@@ -116,6 +120,10 @@ mod tests {
         assert_eq!(measure.diversity(), [1.0]);
         assert_eq!(measure.margins(), [[3.0, 3.0]]);
         assert!((measure.chance() - (1.0 / 3.0 + 1.0 / 4.0) / 2.0).abs() < 1e-12);
+        let mut broken = seen.clone();
+        broken[1].1 = Tensor::f32(&[4, 2, 4], [&[f32::NEG_INFINITY; 28][..], &[4.0, f32::NAN, 0.0, 0.0]].concat());
+        let error = measure.add(&tokens, &broken).unwrap_err().to_string();
+        assert_eq!(error, "the scores of `a.top4` are not finite: in step 3, counted from 0, one of head 0 is -inf");
         assert!(matches!(measure.add(&tokens, &seen[..1]), Err(HealthError::Pairs { survivors: 1, top4: 0 })));
     }
 }

@@ -26,6 +26,9 @@ pub enum HealthError {
     /// As many of both probes are needed.
     #[error("the model has {survivors} probes named survivors and {top4} named top4")]
     Pairs { survivors: usize, top4: usize },
+    /// Scores of which there is no mean.
+    #[error("the scores of `{path}` are not finite: in step {step}, counted from 0, one of head {head} is {value}")]
+    NotFinite { path: String, step: usize, head: usize, value: f64 },
     /// Layers with different numbers of heads have no matrix.
     #[error("layers have different numbers of heads")]
     Heads,
@@ -45,6 +48,7 @@ pub enum HealthError {
 
 /// Values of one probe of one layer along a sequence: steps by heads by places.
 struct Layer<'a, T> {
+    path: &'a str,
     heads: usize,
     places: usize,
     values: &'a [T],
@@ -69,7 +73,9 @@ fn survivor_layers(seen: &[(String, Tensor)]) -> Result<Vec<Layer<'_, i32>>, Hea
     let mut layers = Vec::new();
     for (path, tensor) in named(seen, SURVIVORS) {
         match (&*tensor.data, tensor.shape.as_slice()) {
-            (Data::I32(values), &[_, heads, places]) if places > 0 => layers.push(Layer { heads, places, values }),
+            (Data::I32(values), &[_, heads, places]) if places > 0 => {
+                layers.push(Layer { path, heads, places, values })
+            }
             _ => return Err(HealthError::Probe { path: path.clone(), expected: "i32[heads, candidates]" }),
         }
     }
@@ -80,7 +86,7 @@ fn score_layers(seen: &[(String, Tensor)]) -> Result<Vec<Layer<'_, f32>>, Health
     let mut layers = Vec::new();
     for (path, tensor) in named(seen, TOP4) {
         match (&*tensor.data, tensor.shape.as_slice()) {
-            (Data::F32(values), &[_, heads, 4]) => layers.push(Layer { heads, places: 4, values }),
+            (Data::F32(values), &[_, heads, 4]) => layers.push(Layer { path, heads, places: 4, values }),
             _ => return Err(HealthError::Probe { path: path.clone(), expected: "f32[heads, 4]" }),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Room;
+use super::{Room, Worst};
 use crate::interp::NotFinite;
 use crate::ir::Module;
 use crate::kernel::lower::NotCompiled;
@@ -62,12 +62,24 @@ pub enum SessionError {
         prompted: bool,
         first: Option<Box<NotFinite>>,
     },
+    /// A loss of which nobody can take the exponential.
+    #[error(
+        "the perplexity is not finite: the loss is {mean} nats an element; step {} gives element {} of the text {} nats",
+        worst.step, worst.element, worst.loss
+    )]
+    Perplexity { mean: f64, worst: Worst },
     /// A window of a text for which the caches have no room.
     #[error(
         "a stream of {elements} elements takes {needed} steps, and there is room for {}{}",
-        room.steps, advice(room)
+        room.steps, advice(room, option)
     )]
-    NoRoom { elements: usize, needed: usize, room: Room },
+    NoRoom {
+        elements: usize,
+        needed: usize,
+        room: Room,
+        /// The option that asked for them.
+        option: &'static str,
+    },
     /// The name is neither a file nor a preset.
     #[error("{0}")]
     NoModel(String),
@@ -127,11 +139,10 @@ fn source_of(found: Option<&NotFinite>) -> String {
 }
 
 /// What to do where there is no room.
-fn advice(room: &Room) -> &'static str {
-    if room.by_options {
-        "; give a smaller --window or a larger --context"
-    } else {
-        " by the config; give a smaller --window"
+fn advice(room: &Room, option: &str) -> String {
+    match room.by_options {
+        true => format!("; give a smaller {option} or a larger --context"),
+        false => format!(" by the config; give a smaller {option}"),
     }
 }
 

@@ -13,12 +13,37 @@ pub struct Evaluation {
     pub loss: f64,
     /// Whether elements are bytes.
     pub bytes: bool,
+    /// The largest of the losses.
+    pub worst: Worst,
+}
+
+/// The loss of one element.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Worst {
+    /// -ln p, in nats.
+    pub loss: f64,
+    /// The element of the text, counted from 0.
+    pub element: usize,
+    /// The step that predicted it, counted from 0 in its stream.
+    pub step: usize,
 }
 
 impl Evaluation {
     /// Nats per element; NaN if none was predicted.
     pub fn mean(&self) -> f64 {
         self.loss / self.predicted as f64
+    }
+
+    /// e to the mean.
+    ///
+    /// # Errors
+    /// That is not finite.
+    pub fn perplexity(&self) -> Result<f64> {
+        let (mean, perplexity) = (self.mean(), self.mean().exp());
+        match perplexity.is_finite() {
+            true => Ok(perplexity),
+            false => Err(SessionError::Perplexity { mean, worst: self.worst }),
+        }
     }
 
     /// What an element is called.
@@ -43,14 +68,18 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let decoder = Decoder::new(engine.table())?;
     let window = if window == 0 { elements.len().max(1) } else { window };
-    let mut sum = Evaluation { predicted: 0, loss: 0.0, bytes: decoder.is_bytes() };
+    let mut sum = Evaluation { predicted: 0, loss: 0.0, bytes: decoder.is_bytes(), worst: Worst::default() };
     for (place, window) in elements.chunks(window).enumerate().map(|(index, chunk)| (index * window, chunk)) {
         let mut next = if decoder.predicts_first() { 0 } else { decoder.patch() };
         let (mut rows, per_step) = (0, decoder.patch());
         let read = decoder.all_logits(engine, window, Mode::Batch, |row| {
             if let Some(&element) = window.get(next) {
                 check(rows / per_step, row)?;
-                sum.loss += surprise(row, element);
+                let loss = surprise(row, element);
+                sum.loss += loss;
+                if loss > sum.worst.loss {
+                    sum.worst = Worst { loss, element: place + next, step: rows / per_step };
+                }
                 sum.predicted += 1;
                 progress();
             }

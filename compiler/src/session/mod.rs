@@ -38,11 +38,11 @@ pub use agreement::{config_of_checkpoint, files_of_checkpoint};
 pub use choices::{Kept, Replay, Saving, kept, replay, saving, unchecked};
 pub use cost::{Cost, Experts};
 pub use error::SessionError;
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{Evaluation, Worst, evaluate};
 pub use load::{CacheFormat, LoadOptions, ModelSource, TensorReport, WeightsSource, preset_names};
 pub use observe::Observations;
 pub use oracle::InterpreterEngine;
-pub use room::{Room, window};
+pub use room::{Bound, Room, window};
 pub use sizes::{PresetSizes, preset_sizes};
 pub use tokens::{TokenStream, Tokenizer, elements, find_tokenizer};
 

@@ -104,8 +104,43 @@ pub fn window(room: Option<Room>, decoder: &Decoder, wanted: usize, elements: us
         _ => {
             let stream = if wanted == 0 { decoder.patch() } else { wanted.min(elements) };
             let needed = steps(stream);
-            if needed <= room.steps { Ok(wanted) } else { Err(SessionError::NoRoom { elements: stream, needed, room }) }
+            if needed <= room.steps {
+                Ok(wanted)
+            } else {
+                Err(SessionError::NoRoom { elements: stream, needed, room, option: "--window" })
+            }
         }
+    }
+}
+
+/// How much of a stream a measurement takes: so much as was asked for, or what is usual as far as there is room.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    /// What was asked for.
+    pub wanted: Option<usize>,
+    /// What is taken otherwise.
+    pub usual: usize,
+    /// The option that asks.
+    pub option: &'static str,
+}
+
+impl Bound {
+    /// The measure for which there is room; `elements` says how many elements of a stream one takes.
+    ///
+    /// # Errors
+    /// There is no room for what was asked for, or for any.
+    pub fn within(self, room: Option<Room>, decoder: &Decoder, elements: impl Fn(usize) -> usize) -> Result<usize> {
+        let Some(room) = room else { return Ok(self.wanted.unwrap_or(self.usual)) };
+        let start = usize::from(decoder.predicts_first());
+        let needed = |count: usize| (elements(count) / decoder.patch()).saturating_add(start);
+        let fits = |count: &usize| needed(*count) <= room.steps;
+        let found = match self.wanted {
+            Some(wanted) => Some(wanted).filter(fits),
+            None => (1..=self.usual).rev().find(fits),
+        };
+        let least = self.wanted.unwrap_or(1);
+        let (elements, needed, option) = (elements(least), needed(least), self.option);
+        found.ok_or(SessionError::NoRoom { elements, needed, room, option })
     }
 }
 
@@ -161,5 +196,15 @@ mod tests {
         assert_eq!(of(3, 1000, 11).unwrap(), 1000);
         assert!(of(1, 0, 4).is_err());
         assert_eq!(of(1, 0, 3).unwrap(), 0);
+        let within = |steps, wanted| {
+            let bound = Bound { wanted, usual: 10, option: "--steps" };
+            bound.within(Some(Room { steps, by_options: true }), &decoder, |count| 8 * count)
+        };
+        assert_eq!(within(100, None).unwrap(), 10);
+        assert_eq!(within(20, None).unwrap(), 9);
+        assert_eq!(within(20, Some(9)).unwrap(), 9);
+        let error = within(20, Some(10)).unwrap_err().to_string();
+        assert!(error.contains("takes 21 steps") && error.contains("smaller --steps"), "{error}");
+        assert!(within(2, None).is_err());
     }
 }
