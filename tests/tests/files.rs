@@ -374,13 +374,25 @@ fn what_is_no_config_is_named() {
         (write("packed", &package), "its name must end with .sterna"),
         (write("model.gguf", b"GGUF\x03\0\0\0\xff"), "it is a GGUF file"),
         (text(scratch.path()).to_owned(), "is a folder: give a config in it"),
+        ("v76_tiny --model cpu1".to_owned(), "--model cpu1: it has no preset `v76_tiny`, there is v76/v76_tiny"),
         (write("empty.json", b"{}"), "a config without keys tells no model"),
         (write("list.json", b"[]"), "a config is an object"),
         (write("one.json", b"{\"d_modle\": 64}"), "nearest key: `d_model` of "),
         (write("none.json", b"{\"wholly_unlike\": 64}"), "--model NAME says which one is meant"),
     ] {
-        let said = failure(&["check", &given], 1);
+        let arguments: Vec<&str> = std::iter::once("check").chain(given.split(' ')).collect();
+        let said = failure(&arguments, 1);
         assert!(said.contains(expected), "{given}: {said}");
+    }
+    let said = failure(&["check", text(&config), "-w", text(&root())], 1);
+    assert!(said.contains("is a folder with none of model.safetensors.index.json"), "{said}");
+    // What needs no weights takes random ones, and says so where that matters.
+    let ids = write("some.txt", b"some text");
+    for arguments in [&["run", text(&config), "-n", "1"][..], &["eval", text(&config), "--text", &ids]] {
+        let output = run(arguments);
+        assert!(String::from_utf8_lossy(&output.stderr).contains("without --weights (-w)"), "{arguments:?}");
+        let output = run(&[arguments, &["-w", text(&weights)]].concat());
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("without"), "{arguments:?}");
     }
     let said = failure(&["check", text(&config), text(&weights)], 2);
     assert!(

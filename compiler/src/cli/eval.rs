@@ -69,6 +69,9 @@ struct Measured {
 fn measured(arguments: &Arguments, cache: CacheArguments) -> Result<Measured, Failure> {
     let session = options::session(&arguments.model, Some(&arguments.weights), cache)?;
     let compile = arguments.engine.compile_options()?;
+    if cache.cache == arguments.cache.cache {
+        options::note_random(&session);
+    }
     let room = session.room(&compile);
     let explained = |error| session.explained(error, &compile);
     match arguments.backend {

@@ -245,6 +245,13 @@ pub fn observing(
     load(&source, &options)
 }
 
+/// Says that the weights are random, where somebody may take what they give for that of a model.
+pub fn note_random(session: &Session) {
+    if session.is_random() {
+        tell!("note: without --weights (-w) the weights are random, and what they give means nothing");
+    }
+}
+
 /// Loads a model; warnings go to stderr.
 pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Session, SessionError> {
     let bar = output::spinner("loading");

@@ -67,6 +67,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     }
     let observe = vec![health::SURVIVORS.to_owned(), health::TOP4.to_owned()];
     let session = options::observing(&arguments.model, Some(&arguments.weights), arguments.cache, observe)?;
+    options::note_random(&session);
     let compile = arguments.engine.compile_options()?;
     match arguments.backend {
         Backend::Interp => measure(&session, &mut session.interpreter(&compile, Mode::Batch)?, &arguments),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::json;
 use sterna_runtime::{Decoder, End, Engine, Error, Limits, Sampler, generate, text::Utf8Stream};
 
-use super::options::{CacheArguments, EngineArguments, ModelArguments, TokenizerArguments, WeightArguments};
+use super::options::{self, CacheArguments, EngineArguments, ModelArguments, TokenizerArguments, WeightArguments};
 use super::skipping::Skipping;
 use super::start::{self, Started};
 use super::{Failure, Outcome};
@@ -137,6 +137,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let options = arguments.engine.compile_options()?;
     let Started { session, compiled, mut engine, start } =
         start::start(&arguments.model, &arguments.weights, arguments.cache, &options, arguments.engine.pool()?)?;
+    options::note_random(&session);
     let decoder = Decoder::new(engine.table())?;
     let tokenizer = arguments.tokenizer.open(&decoder, &arguments.model, &arguments.weights)?;
     let text = prompt_text(&arguments)?;

@@ -378,6 +378,11 @@ fn find_preset(library: &Library, name: &str, model: Option<&str>) -> Result<Str
                     format!("`{name}` is a folder: give a config in it; the folder of a checkpoint goes to --weights");
                 return Err(SessionError::NoModel(why));
             }
+            if let (Some(model), Some(other)) = (model, all.iter().find(|full| short(full) == name)) {
+                return Err(SessionError::NoModel(format!(
+                    "--model {model}: it has no preset `{name}`, there is {other}"
+                )));
+            }
             let help = near.map_or_else(String::new, |n| format!("; the nearest preset is `{n}`"));
             Err(SessionError::NoModel(format!("`{name}` is neither a file nor a preset{help}")))
         }

@@ -145,6 +145,11 @@ impl Session {
         }
     }
 
+    /// Whether its weights are made up: neither a checkpoint nor a package has given any.
+    pub fn is_random(&self) -> bool {
+        matches!(self.held, Held::Random(_))
+    }
+
     /// The module after a pass (all of them if none is named), with what each pass did in a line.
     pub fn optimised(&self, after: Option<&str>) -> Result<(Module, Vec<String>)> {
         let mut module = (*self.elaborated).clone();
