@@ -78,7 +78,8 @@ fn begun(bytes: &[u8]) -> Option<Foreign> {
     None
 }
 
-/// Refuses a file of weights, or a packed one, that is given as a config. What cannot be read is somebody else's matter.
+/// Refuses a file of weights, or a packed one, that is given as a config. What cannot be read is left to whoever reads
+/// it.
 ///
 /// # Errors
 /// What the file is, and where it goes.
