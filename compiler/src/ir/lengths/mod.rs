@@ -342,6 +342,12 @@ impl Walk<'_> {
             }
             _ => self.meet(growing, &place),
         };
+        // What else the repeated number meets says nothing here: that may be computed for nobody, and go.
+        let counts = node.inputs.iter().any(&grows) && !node.results.iter().any(&grows);
+        if counts && length == self.length(Term::Any) {
+            let (at, origin) = place();
+            self.fault(at, origin, LengthFault::Unknown);
+        }
         node.results.iter().map(|r| grows(r).then_some(Known { length, state: None })).collect()
     }
 

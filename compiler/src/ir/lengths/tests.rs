@@ -87,3 +87,14 @@ fn positions_are_those_of_entries() {
                     %6 = positions(s0) %5 : i32[cache0]";
     assert_eq!(faults(computed), [LengthFault::Foreign("keys".into())]);
 }
+
+#[test]
+fn how_many_a_repeated_number_makes_is_told_by_what_is_computed_with_it() {
+    let repeated = "%5 = constant(f32 2.0) : f32
+                    %6 = broadcast() %5 : f32[cache0]
+                    %7 = matmul(0) %3, %0 : f32[cache0]
+                    %8 = mul %6, %7 : f32[cache0]";
+    assert_eq!(faults(&format!("{repeated}\n%9 = reduce_sum(0) %8 : f32")), []);
+    // That it meets entries elsewhere would be forgotten with what nobody reads.
+    assert_eq!(faults(&format!("{repeated}\n%9 = reduce_sum(0) %6 : f32")), [LengthFault::Unknown]);
+}

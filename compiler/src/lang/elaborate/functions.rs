@@ -3,6 +3,7 @@
 use super::Elaborator;
 use super::build::known_elem;
 use super::expressions::tuple;
+use super::scope::builtin;
 use super::statics;
 use super::value::{R, Reported, Tensor, Val};
 use crate::diagnostics::{Code, Diagnostic, Span};
@@ -78,12 +79,11 @@ impl<'a> Elaborator<'a> {
     /// `callee(args)`.
     pub(super) fn call(&mut self, callee: &'a Expr, args: &'a [Arg], span: Span, hint: Option<Elem>) -> R<Val<'a>> {
         let mut target = self.eval(callee, None)?;
-        // A value that cannot be called does not hide an operation of its name (a key `ternary`).
+        // A value that cannot be called hides neither an operation nor a conversion of its name (a key `ternary`).
         if !callable(&target)
-            && let Some(name) = callee.as_name()
-            && let Some(operation) = OPERATIONS.iter().find(|op| **op == name)
+            && let Some(builtin) = callee.as_name().and_then(builtin).filter(callable)
         {
-            target = Val::Op(operation);
+            target = builtin;
         }
         match target {
             Val::Op("delay") => self.delay(args, span),

@@ -402,7 +402,7 @@ struct Branch {
 }
 
 /// What the language itself calls by this name.
-fn builtin<'a>(name: &str) -> Option<Val<'a>> {
+pub(super) fn builtin<'a>(name: &str) -> Option<Val<'a>> {
     if let Some(elem) = Elem::from_name(name)
         && !matches!(elem, Elem::Ternary | Elem::Sign)
     {
