@@ -77,6 +77,8 @@ fn model(items: &str, body: &str) -> String {
 #[test]
 fn shared_expressions_are_no_trees() {
     agrees(&model("", "for i in 0..60 { x = x + x }"));
+    let output = run("check", &model("", "for i in 0..20000 { x = x + i * x }"), "{}");
+    assert!(output.status.success(), "{}", said(&output));
     agrees(&model("", "a = sin(x)\nb = cos(x)\nfor i in 0..40 { c = a + b\na = b\nb = c }\nx = b"));
     let state = "block b(x: f32[64]) -> f32[64] {\nstate h: f32[64] = 0\nfor i in 0..50 { h = h * 0.5 + h }\n\
                  h = h + x\nreturn h }\npart p: b";

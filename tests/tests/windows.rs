@@ -139,3 +139,46 @@ fn what_is_predicted_must_be_taken() {
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+#[test]
+fn an_element_without_a_logit_is_named() {
+    let scratch = tempfile::tempdir().unwrap();
+    let graph = "model m \"three logits\"\nweight embed: bf16[256, 8]\nweight head: bf16[3, 8]\n\
+                 entry step(b: u8[1]) start [0] { output logits = [head(embed[b[0]])] }\npreset p {}\n";
+    std::fs::write(scratch.path().join("m.graph"), graph).unwrap();
+    let sample = scratch.path().join("sample.txt");
+    std::fs::write(&sample, [1, 2, 0, 77, 1]).unwrap();
+    for backend in ["jit", "interp"] {
+        let arguments =
+            ["eval", "m/p", "--graphs", text(scratch.path()), "--text", text(&sample), "--backend", backend];
+        let said = failure(&arguments, 1);
+        assert!(said.contains("element 3 of the text, counted from 0, is 77: the model predicts 3"), "{said}");
+    }
+}
+
+#[test]
+fn verify_compares_whole_steps() {
+    let scratch = tempfile::tempdir().unwrap();
+    let graph = "model m \"long steps\"\nimport std\nweight e: f32[256, 5]\nentry step(t: u8[30]) {\n\
+                 x = sum(e[t], axis: 0)\noutput logits = [e(x) for i in 0..30] }\npreset p {}\n";
+    std::fs::write(scratch.path().join("m.graph"), graph).unwrap();
+    let arguments = ["verify", "m/p", "--graphs", text(scratch.path())];
+    let said = stdout(&arguments);
+    assert!(said.starts_with("equal bits") && !said.contains(" 0 values"), "{said}");
+    let said = failure(&[&arguments[..], &["--elements", "29"]].concat(), 2);
+    assert!(said.contains("make no step: one takes 30"), "{said}");
+}
+
+#[test]
+fn numbers_that_no_memory_holds_are_refused() {
+    for (arguments, option) in [
+        (&["verify", "cpu1/run_04", "--elements"][..], "--elements"),
+        (&["bench", "cpu1/run_04", "--rounds", "1", "--steps"], "--steps"),
+        (&["probe", "v76/v76_tiny", "--repeat", "4", "--sequences"], "--sequences"),
+    ] {
+        for number in ["0", "9223372036854775808", "4611686018427387905"] {
+            let said = failure(&[arguments, &[number]].concat(), 2);
+            assert!(said.contains(option) && said.contains("must lie in 1..="), "{said}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use serde_json::json;
 use sterna_runtime::sample::finite;
 use sterna_runtime::{Decoder, Engine, NativeEngine};
 
-use super::options::{CacheArguments, EngineArguments, ModelArguments, WeightArguments};
+use super::options::{self, CacheArguments, EngineArguments, MOST_STEPS, ModelArguments, WeightArguments};
 use super::skipping::Skipping;
 use super::start::{self, Started};
 use super::{Failure, Outcome, output};
@@ -29,7 +29,7 @@ pub struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
     /// Steps of the prompt, and of decoding; by default 256, or as many as the model has room for.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = options::between::<1, MOST_STEPS>)]
     steps: Option<usize>,
     /// Repetitions; the best is reported.
     #[arg(long, default_value_t = 5, value_name = "N")]
@@ -88,8 +88,8 @@ fn skipping(
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
-    if arguments.steps == Some(0) || arguments.rounds == 0 {
-        return Err(Failure::Usage("--steps and --rounds must be at least 1".into()));
+    if arguments.rounds == 0 {
+        return Err(Failure::Usage("--rounds must be at least 1".into()));
     }
     let options = arguments.engine.compile_options()?;
     let pool = arguments.engine.pool()?;

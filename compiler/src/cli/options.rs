@@ -128,6 +128,18 @@ impl TokenizerArguments {
     }
 }
 
+/// The most steps that an option may ask for.
+pub const MOST_STEPS: usize = 1 << 24;
+
+/// Reads a number within bounds.
+pub fn between<const LEAST: usize, const MOST: usize>(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(n) if (LEAST..=MOST).contains(&n) => Ok(n),
+        Ok(_) => Err(format!("must lie in {LEAST}..={MOST}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// How to compile and run.
 #[derive(clap::Args, Clone)]
 pub struct EngineArguments {

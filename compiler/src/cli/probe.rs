@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use sterna_runtime::{Decoder, Engine, Mode};
 
 use super::logits::Backend;
-use super::options::{self, CacheArguments, EngineArguments, ModelArguments, WeightArguments};
+use super::options::{self, CacheArguments, EngineArguments, MOST_STEPS, ModelArguments, WeightArguments};
 use super::{Failure, Outcome, output};
 use crate::health::measure::Measure;
 use crate::health::report::{Probe, Report, Subject};
@@ -28,10 +28,10 @@ pub struct Arguments {
     #[command(flatten)]
     input: Input,
     /// Sequences to measure.
-    #[arg(long, default_value_t = 16, value_name = "N")]
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = options::between::<1, 65_536>)]
     sequences: usize,
     /// Tokens of one sequence of a text.
-    #[arg(long, default_value_t = 512, value_name = "N")]
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = options::between::<1, MOST_STEPS>)]
     length: usize,
     /// Seed of random blocks.
     #[arg(long, default_value_t = 1, value_name = "N")]

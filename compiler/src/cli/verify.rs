@@ -4,7 +4,7 @@
 use serde_json::json;
 use sterna_runtime::{Decoder, Engine, Mode};
 
-use super::options::{self, CacheArguments, EngineArguments, ModelArguments, WeightArguments};
+use super::options::{self, CacheArguments, EngineArguments, MOST_STEPS, ModelArguments, WeightArguments};
 use super::{Failure, Outcome, output};
 use crate::session::Bound;
 use crate::session::compare::{Comparing, Difference, Elements, Level, against, draw, reference};
@@ -21,8 +21,8 @@ pub struct Arguments {
     weights: WeightArguments,
     #[command(flatten)]
     engine: EngineArguments,
-    /// Elements of the stream to compare; by default 22, or as many as the model has room for.
-    #[arg(long, value_name = "N")]
+    /// Elements of the stream to compare; by default 22 and at least three steps, or as many as the model has room for.
+    #[arg(long, value_name = "N", value_parser = options::between::<1, MOST_STEPS>)]
     elements: Option<usize>,
     /// Seed of the elements.
     #[arg(long, default_value_t = 1, value_name = "N")]
@@ -45,9 +45,15 @@ pub fn run(arguments: Arguments) -> Outcome {
     // Probes change what is compiled: the program is compared as it runs, and once more with all of them as outputs.
     let observed = if plain.has_probes() { Some(load(vec!["*".to_owned()])?) } else { None };
     let table = plain.interpreter(&compile, Mode::Step)?.table().clone();
-    let bound = Bound { wanted: arguments.elements, usual: ELEMENTS, option: "--elements" };
-    let count = bound.within(plain.room(&compile), &Decoder::new(&table)?, |elements| elements)?;
-    if arguments.elements.is_none() && count < ELEMENTS {
+    let decoder = Decoder::new(&table)?;
+    let patch = decoder.patch();
+    let usual = ELEMENTS.max(3 * patch + 1);
+    let bound = Bound { wanted: arguments.elements, usual, option: "--elements" };
+    let count = bound.within(plain.room(&compile), &decoder, |elements| elements)?;
+    if count < patch && !decoder.predicts_first() {
+        return Err(Failure::Usage(format!("--elements {count} make no step: one takes {patch} elements")));
+    }
+    if arguments.elements.is_none() && count < usual {
         tell!("note: {count} elements are compared, for which the model has room");
     }
     let elements = draw(&table, arguments.seed, count)?;

@@ -5,6 +5,9 @@ use super::HealthError;
 /// How often a block is written.
 pub const REPETITIONS: usize = 2;
 
+/// The most different tokens of all blocks together.
+const MOST: usize = 1 << 26;
+
 /// Consecutive windows of a stream of tokens, stored as 16-bit little-endian numbers.
 ///
 /// # Errors
@@ -34,6 +37,9 @@ pub fn repeats(sequences: usize, block: usize, vocabulary: usize, seed: u64) -> 
     }
     if block > vocabulary {
         return Err(HealthError::Block { block, vocabulary });
+    }
+    if sequences.saturating_mul(block) > MOST {
+        return Err(HealthError::Many { sequences, block });
     }
     let mut state = seed;
     let mut all = Vec::with_capacity(sequences);

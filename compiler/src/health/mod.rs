@@ -41,6 +41,9 @@ pub enum HealthError {
     /// A block of distinct tokens from a smaller vocabulary.
     #[error("a block of {block} different tokens cannot be drawn from {vocabulary}")]
     Block { block: usize, vocabulary: usize },
+    /// More than memory should hold.
+    #[error("{sequences} blocks of {block} tokens are more than 2^26 tokens")]
+    Many { sequences: usize, block: usize },
     /// Nothing to measure.
     #[error("there are no sequences to measure")]
     Nothing,

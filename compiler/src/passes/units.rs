@@ -19,6 +19,8 @@ type Few = SmallVec<[usize; 2]>;
 
 /// Between the labels of units at first, so that others fit in.
 const GAP: u64 = 1 << 32;
+/// Between labels that are made anew, on average.
+const ROOM: u64 = 1 << 24;
 
 /// A region's nodes as units that a pass merges; it stays possible to put the units in an order.
 ///
@@ -42,7 +44,7 @@ pub struct Units<'r> {
 
 /// What a region with groups consists of.
 enum Part {
-    Group(FusedKind, Extracted),
+    Group(FusedKind, Box<Extracted>),
     Node(NodeId),
 }
 
@@ -220,13 +222,33 @@ impl<'r> Units<'r> {
             }
             return;
         }
-        // No room between: all labels are made anew.
-        let mut order: Vec<usize> = self.by_label.range(..=low).map(|(_, &u)| u).collect();
+        self.spread(low, moved);
+    }
+
+    /// Puts units behind a label where there is no room: the labels around it are made anew, no more than it takes for
+    /// some room between all of them. Were it all labels, each time, the cost would grow with the square of the region.
+    fn spread(&mut self, behind: u64, moved: Vec<usize>) {
+        let mut reach = GAP;
+        let (low, step) = loop {
+            let (low, high) = (behind.saturating_sub(reach), behind.saturating_add(reach));
+            let count = self.by_label.range(low..=high).count() + moved.len();
+            let step = (high - low) / (count as u64 + 1);
+            if step >= ROOM || (low, high) == (0, u64::MAX) {
+                break (low, step);
+            }
+            reach = reach.saturating_mul(2);
+        };
+        let high = behind.saturating_add(reach);
+        let mut order: Vec<usize> = self.by_label.range(low..=behind).map(|(_, &u)| u).collect();
         order.extend(moved);
-        order.extend(self.by_label.range(low + 1..).map(|(_, &u)| u));
-        self.by_label = order.into_iter().zip(1..).map(|(u, i)| (i * GAP, u)).collect();
-        for (&label, &u) in &self.by_label {
-            self.labels[u] = label;
+        order.extend(self.by_label.range(behind + 1..=high).map(|(_, &u)| u));
+        let old: Vec<u64> = self.by_label.range(low..=high).map(|(&label, _)| label).collect();
+        for label in old {
+            self.by_label.remove(&label);
+        }
+        for (u, i) in order.into_iter().zip(1..) {
+            self.labels[u] = low + i * step;
+            self.by_label.insert(self.labels[u], u);
         }
     }
 
@@ -333,7 +355,7 @@ impl<'r> Units<'r> {
                     continue;
                 }
                 let part = match kind {
-                    Some(&kind) => Part::Group(kind, extract(region, part, &loose)),
+                    Some(&kind) => Part::Group(kind, Box::new(extract(region, part, &loose))),
                     None => Part::Node(part[0]),
                 };
                 let reads = match &part {
@@ -347,7 +369,7 @@ impl<'r> Units<'r> {
         let mut copy = Copy::new(region);
         for part in parts.into_iter().rev() {
             let (kind, group) = match part {
-                Part::Group(kind, group) => (kind, group),
+                Part::Group(kind, group) => (kind, *group),
                 Part::Node(id) => {
                     copy.node(id);
                     continue;

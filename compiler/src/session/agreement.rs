@@ -98,7 +98,16 @@ fn is_open(module: &Module, key: &str) -> bool {
 pub(super) fn configs_agree(module: &Module, path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let Some(own) = checkpoint.config() else { return Ok(()) };
     agree(module, own)?;
+    all_said(module, checkpoint)?;
     agrees_with_beside(path, own, |key| reads(module, key) && !is_open(module, key))
+}
+
+/// A key that is left to its default has no value in the checkpoint, not even one that was left out of its config.
+fn all_said(module: &Module, checkpoint: &Checkpoint) -> Result<()> {
+    let left_out = |key: &str| checkpoint.unread().iter().any(|name| name.strip_prefix("config.") == Some(key));
+    let defaults = module.config.iter().filter(|used| matches!(used.treatment, Treatment::Default));
+    let keys: Vec<String> = defaults.filter(|d| left_out(&d.key)).map(|d| format!("`{}`", d.key)).collect();
+    if keys.is_empty() { Ok(()) } else { Err(SessionError::LeftOut(keys.join(", "))) }
 }
 
 /// Keys that the graph reads must have the value saved with the weights, also where the config leaves them to their

@@ -62,6 +62,9 @@ pub enum SessionError {
         prompted: bool,
         first: Option<Box<NotFinite>>,
     },
+    /// An element of a text for which the model has no logit.
+    #[error("element {at} of the text, counted from 0, is {element}: the model predicts {vocabulary} elements")]
+    Unpredicted { element: u32, at: usize, vocabulary: usize },
     /// A loss of which nobody can take the exponential.
     #[error(
         "the perplexity is not finite: the loss is {mean} nats an element; step {} gives element {} of the text {} nats",
@@ -89,6 +92,9 @@ pub enum SessionError {
     /// The checkpoint's own config says something else.
     #[error("the checkpoint was saved with another config: {0}")]
     Disagreement(String),
+    /// Keys of the checkpoint's own config whose values JSON has no form for.
+    #[error("the checkpoint was saved with values of {0} that no config can say; give a config with others")]
+    LeftOut(String),
     /// A probe that cannot be observed.
     #[error("no probe `{glob}`: {why}")]
     NoProbe { glob: String, why: String },

@@ -72,6 +72,11 @@ pub fn evaluate(
     for (place, window) in elements.chunks(window).enumerate().map(|(index, chunk)| (index * window, chunk)) {
         let mut next = if decoder.predicts_first() { 0 } else { decoder.patch() };
         let (mut rows, per_step) = (0, decoder.patch());
+        let vocabulary = decoder.vocabulary();
+        let unpredicted = window.iter().enumerate().skip(next).find(|(_, element)| **element as usize >= vocabulary);
+        if let Some((at, &element)) = unpredicted {
+            return Err(SessionError::Unpredicted { element, at: place + at, vocabulary });
+        }
         let read = decoder.all_logits(engine, window, Mode::Batch, |row| {
             if let Some(&element) = window.get(next) {
                 check(rows / per_step, row)?;

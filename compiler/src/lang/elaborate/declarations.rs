@@ -310,20 +310,54 @@ impl<'a> Elaborator<'a> {
                 ..Frame::model(part.bound.home)
             };
             self.push_frame(frame, member.span)?;
-            for (param, value) in block.statics.iter().zip(&part.bound.statics) {
-                if let Some(value) = value {
-                    let span = param.name.span;
-                    self.declare(param.name.text.clone(), value.clone(), Kind::Static, span, span);
-                }
-            }
-            let value = match &stmt.kind {
-                StmtKind::Weight { .. } => self.weight_decl(stmt, index),
-                _ => self.part_value(stmt, index),
-            };
+            let value = self.early_member(part, member, stmt, index);
             self.frames.pop();
             return value;
         }
         self.no_member(member, &known)
+    }
+
+    /// A member in the frame of its part, where only what the part was given and what has a default is known.
+    fn early_member(
+        &mut self,
+        part: &Rc<Part<'a>>,
+        member: &ast::Name,
+        stmt: &'a ast::Stmt,
+        index: usize,
+    ) -> R<Val<'a>> {
+        let mut unknown = Vec::new();
+        for (param, value) in part.bound.block.statics.iter().zip(&part.bound.statics) {
+            let value = match (value, &param.default) {
+                (Some(value), _) => value.clone(),
+                (None, Some(default)) => {
+                    let value = self.eval(default, None)?;
+                    self.static_argument(value, param.kind, default.span)?
+                }
+                (None, None) => {
+                    unknown.push(param.name.as_str());
+                    Val::Poison
+                }
+            };
+            let span = param.name.span;
+            self.declare(param.name.text.clone(), value, Kind::Static, span, span);
+        }
+        let before = self.diagnostics.iter().count();
+        let value = match &stmt.kind {
+            StmtKind::Weight { .. } => self.weight_decl(stmt, index),
+            _ => self.part_value(stmt, index),
+        };
+        if value.is_err() && self.diagnostics.iter().count() == before {
+            let names = unknown.join("`, `");
+            return self.fail(
+                Diagnostic::error(
+                    Code::NotInferable,
+                    format!("`{names}` of `{}` is not known before the part is called", part.bound.label()),
+                )
+                .at(member.span, "read here")
+                .help("call the part first, or give it what it takes from its arguments"),
+            );
+        }
+        value
     }
 }
 

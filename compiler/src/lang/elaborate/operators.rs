@@ -82,18 +82,16 @@ impl<'a> Elaborator<'a> {
             BinaryOp::Or => self.guards_of(left, false),
             _ => Vec::new(),
         };
-        let open = self.guards.len();
-        self.guards.extend(guards);
-        let b = self.eval(right, super::build::known_elem(&a).or(inner));
-        self.guards.truncate(open);
-        let b = b?;
-        for (value, side) in [(&a, left), (&b, right)] {
-            if let Val::Optional(_) = value {
-                // Reported at the name, not at the whole operation.
-                self.tensor_of(value, None, side.span)?;
-            }
+        // What may be absent is read where its guard holds, and reported at the name, not at the whole operation.
+        let b = self.guarded(guards, |this| match this.eval(right, super::build::known_elem(&a).or(inner))? {
+            value @ Val::Optional(_) => this.tensor_of(&value, None, right.span).map(Val::tensor),
+            value => Ok(value),
+        })?;
+        if let Val::Optional(_) = a {
+            self.tensor_of(&a, None, left.span)?;
         }
-        self.combine(op, &a, &b, span, hint)
+        // What is compared need not be what is asked for.
+        self.combine(op, &a, &b, span, inner)
     }
 
     pub(super) fn combine(

@@ -186,22 +186,3 @@ fn states_that_start_as_weights() {
         ));
     }
 }
-
-#[test]
-fn constants_as_long_as_the_entries_read_none_of_them() {
-    check(&entry(
-        "axis cache0 \"s\" ring(4) state s0 \"s\" f32[cache0, 2] empty",
-        2,
-        "f32[2]",
-        "%2 = state_read(s0) : f32[cache0, 2]
-         %3 = constant(f32 2.0) : f32
-         %4 = broadcast() %3 : f32[cache0]
-         %5 = mul %4, %4 : f32[cache0]
-         %6 = reduce_sum(0) %5 : f32
-         %7 = broadcast() %6 : f32[2]
-         %8 = add %0, %7 : f32[2]
-         %9 = push(s0) %2, %0, %1 : f32[cache0, 2]
-         state_write(s0) %9
-         yield %8",
-    ));
-}
