@@ -73,7 +73,7 @@ impl Search<'_> {
         if !sharable {
             return false;
         }
-        let hash = self.hash(node);
+        let hash = hash_of(region, &self.replaced, node);
         if let Some(&first) = self.known.find(hash, |&first| self.alike(region.node(first), node)) {
             let pairs = || node.results.iter().copied().zip(region.node(first).results.iter().copied());
             let same = pairs().all(|(again, first)| self.same_length(first, again));
@@ -93,10 +93,6 @@ impl Search<'_> {
         }
         let lengths = self.lengths.get_or_init(|| lengths(self.region));
         lengths.are_equal(a, b) || matches!((lengths.of(a), lengths.of(b)), (Some(a), Some(b)) if a == b)
-    }
-
-    fn hash(&self, node: &Node) -> u64 {
-        hash_of(self.region, &self.replaced, node)
     }
 
     fn alike(&self, a: &Node, b: &Node) -> bool {

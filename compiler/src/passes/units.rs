@@ -239,14 +239,13 @@ impl<'r> Units<'r> {
             reach = reach.saturating_mul(2);
         };
         let high = behind.saturating_add(reach);
-        let mut order: Vec<usize> = self.by_label.range(low..=behind).map(|(_, &u)| u).collect();
-        order.extend(moved);
-        order.extend(self.by_label.range(behind + 1..=high).map(|(_, &u)| u));
-        let old: Vec<u64> = self.by_label.range(low..=high).map(|(&label, _)| label).collect();
-        for label in old {
-            self.by_label.remove(&label);
+        let mut near: Vec<usize> = self.by_label.range(low..=high).map(|(_, &u)| u).collect();
+        for &u in &near {
+            self.by_label.remove(&self.labels[u]);
         }
-        for (u, i) in order.into_iter().zip(1..) {
+        let at = near.partition_point(|&u| self.labels[u] <= behind);
+        near.splice(at..at, moved);
+        for (u, i) in near.into_iter().zip(1..) {
             self.labels[u] = low + i * step;
             self.by_label.insert(self.labels[u], u);
         }

@@ -89,6 +89,11 @@ fn pushed(module: &Module, entry: &Entry) -> Vec<(AxisId, usize)> {
     growing.collect()
 }
 
+/// Steps that a stream of so many elements takes.
+fn steps(decoder: &Decoder, elements: usize) -> usize {
+    (elements / decoder.patch()).saturating_add(usize::from(decoder.predicts_first()))
+}
+
 /// Elements of a stream when a text of `elements` is evaluated in windows of `wanted` (0: as long as there is room): 0
 /// if the whole text is one stream.
 ///
@@ -97,7 +102,7 @@ fn pushed(module: &Module, entry: &Entry) -> Vec<(AxisId, usize)> {
 pub fn window(room: Option<Room>, decoder: &Decoder, wanted: usize, elements: usize) -> Result<usize> {
     let Some(room) = room else { return Ok(wanted) };
     let start = usize::from(decoder.predicts_first());
-    let steps = |elements: usize| start + elements / decoder.patch();
+    let steps = |elements| steps(decoder, elements);
     match wanted {
         0 if steps(elements) <= room.steps => Ok(0),
         0 if room.steps > start => Ok((room.steps - start) * decoder.patch()),
@@ -135,8 +140,7 @@ impl Bound {
             return Ok(wanted);
         }
         let Some(room) = room else { return Ok(self.usual) };
-        let start = usize::from(decoder.predicts_first());
-        let needed = |count: usize| (elements(count) / decoder.patch()).saturating_add(start);
+        let needed = |count| steps(decoder, elements(count));
         let found = (1..=self.usual).rev().find(|&count| needed(count) <= room.steps);
         let (elements, needed, option) = (elements(1), needed(1), self.option);
         found.ok_or(SessionError::NoRoom { elements, needed, room, option })

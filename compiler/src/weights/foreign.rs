@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::{WeightsError, bit2, safetensors, strict_json, torch};
+use crate::input_file;
 
 /// What a file is, and what to do instead of giving it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +108,7 @@ pub fn is_no_config(path: &Path) -> Result<(), WeightsError> {
 /// What a text is.
 fn text(bytes: &[u8]) -> Option<Foreign> {
     const LOOKED_AT: usize = 4096;
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let bytes = input_file::unmarked(bytes);
     let front = &bytes[..bytes.len().min(LOOKED_AT)];
     let front = std::str::from_utf8(front).or_else(|e| std::str::from_utf8(&front[..e.valid_up_to()])).ok()?;
     let lower = front.trim_start().to_ascii_lowercase();

@@ -77,12 +77,12 @@ fn ways(job: &Job, graphs: &std::path::Path) -> Result<Outcome, SessionError> {
 fn levels(job: &Job) -> Vec<Level> {
     let mut found: Vec<Cpu> = Cpu::here().collect();
     let quick = job.thorough == Thorough::Quick;
-    let (first, then) = if quick { (32, job.seed % 32 == 16) } else { (1, job.seed.is_multiple_of(4)) };
-    let kernels = job.seed.is_multiple_of(first);
+    let kernels = !quick || job.seed.is_multiple_of(32);
+    let others = if quick { job.seed % 32 == 16 } else { job.seed.is_multiple_of(4) };
     let best = found.pop().map(|cpu| Level { cpu, threads: vec![1, 3], kernels });
     if quick && !found.is_empty() {
         found = vec![found[(job.seed / 8) as usize % found.len()]];
     }
-    let other = |cpu| Level { cpu, threads: vec![1], kernels: then };
+    let other = |cpu| Level { cpu, threads: vec![1], kernels: others };
     best.into_iter().chain(found.into_iter().map(other)).collect()
 }

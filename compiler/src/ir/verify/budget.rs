@@ -52,15 +52,15 @@ const TERMS: usize = 256;
 /// Elements that a node computes or looks at besides those of its results: the search for the k largest passes over the
 /// axis k times, and a product has a term for each pair that it multiplies.
 pub fn looks(region: &Region, node: &Node) -> usize {
-    let of = |v: &Value| elements(region.ty(*v));
-    let results = || node.results.iter().map(of).fold(0, usize::saturating_add);
-    let last = |n: usize| {
-        let shape = node.inputs.get(n).map(|v| &region.ty(*v).shape);
-        shape.and_then(|shape| shape.last()?.constant()).unwrap_or(1)
-    };
+    let Some(&first) = node.inputs.first() else { return 0 };
+    let first = region.ty(first);
     match node.op {
-        Op::TopK { k } | Op::TopMask { k } => node.inputs.first().map_or(0, of).saturating_mul(k),
-        Op::MatMul { .. } | Op::Linear | Op::LinearInt8 { .. } => results().saturating_mul(last(0)) / TERMS,
+        Op::TopK { k } | Op::TopMask { k } => elements(first).saturating_mul(k),
+        Op::MatMul { .. } | Op::Linear | Op::LinearInt8 { .. } => {
+            let results = node.results.iter().map(|&r| elements(region.ty(r))).fold(0, usize::saturating_add);
+            let terms = first.shape.last().and_then(|dim| dim.constant()).unwrap_or(1);
+            results.saturating_mul(terms) / TERMS
+        }
         _ => 0,
     }
 }

@@ -283,30 +283,38 @@ impl<'a> Elaborator<'a> {
                 Some(value) => Some(value.clone()),
                 None => infer(name.as_str(), pairs),
             };
-            let value = match (value, &param.default) {
-                (Some(value), _) => value,
-                (None, Some(default)) => {
-                    let value = self.eval(default, None)?;
-                    self.static_argument(value, param.kind, default.span)?
-                }
-                (None, None) => {
-                    return self.fail(
-                        Diagnostic::error(
-                            Code::NotInferable,
-                            format!(
-                                "`{}` of `{}` is neither given nor the axis of an argument",
-                                name.as_str(),
-                                block.name.as_str()
-                            ),
-                        )
-                        .at(span, "called here")
-                        .and_at(param.span, "declared here"),
-                    );
-                }
+            let Some(value) = self.given_or_default(param, value)? else {
+                return self.fail(
+                    Diagnostic::error(
+                        Code::NotInferable,
+                        format!(
+                            "`{}` of `{}` is neither given nor the axis of an argument",
+                            name.as_str(),
+                            block.name.as_str()
+                        ),
+                    )
+                    .at(span, "called here")
+                    .and_at(param.span, "declared here"),
+                );
             };
             self.declare(name.text.clone(), value, Kind::Static, name.span, name.span);
         }
         Ok(())
+    }
+
+    /// The value of a static parameter, if it was given one or has a default.
+    pub(super) fn given_or_default(
+        &mut self,
+        param: &'a ast::StaticParam,
+        given: Option<Val<'a>>,
+    ) -> R<Option<Val<'a>>> {
+        match (given, &param.default) {
+            (None, Some(default)) => {
+                let value = self.eval(default, None)?;
+                self.static_argument(value, param.kind, default.span).map(Some)
+            }
+            (given, _) => Ok(given),
+        }
     }
 
     fn wrong_argument<T>(

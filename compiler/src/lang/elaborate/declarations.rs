@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::Elaborator;
 use super::scope::{Frame, Kind};
+use super::unused::{names_of, names_of_statement};
 use super::value::{Part, PartArray, R, Reported, Val};
 use crate::diagnostics::{Code, Diagnostic, Span};
 use crate::ir::{Dim, Elem, Encoding, UnreadTensor, WeightDecl, WeightSource};
@@ -325,39 +326,31 @@ impl<'a> Elaborator<'a> {
         stmt: &'a ast::Stmt,
         index: usize,
     ) -> R<Val<'a>> {
-        let mut unknown = Vec::new();
-        for (param, value) in part.bound.block.statics.iter().zip(&part.bound.statics) {
-            let value = match (value, &param.default) {
-                (Some(value), _) => value.clone(),
-                (None, Some(default)) => {
-                    let value = self.eval(default, None)?;
-                    self.static_argument(value, param.kind, default.span)?
-                }
-                (None, None) => {
-                    unknown.push(param.name.as_str());
-                    Val::Poison
-                }
-            };
-            let span = param.name.span;
-            self.declare(param.name.text.clone(), value, Kind::Static, span, span);
+        let statics = || part.bound.block.statics.iter().zip(&part.bound.statics);
+        let mut read = names_of_statement(stmt);
+        for (param, _) in statics().rev().filter(|(_, given)| given.is_none()) {
+            if read.contains(&param.name.text) {
+                read.extend(param.default.iter().flat_map(names_of));
+            }
         }
-        let before = self.diagnostics.iter().count();
-        let value = match &stmt.kind {
+        for (param, given) in statics().filter(|(param, _)| read.contains(&param.name.text)) {
+            let name = &param.name;
+            let Some(value) = self.given_or_default(param, given.clone())? else {
+                return self.fail(
+                    Diagnostic::error(
+                        Code::NotInferable,
+                        format!("`{}` of `{}` is not known before the part is called", name.text, part.bound.label()),
+                    )
+                    .at(member.span, "read here")
+                    .help("call the part first, or give it what it takes from its arguments"),
+                );
+            };
+            self.declare(name.text.clone(), value, Kind::Static, name.span, name.span);
+        }
+        match &stmt.kind {
             StmtKind::Weight { .. } => self.weight_decl(stmt, index),
             _ => self.part_value(stmt, index),
-        };
-        if value.is_err() && self.diagnostics.iter().count() == before {
-            let names = unknown.join("`, `");
-            return self.fail(
-                Diagnostic::error(
-                    Code::NotInferable,
-                    format!("`{names}` of `{}` is not known before the part is called", part.bound.label()),
-                )
-                .at(member.span, "read here")
-                .help("call the part first, or give it what it takes from its arguments"),
-            );
         }
-        value
     }
 }
 

@@ -15,6 +15,13 @@ pub(super) fn names_of(expr: &Expr) -> Vec<Arc<str>> {
     mentioned.order
 }
 
+/// The names that a statement mentions.
+pub(super) fn names_of_statement(stmt: &Stmt) -> HashSet<Arc<str>> {
+    let mut mentioned = Mentioned::default();
+    mentioned.stmt(stmt);
+    mentioned.order.into_iter().collect()
+}
+
 /// Names and members that a text mentions.
 #[derive(Default)]
 struct Mentioned {
